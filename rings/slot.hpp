@@ -1,0 +1,53 @@
+// The unit of every ring: one cache line that says itself whether it is full.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+namespace sanpoll::rings {
+
+inline constexpr std::size_t kCacheLine = 64;
+inline constexpr std::size_t kSlotPayload = 60;
+
+/// One cache line: a sequence word and 60 bytes of payload.
+///
+/// The slot at position p of the stream is full when `sequence == p + 1` (modulo 2^32); any other
+/// value means "not yet". The word shares the line with the data on purpose: the hand-off moves this
+/// one line, whereas a ring with a tail index moves the index's line and then the data's line, one
+/// miss after the other.
+///
+/// Zero-filled memory is a valid empty ring: position 0 waits for 1, and a slot can only hold the
+/// value that its position waits for after the producer has written it in this lap (the previous lap
+/// left `p + 1 - capacity` there).
+struct alignas(kCacheLine) Slot {
+    std::atomic<std::uint32_t> sequence;
+    std::byte payload[kSlotPayload];
+};
+
+static_assert(sizeof(Slot) == kCacheLine && alignof(Slot) == kCacheLine);
+static_assert(offsetof(Slot, payload) == 4);
+static_assert(std::atomic<std::uint32_t>::is_always_lock_free,
+              "the word is shared by processes; a lock-based atomic would not be");
+
+/// The consumer's progress, alone in its line: the producer reads it only when the ring looks full,
+/// that is about once a lap, so it almost never moves.
+struct alignas(kCacheLine) ConsumedWord {
+    std::atomic<std::uint32_t> value;
+};
+
+static_assert(sizeof(ConsumedWord) == kCacheLine);
+
+/// Reads a word of memory that another process may change at any moment, exactly once. Without it the
+/// compiler may load again after a check, and the check would have looked at another value.
+template <typename T>
+[[nodiscard]] inline T load_once(const T& word) noexcept {
+    static_assert(std::is_integral_v<T> && sizeof(T) <= 8);
+    return __atomic_load_n(&word, __ATOMIC_RELAXED);
+}
+
+/// Tells the processor that this is a wait loop; keeps a sibling hyper-thread running.
+inline void cpu_pause() noexcept { __builtin_ia32_pause(); }
+
+}  // namespace sanpoll::rings
