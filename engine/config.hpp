@@ -1,0 +1,67 @@
+// Every knob of the engine, in one place: filled once, checked once, passed down by const reference.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sanpoll::engine {
+
+enum class Mode : std::uint8_t {
+    kInline,     // the posting or waiting thread turns the core itself; no core of ours
+    kDedicated,  // a pinned lcore turns it for good
+};
+
+enum class Profile : std::uint8_t {
+    kUltra,     // never sleeps
+    kBalanced,  // spins a while, then sleeps until the doorbell rings
+    kEco,       // sleeps as soon as there is nothing to do
+};
+
+enum class Hugepages : std::uint8_t { kAuto, kOff, kRequired };
+
+struct Config {
+    Mode mode = Mode::kInline;
+    Profile profile = Profile::kBalanced;
+    std::vector<std::uint32_t> cores;  // dedicated: CPUs of the polling cores; empty = choose one
+    std::uint32_t core_count = 1;      // inline: polling cores to spread connections over
+    std::uint32_t spin_us = 50;        // balanced: idle time before a core sleeps
+    Hugepages hugepages = Hugepages::kAuto;
+    std::uint32_t eal_memory_mb = 64;  // what DPDK's EAL may take when it is started
+
+    std::uint32_t lane_slots = 256;       // slots of a thread's lane to a core
+    std::uint32_t notifier_slots = 1024;  // slots of a core's ring to the notifier thread
+    std::uint32_t queue_depth = 4096;     // outstanding operations a socket and direction
+
+    std::uint32_t shm_ring_slots = 1024;   // slots of a link's ring, one direction
+    std::uint32_t shm_staging_kb = 2048;   // staging area of a link, one direction
+    std::uint32_t eager_max = 16384;       // longest message sent before the receiver answers, bytes
+    std::uint32_t max_message = 16U << 20;  // SO_MAX_MSG_SIZE, bytes
+    std::uint32_t max_connections = 65536;  // a polling core's connections
+
+    std::uint32_t connect_timeout_ms = 20000;
+    std::string log_level = "warn";
+};
+
+struct Knob {
+    std::string_view name;         // also the key in a configuration file; SANPOLL_<NAME> outside
+    std::string_view allowed;      // in words, for messages
+    std::string_view description;
+};
+
+/// All knobs, for --print-config and the documentation.
+[[nodiscard]] const std::vector<Knob>& knobs();
+
+/// The value of a knob as text.
+[[nodiscard]] std::string knob_value(const Config& config, std::string_view name);
+
+/// Sets one knob from text. Returns an empty string, or what is wrong with its name and what is allowed.
+[[nodiscard]] std::string set_knob(Config& config, std::string_view name, std::string_view value);
+
+/// Defaults, then the TOML file that SANPOLL_CONFIG names (if it does), then SANPOLL_* of the
+/// environment, then checks that concern several knobs. Returns an empty string or the first error,
+/// naming the knob, where its value came from, and its range. Reads the environment here and nowhere else.
+[[nodiscard]] std::string load_config(Config& config);
+
+}  // namespace sanpoll::engine

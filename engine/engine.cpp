@@ -1,0 +1,118 @@
+#include "engine/engine.hpp"
+
+#include <fmt/format.h>
+#include <sched.h>
+
+#include "engine/fabric/shm/shm_fabric.hpp"
+#include "engine/fabric/shm/shm_port.hpp"
+#include "engine/fence.hpp"
+#include "engine/lane_registry.hpp"
+#include "engine/log.hpp"
+
+namespace sanpoll::engine {
+
+namespace {
+
+// Dedicated mode without a choice by the user: the last CPU that the process may use, since schedulers
+// and interrupts prefer the first. Says what it chose.
+std::string choose_cores(Config& config) {
+    cpu_set_t allowed;
+    CPU_ZERO(&allowed);
+    if (::sched_getaffinity(0, sizeof(allowed), &allowed) != 0) {
+        return "cannot read the CPUs that this process may use";
+    }
+    if (config.cores.empty()) {
+        for (int cpu = CPU_SETSIZE; cpu-- > 0;) {
+            if (CPU_ISSET(cpu, &allowed)) {
+                config.cores.push_back(static_cast<std::uint32_t>(cpu));
+                break;
+            }
+        }
+        log(LogLevel::kInfo, "polling core on CPU {}: the last one that this process may use",
+            config.cores.empty() ? 0 : config.cores.front());
+    }
+    for (const std::uint32_t cpu : config.cores) {
+        if (cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &allowed)) {
+            return fmt::format(
+                "SANPOLL_CORES names CPU {}, which is offline or not among those that this process may "
+                "use (see taskset -p and the cpuset of its cgroup)",
+                cpu);
+        }
+    }
+    return {};
+}
+
+}  // namespace
+
+Engine::Engine(Config config, Clock& clock, const Handlers& handlers)
+    : config_(std::move(config)),
+      clock_(clock),
+      handlers_(handlers),
+      control_(clock),
+      notifier_(config_) {}
+
+std::unique_ptr<Engine> Engine::start(Config config, Clock& clock, const Handlers& handlers,
+                                      std::string& error) {
+    set_log_level(config.log_level);
+    if (config.mode == Mode::kDedicated) {
+        error = choose_cores(config);
+        if (!error.empty()) {
+            return nullptr;
+        }
+    }
+    std::unique_ptr<Engine> engine(new Engine(std::move(config), clock, handlers));
+    error = engine->begin();
+    if (!error.empty()) {
+        engine.reset();
+    }
+    return engine;
+}
+
+std::string Engine::begin() {
+    if (!register_heavy_fence()) {
+        log(LogLevel::kInfo, "this kernel has no membarrier; sleeping cores look around every millisecond");
+    }
+    const std::size_t count =
+        config_.mode == Mode::kDedicated ? config_.cores.size() : config_.core_count;
+    if (std::string error = control_.start(); !error.empty()) {
+        return error;
+    }
+    fabric_ = std::make_unique<shm::ShmFabric>(config_, control_);
+    for (std::size_t i = 0; i < count; ++i) {
+        cores_.push_back(std::make_unique<PollingCore>(config_, clock_, handlers_, notifier_,
+                                                       static_cast<std::uint32_t>(i)));
+        ports_.push_back(std::make_unique<shm::ShmPort>(config_, *cores_.back(),
+                                                        fabric_->trouble_fd()));
+        cores_.back()->add_port(*ports_.back());
+        fabric_->add_port(*ports_.back());
+        notifier_.add_core(*cores_.back());
+    }
+    if (std::string error = notifier_.start(); !error.empty()) {
+        return error;
+    }
+    for (const auto& core : cores_) {
+        if (std::string error = core->start(); !error.empty()) {
+            return error;
+        }
+    }
+    fabric_runs_ = true;
+    return fabric_->start();
+}
+
+Engine::~Engine() {
+    if (fabric_runs_) {
+        fabric_->stop();
+    }
+    notifier_.stop();
+    control_.stop();
+    for (const auto& core : cores_) {
+        core->stop();
+    }
+    LaneRegistry::forget_all();
+    ports_.clear();
+    cores_.clear();
+}
+
+Fabric& Engine::fabric() noexcept { return *fabric_; }
+
+}  // namespace sanpoll::engine

@@ -1,0 +1,95 @@
+// The control plane of a fabric: addresses, listening, connecting. The data plane is fabric_port.hpp.
+#pragma once
+
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/fabric/endpoint.hpp"
+#include "engine/status.hpp"
+
+namespace sanpoll::engine {
+
+/// An IPv4 address and TCP port, in host byte order. Address 0 is the wildcard.
+struct Address {
+    std::uint32_t ip = 0;
+    std::uint16_t port = 0;
+    auto operator<=>(const Address&) const = default;
+};
+
+[[nodiscard]] std::string to_string(const Address& address);
+
+using ConnectData = std::vector<std::byte>;
+
+/// The longest caller or callee data of a connect, bytes.
+inline constexpr std::size_t kMaxConnectData = 256;
+
+/// A connection request that waits for its answer. Any thread may call; exactly one of accept() and
+/// reject() has an effect, the first.
+class IncomingConnection {
+public:
+    virtual ~IncomingConnection() = default;
+    [[nodiscard]] virtual Address remote() const noexcept = 0;
+    [[nodiscard]] virtual Address local() const noexcept = 0;  // as the originator dialled it
+    [[nodiscard]] virtual const ConnectData& caller_data() const noexcept = 0;
+    /// The originator has gone or changed its mind.
+    [[nodiscard]] virtual bool withdrawn() const noexcept = 0;
+    /// Makes the endpoint, opens the owner's gate, tells the originator. kWithdrawn when it is gone.
+    [[nodiscard]] virtual Status accept(const EndpointOwner& owner, const ConnectData& callee_data) = 0;
+    /// `reason`: kRefused or kNoListener.
+    virtual void reject(Status reason) = 0;
+};
+
+/// A connect on its way. cancel() is idempotent, from any thread; no result is reported after it has
+/// returned, unless the report was already running.
+class OutgoingConnection {
+public:
+    virtual ~OutgoingConnection() = default;
+    virtual void cancel() = 0;
+};
+
+/// Listens until it is destroyed. Requests that nobody has taken by then are refused by their holder.
+class Listening {
+public:
+    virtual ~Listening() = default;
+};
+
+class Fabric {
+public:
+    virtual ~Fabric() = default;
+    [[nodiscard]] virtual std::string_view name() const noexcept = 0;
+
+    /// The host's addresses that this fabric serves, as they are now.
+    [[nodiscard]] virtual std::vector<std::uint32_t> addresses() const = 0;
+    /// Whether a socket may be bound to `ip` or connected to it.
+    [[nodiscard]] virtual bool serves(std::uint32_t ip) const = 0;
+
+    /// Called on the control thread for every request. False: refuse it at once (backlog full).
+    using OnRequest = std::function<bool(std::shared_ptr<IncomingConnection>)>;
+    /// Blocks shortly. kOk, kAddressInUse (another process listens there), kNoMemory.
+    [[nodiscard]] virtual Status listen(const Address& local, OnRequest on_request,
+                                        std::unique_ptr<Listening>& listening) = 0;
+
+    struct ConnectResult {
+        Status status = Status::kOk;  // kOk: the owner's gate is open
+        ConnectData callee_data;
+    };
+    using OnResult = std::function<void(ConnectResult)>;
+    /// Returns at once; on_result is called once, on the control thread, perhaps before this returns.
+    [[nodiscard]] virtual std::shared_ptr<OutgoingConnection> connect(const Address& local,
+                                                                      const Address& remote,
+                                                                      ConnectData caller_data,
+                                                                      const EndpointOwner& owner,
+                                                                      OnResult on_result) = 0;
+
+    /// In a child of fork(): closes the descriptors that would keep the parent's connections alive.
+    /// Async-signal-safe.
+    virtual void abandon_in_child() noexcept = 0;
+};
+
+}  // namespace sanpoll::engine

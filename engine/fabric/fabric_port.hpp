@@ -1,0 +1,35 @@
+// The data plane of a fabric on one polling core.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/work_request.hpp"
+
+namespace sanpoll::engine {
+
+struct Endpoint;
+
+/// All functions are called by the holder of the core's poll token only, never block and, once the
+/// connections are warm, neither allocate nor call the system.
+class FabricPort {
+public:
+    virtual ~FabricPort() = default;
+
+    /// Starts a send or receive. It ends in exactly one PollingCore::complete, perhaps before this
+    /// returns.
+    virtual void post(Endpoint& endpoint, const WorkRequest& request) noexcept = 0;
+
+    /// Ends the endpoint: everything pending completes with kAborted, the peer is told, then
+    /// PollingCore::endpoint_closed, then the endpoint's memory is given back.
+    virtual void close(Endpoint& endpoint) noexcept = 0;
+
+    /// Takes at most `budget` arrivals from each of its queues. Returns how many it took, 0 when idle.
+    virtual std::uint32_t poll(std::uint32_t budget) noexcept = 0;
+
+    /// Asks the peers to ring this core's doorbell when they write, because it is about to sleep; undone
+    /// by disarm(). After arm() the caller must poll once more before it sleeps.
+    virtual void arm() noexcept = 0;
+    virtual void disarm() noexcept = 0;
+};
+
+}  // namespace sanpoll::engine

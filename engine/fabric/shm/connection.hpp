@@ -1,0 +1,84 @@
+// One end of a connection over a shared-memory link.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/fabric/endpoint.hpp"
+#include "engine/fabric/shm/link.hpp"
+#include "engine/fabric/shm/request_queue.hpp"
+
+namespace sanpoll::engine::shm {
+
+/// A message that arrived before its receive, or one that its receive was too short for.
+struct EarlyMessage {
+    EarlyMessage* next;
+    std::uint32_t length;
+    bool announced;  // a long one that still waits at its sender; no bytes here
+    std::byte bytes[1];
+};
+
+/// Flow control. The receiver counts the receives it was given (`granted`); the sender learns of the
+/// count by the credit word of any record and sends its n-th message only if n < granted, so every
+/// message finds its receive waiting. Messages that travel in the ring, and announcements, may run
+/// ahead by kUnasked: the receiver keeps those in private memory. So a slow receiver stalls nobody but
+/// its own connection, and what it must keep is bounded whatever the peer does.
+///
+/// Long messages (over eager_max) are announced; when a receive that is long enough is first in line it
+/// is reserved and the sender invited, which then sends the message in pieces. One at a time.
+///
+///   sender:    idle --announce--> kAnnounced --invite--> kSending --last piece--> idle
+///   receiver:  idle --announce--> (EarlyMessage) --receive--> invited --last piece--> idle
+struct Connection final : Endpoint {
+    enum class Long : std::uint8_t { kIdle, kAnnounced, kSending };
+
+    // ---- both directions
+    Link* link = nullptr;  // nullptr once the link is gone
+    std::uint32_t id = 0;       // ours: the peer puts it into its records
+    std::uint32_t peer_id = 0;  // the peer's
+    bool established = false;   // the acceptor has accepted: peer_id is valid
+    bool closing = false;       // closed here; lives on until the farewell is sent
+    bool broken = false;        // nothing more comes or goes; `reason` says why
+    Status reason = Status::kOk;
+    bool queued = false;        // in the port's list of connections with something to send
+    bool credit_due = false;
+    bool stall_due = false;
+    bool invite_due = false;
+    bool farewell_due = false;
+    bool keeps_awake = false;   // counted in PollingCore::keep_awake
+    bool finished = false;      // to be buried as soon as it is out of the list
+    bool peer_waits = false;    // the peer has asked for credit and we had none to give
+    Connection* next_queued = nullptr;
+
+    // ---- sending
+    std::uint32_t sent = 0;    // messages begun
+    std::uint32_t credit = 0;  // receives that the peer has had, as far as we know
+    Long long_state = Long::kIdle;
+    bool stalled = false;      // we have told the peer that we wait for credit
+    std::uint32_t progress = 0;  // bytes of the long message that are sent
+    RequestQueue sends;
+
+    // ---- receiving
+    std::uint32_t arrived = 0;   // messages begun by the peer
+    std::uint32_t granted = 0;   // receives promised to the peer
+    std::uint32_t reported = 0;  // of these, what the peer was told
+    std::uint32_t debt = 0;      // receives that a too long message used up; they grant nothing
+    std::uint32_t report_every = kUnasked / 2;
+    bool receiving_long = false;  // the front receive is reserved
+    std::uint32_t long_length = 0;
+    std::uint32_t long_progress = 0;
+    RequestQueue receives;
+    EarlyMessage* early = nullptr;
+    EarlyMessage* early_tail = nullptr;
+
+    // ---- the link's list
+    Connection* previous = nullptr;
+    Connection* next = nullptr;
+
+    Connection* next_dead = nullptr;
+
+    [[nodiscard]] bool may_send(bool small) const noexcept {
+        return static_cast<std::int32_t>(credit + (small ? kUnasked : 0) - sent) > 0;
+    }
+};
+
+}  // namespace sanpoll::engine::shm

@@ -1,0 +1,81 @@
+// Copy kernels: short ones without a call, long ones without `rep movs`.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace sanpoll::engine::shm {
+
+namespace detail {
+template <std::size_t N>
+struct Bytes {
+    unsigned char value[N];
+};
+template <std::size_t N>
+inline void copy_ends(void* to, const void* from, std::size_t length) noexcept {
+    // Two copies of N that overlap in the middle cover every length from N to 2 N.
+    Bytes<N> first;
+    Bytes<N> last;
+    std::memcpy(&first, from, N);
+    std::memcpy(&last, static_cast<const char*>(from) + length - N, N);
+    std::memcpy(to, &first, N);
+    std::memcpy(static_cast<char*>(to) + length - N, &last, N);
+}
+}  // namespace detail
+
+/// Up to 64 bytes; touches no byte outside [from, from + length) and [to, to + length).
+inline void copy_short(void* to, const void* from, std::size_t length) noexcept {
+    if (length >= 32) {
+        detail::copy_ends<32>(to, from, length);
+    } else if (length >= 16) {
+        detail::copy_ends<16>(to, from, length);
+    } else if (length >= 8) {
+        detail::copy_ends<8>(to, from, length);
+    } else if (length >= 4) {
+        detail::copy_ends<4>(to, from, length);
+    } else if (length != 0) {
+        auto* out = static_cast<unsigned char*>(to);
+        const auto* in = static_cast<const unsigned char*>(from);
+        out[0] = in[0];
+        out[length / 2] = in[length / 2];
+        out[length - 1] = in[length - 1];
+    }
+}
+
+/// Any length. glibc's memcpy turns to `rep movsb` for a few KiB and more, which is slow into lines that
+/// another core has just read; a plain vector loop is about three times faster there.
+inline void copy_long(void* to, const void* from, std::size_t length) noexcept {
+#if defined(__AVX2__)
+    auto* out = static_cast<char*>(to);
+    const auto* in = static_cast<const char*>(from);
+    while (length >= 128) {
+        const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in));
+        const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + 32));
+        const __m256i c = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + 64));
+        const __m256i d = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + 96));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), a);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 32), b);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 64), c);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 96), d);
+        in += 128;
+        out += 128;
+        length -= 128;
+    }
+    if (length >= 64) {
+        copy_short(out, in, 64);
+        in += 64;
+        out += 64;
+        length -= 64;
+    }
+    copy_short(out, in, length);
+#else
+    std::memcpy(to, from, length);
+#endif
+}
+
+}  // namespace sanpoll::engine::shm

@@ -1,0 +1,175 @@
+// One end of a link: a ring and a staging area in each direction.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+
+#include "engine/fabric/shm/copy.hpp"
+#include "engine/fabric/shm/record.hpp"
+#include "engine/fabric/shm/segment.hpp"
+#include "engine/work_request.hpp"
+#include "rings/spsc_ring.hpp"
+
+namespace sanpoll::engine::shm {
+
+class Connection;
+
+/// The writing half. Token holder of the link's core only.
+class LinkSender {
+public:
+    LinkSender(const Direction& direction, const SegmentShape& shape, int doorbell_fd) noexcept
+        : ring_(direction.slots, shape.ring_slots, direction.slots_consumed),
+          staging_(direction.staging),
+          staging_consumed_(direction.staging_consumed),
+          staging_lines_(shape.staging_bytes / rings::kCacheLine),
+          staging_limit_(staging_lines_),
+          armed_(direction.armed),
+          waits_(direction.writer_waits),
+          doorbell_fd_(doorbell_fd) {}
+
+    /// Room for `slots` of a message, leaving the reserve; or of a control record, using it.
+    [[nodiscard]] bool room_for_message(std::uint32_t slots) noexcept {
+        return ring_.has_room(slots + kControlReserve);
+    }
+    [[nodiscard]] bool room_for_control() noexcept { return ring_.has_room(1); }
+
+    /// A contiguous piece of staging for `length` bytes, or nullptr. Taken only by the commit.
+    [[nodiscard]] std::byte* staging_for(std::uint32_t length) noexcept;
+
+    /// Writes a record without message bytes.
+    void put_control(const RecordHeader& header) noexcept {
+        std::memcpy(ring_.payload(), &header, sizeof(header));
+        ring_.publish();
+        ring_doorbell();
+    }
+
+    /// Writes a message that travels in the ring, gathered from `pieces`.
+    void put_message(RecordHeader header, const Sge* pieces, std::uint32_t count) noexcept;
+
+    /// Publishes a record whose `header.length` bytes were written to staging_for().
+    void put_staged(const RecordHeader& header) noexcept;
+
+    /// We are about to sleep and have something that found no room. Pairs with the load in
+    /// LinkReceiver::writer_waits, ordered by the sleeper's heavy fence.
+    void arm_for_room() noexcept { waits_->store(1, std::memory_order_relaxed); }
+    void disarm_for_room() noexcept { waits_->store(0, std::memory_order_relaxed); }
+
+    /// The peer claims what cannot be.
+    [[nodiscard]] bool corrupt() const noexcept { return ring_.corrupt() || corrupt_; }
+
+private:
+    void ring_doorbell() noexcept {
+        // A plain load after the publishing store; the sleeper's heavy fence orders them. Pairs with
+        // LinkReceiver::arm. The line is written only at the reader's sleep edges.
+        if (armed_->load(std::memory_order_relaxed) != 0) [[unlikely]] {
+            knock();
+        }
+    }
+    void knock() noexcept;
+
+    rings::SpscProducer ring_;
+    std::byte* staging_;
+    rings::ConsumedWord* staging_consumed_;
+    std::uint32_t staging_lines_;         // size of the area
+    std::uint32_t staging_position_ = 0;  // lines handed out since the beginning
+    std::uint32_t staging_limit_;
+    std::uint32_t staging_next_ = 0;  // what the commit will make of staging_position_
+    std::atomic<std::uint32_t>* armed_;
+    std::atomic<std::uint32_t>* waits_;
+    int doorbell_fd_;  // a datagram socket to the peer; owned by the Link
+    bool corrupt_ = false;
+};
+
+/// The reading half. Token holder only. Whatever the peer writes, no access leaves the segment: slots
+/// are masked, staged bytes are found by our own count of what was consumed, not by the peer's word.
+class LinkReceiver {
+public:
+    LinkReceiver(const Direction& direction, const SegmentShape& shape) noexcept
+        : ring_(direction.slots, shape.ring_slots, direction.slots_consumed),
+          staging_(direction.staging),
+          staging_consumed_(direction.staging_consumed),
+          staging_lines_(shape.staging_bytes / rings::kCacheLine),
+          armed_(direction.armed),
+          waits_(direction.writer_waits) {}
+
+    [[nodiscard]] const std::byte* front() const noexcept { return ring_.front(); }
+    [[nodiscard]] const std::byte* slot(std::uint32_t index) const noexcept {
+        return ring_.payload(index);
+    }
+    void release(std::uint32_t slots) noexcept { ring_.release(slots); }
+
+    /// Where the next `length` staged bytes are, or nullptr if no honest peer would say so.
+    [[nodiscard]] const std::byte* staged(std::uint32_t length) noexcept;
+    /// They have been copied out.
+    void release_staged() noexcept;
+
+    void publish_progress() noexcept { ring_.publish_progress(); }
+
+    /// The writer sleeps until it is told of room. Look here after giving slots back.
+    [[nodiscard]] bool writer_waits() const noexcept {
+        return waits_->load(std::memory_order_relaxed) != 0;
+    }
+    [[nodiscard]] bool take_writer_waits() noexcept {
+        return waits_->exchange(0, std::memory_order_acq_rel) != 0;
+    }
+
+    // Pair with LinkSender::ring_doorbell.
+    void arm() noexcept { armed_->store(1, std::memory_order_relaxed); }
+    /// False if the peer has taken the flag, and so has rung.
+    [[nodiscard]] bool disarm() noexcept {
+        return armed_->exchange(0, std::memory_order_relaxed) != 0;
+    }
+
+private:
+    rings::SpscConsumer ring_;
+    std::byte* staging_;
+    rings::ConsumedWord* staging_consumed_;
+    std::uint32_t staging_lines_;
+    std::uint32_t staging_position_ = 0;
+    std::uint32_t staging_next_ = 0;
+    std::atomic<std::uint32_t>* armed_;
+    std::atomic<std::uint32_t>* waits_;
+};
+
+/// Both halves and the connections that live on them. Made and ended by the control thread, used by its
+/// core between PollingCore control operations that install and remove it.
+class Link {
+public:
+    /// Takes the segment and both doorbells, ends of datagram socket pairs: what the peer sends arrives
+    /// at `own_doorbell`, what we send into `peer_doorbell` wakes the peer. Sockets and not eventfds,
+    /// because a send can be told not to block whatever flags the peer sets on the shared description.
+    Link(std::unique_ptr<Segment> segment, bool initiator, int own_doorbell, int peer_doorbell);
+    ~Link();
+    Link(const Link&) = delete;
+    Link& operator=(const Link&) = delete;
+
+    LinkSender sender;
+    LinkReceiver receiver;
+    Connection* connections = nullptr;  // head of the list of those on this link
+    std::string_view failure;           // why the peer was found lying; empty while all is well
+    std::atomic<bool> failed{false};    // release after `failure`; read by the control thread
+
+    /// The peer may sleep for want of room: after a batch was taken, tells it.
+    void tell_writer() noexcept {
+        if (receiver.writer_waits()) [[unlikely]] {
+            wake_writer();
+        }
+    }
+
+    /// The peer may ring no more; takes what it has rung, so that the next ring is an edge again.
+    void disarm() noexcept;
+
+    [[nodiscard]] int own_doorbell() const noexcept { return own_doorbell_; }
+    [[nodiscard]] int peer_doorbell() const noexcept { return peer_doorbell_; }
+
+private:
+    void wake_writer() noexcept;
+
+    std::unique_ptr<Segment> segment_;
+    int own_doorbell_;
+    int peer_doorbell_;
+};
+
+}  // namespace sanpoll::engine::shm

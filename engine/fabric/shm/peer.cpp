@@ -1,0 +1,371 @@
+#include "engine/fabric/shm/peer.hpp"
+
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "engine/fabric/shm/shm_fabric.hpp"
+#include "engine/fork_guard.hpp"
+#include "engine/log.hpp"
+
+namespace sanpoll::engine::shm {
+
+namespace {
+
+ControlMessage message_of(MessageKind kind) {
+    ControlMessage message;
+    message.kind = kind;
+    return message;
+}
+
+void close_fds(const int* fds, int count) noexcept {
+    for (int i = 0; i < count; ++i) {
+        ::close(fds[i]);
+    }
+}
+
+}  // namespace
+
+Peer::Peer(ShmFabric& fabric, int fd, bool initiator, ShmPort& port)
+    : fabric_(fabric), fd_(fd), initiator_(initiator), port_(port) {
+    close_in_child(fd_);
+}
+
+Peer::~Peer() {
+    close_fds(doorbell_, doorbell_[0] >= 0 ? 1 : 0);
+    if (doorbell_[1] >= 0) {
+        ::close(doorbell_[1]);
+    }
+    if (fd_ >= 0) {
+        forget_in_child(fd_);
+        ::close(fd_);
+    }
+}
+
+bool Peer::begin() {
+    // The handler holds no reference of its own: end() forgets it before the last one goes.
+    if (!fabric_.control().watch(fd_, EPOLLIN | EPOLLRDHUP, [this](std::uint32_t epoll_events) {
+            const std::shared_ptr<Peer> self = shared_from_this();
+            ready(epoll_events);
+        })) {
+        return false;
+    }
+    if (initiator_) {
+        ControlMessage hello = message_of(MessageKind::kHello);
+        std::memcpy(hello.engine_id, fabric_.engine_id(), sizeof(hello.engine_id));
+        send(hello);
+    }
+    return true;
+}
+
+void Peer::send(const ControlMessage& message) { send_with(message, {}); }
+
+void Peer::send_with(const ControlMessage& message, std::vector<int> fds) {
+    if (state_ == State::kGone) {
+        return;
+    }
+    unsent_.push_back({message, std::move(fds)});
+    flush();
+}
+
+void Peer::flush() {
+    while (!unsent_.empty()) {
+        const Unsent& first = unsent_.front();
+        const int result = send_message(fd_, first.message, first.fds.data(),
+                                        static_cast<int>(first.fds.size()));
+        if (result == 0) {
+            fabric_.control().change(fd_, EPOLLIN | EPOLLRDHUP | EPOLLOUT);
+            return;
+        }
+        unsent_.pop_front();
+        if (result < 0) {
+            return;  // the end of file follows
+        }
+        if (unsent_.empty()) {
+            fabric_.control().change(fd_, EPOLLIN | EPOLLRDHUP);
+        }
+    }
+}
+
+void Peer::ready(std::uint32_t epoll_events) {
+    if ((epoll_events & EPOLLOUT) != 0) {
+        flush();
+    }
+    while (state_ != State::kGone) {
+        ControlMessage message;
+        int fds[2] = {-1, -1};
+        int fd_count = 0;
+        const int result = receive_message(fd_, message, fds, fd_count);
+        if (result == 0) {
+            if ((epoll_events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP)) != 0) {
+                end({});
+            }
+            return;
+        }
+        if (result < 0) {
+            end({});  // end of file, or a message that is none
+            return;
+        }
+        take(message, fds, fd_count);
+    }
+}
+
+void Peer::take(const ControlMessage& message, int fds[2], int fd_count) {
+    switch (message.kind) {
+        case MessageKind::kHello:
+            if (fd_count == 0 && state_ == State::kGreeting) {
+                take_hello(message);
+                return;
+            }
+            break;
+        case MessageKind::kOffer:
+            if (!initiator_ && state_ == State::kLinking && take_offer(message, fds, fd_count)) {
+                return;
+            }
+            break;
+        case MessageKind::kReady:
+            if (initiator_ && state_ == State::kLinking && fd_count == 1 && is_doorbell(fds[0])) {
+                take_ready(fds[0]);
+                return;
+            }
+            break;
+        default:
+            if (fd_count != 0 || state_ != State::kReady) {
+                break;
+            }
+            switch (message.kind) {
+                case MessageKind::kConnect: take_connect(message); return;
+                case MessageKind::kAnswer: take_answer(message); return;
+                case MessageKind::kWithdraw:
+                    if (const auto found = incoming.find(message.connector_id);
+                        found != incoming.end()) {
+                        if (const auto request = found->second.lock()) {
+                            request->withdraw();
+                        }
+                        incoming.erase(found);
+                    }
+                    return;
+                case MessageKind::kAbandon:
+                    on_core(port_, [&]() noexcept {
+                        port_.peer_abandoned(message.acceptor_id, *link_);
+                    });
+                    return;
+                default: break;
+            }
+    }
+    close_fds(fds, fd_count);
+    end("it does not keep to the order of introduction");
+}
+
+// ---- introduction -----------------------------------------------------------------------------------
+
+void Peer::take_hello(const ControlMessage& message) {
+    std::memcpy(engine_id_, message.engine_id, sizeof(engine_id_));
+    state_ = State::kLinking;
+    if (!initiator_) {
+        ControlMessage hello = message_of(MessageKind::kHello);
+        std::memcpy(hello.engine_id, fabric_.engine_id(), sizeof(hello.engine_id));
+        send(hello);
+        return;
+    }
+    // One link between two engines carries all their connections.
+    if (const std::shared_ptr<Peer> twin = fabric_.twin_of(*this, engine_id_)) {
+        const std::vector<std::shared_ptr<Outgoing>> waiting = std::move(waiting_);
+        waiting_.clear();
+        for (const auto& one : waiting) {
+            twin->request(one);
+        }
+        end({});
+        return;
+    }
+    offer_link();
+}
+
+void Peer::offer_link() {
+    std::string error;
+    const SegmentShape shape{fabric_.config().shm_ring_slots,
+                             fabric_.config().shm_staging_kb * 1024};
+    segment_ = Segment::create(shape, error);
+    if (!segment_ || !make_doorbell(doorbell_)) {
+        end(segment_ ? "no descriptors are left for a doorbell (ulimit -n)" : error);
+        return;
+    }
+    ControlMessage offer = message_of(MessageKind::kOffer);
+    offer.ring_slots = shape.ring_slots;
+    offer.staging_bytes = shape.staging_bytes;
+    send_with(offer, {segment_->fd(), doorbell_[1]});
+}
+
+bool Peer::take_offer(const ControlMessage& message, int fds[2], int fd_count) {
+    if (fd_count != 2 || !is_doorbell(fds[1])) {
+        return false;
+    }
+    std::string error;
+    auto segment = Segment::open(fds[0], {message.ring_slots, message.staging_bytes}, error);
+    if (!segment || !make_doorbell(doorbell_)) {
+        close_fds(fds, fd_count);
+        end(segment ? "no descriptors are left for a doorbell (ulimit -n)" : error);
+        return true;
+    }
+    ::close(fds[0]);
+    const int ours = doorbell_[0];
+    doorbell_[0] = -1;
+    install_link(std::move(segment), ours, fds[1]);
+    send_with(message_of(MessageKind::kReady), {doorbell_[1]});
+    return true;
+}
+
+void Peer::take_ready(int fd) {
+    segment_->close_fd();
+    const int ours = doorbell_[0];
+    doorbell_[0] = -1;
+    install_link(std::move(segment_), ours, fd);
+    const std::vector<std::shared_ptr<Outgoing>> waiting = std::move(waiting_);
+    waiting_.clear();
+    for (const auto& one : waiting) {
+        request(one);
+    }
+}
+
+void Peer::install_link(std::unique_ptr<Segment> segment, int own_doorbell, int peer_doorbell) {
+    link_ = std::make_unique<Link>(std::move(segment), initiator_, own_doorbell, peer_doorbell);
+    on_core(port_, [&]() noexcept { port_.add_link(*link_); });
+    state_ = State::kReady;
+}
+
+// ---- connecting -------------------------------------------------------------------------------------
+
+void Peer::request(const std::shared_ptr<Outgoing>& one) {
+    if (one->finished) {
+        return;
+    }
+    one->peer = weak_from_this();
+    if (state_ != State::kReady) {
+        waiting_.push_back(one);
+        return;
+    }
+    one->connection = port_.make_connection(one->owner);
+    if (one->connection == nullptr) {
+        fabric_.finish(one, {Status::kNoMemory, {}});
+        return;
+    }
+    // Installed before the request leaves: the acceptor's first message may be faster than its answer.
+    on_core(port_, [&]() noexcept { port_.install(*one->connection, *link_); });
+    outgoing[one->connection->id] = one;
+    ControlMessage message = message_of(MessageKind::kConnect);
+    message.connector_id = one->connection->id;
+    message.from_ip = one->local.ip;
+    message.from_port = one->local.port;
+    message.to_ip = one->remote.ip;
+    message.to_port = one->remote.port;
+    message.data_length = static_cast<std::uint32_t>(one->caller_data.size());
+    std::memcpy(message.data, one->caller_data.data(), one->caller_data.size());
+    send(message);
+}
+
+void Peer::take_connect(const ControlMessage& message) {
+    ControlMessage answer = message_of(MessageKind::kAnswer);
+    answer.connector_id = message.connector_id;
+    const Fabric::OnRequest* listener =
+        fabric_.listener_for({message.to_ip, message.to_port});
+    if (listener == nullptr) {
+        answer.status = 2;
+        send(answer);
+        return;
+    }
+    const auto request = std::make_shared<Incoming>(fabric_, weak_from_this(), message);
+    incoming[message.connector_id] = request;
+    const Fabric::OnRequest call = *listener;  // it may stop listening while it is asked
+    if (!call(request)) {
+        request->reject(Status::kRefused);
+    }
+}
+
+void Peer::take_answer(const ControlMessage& message) {
+    const auto found = outgoing.find(message.connector_id);
+    if (found == outgoing.end()) {
+        if (message.status == 0) {
+            // We have changed our mind while the acceptance was on its way.
+            ControlMessage abandon = message_of(MessageKind::kAbandon);
+            abandon.acceptor_id = message.acceptor_id;
+            send(abandon);
+        }
+        return;
+    }
+    const std::shared_ptr<Outgoing> one = found->second;
+    outgoing.erase(found);
+    if (message.status != 0) {
+        on_core(port_, [&]() noexcept { port_.abandon(*one->connection); });
+        one->connection = nullptr;
+        if (message.status == 2 && one->by_known_route) {
+            fabric_.retry_afresh(one);  // somebody else may listen there by now
+            return;
+        }
+        fabric_.finish(one, {message.status == 2 ? Status::kNoListener : Status::kRefused, {}});
+        return;
+    }
+    bool open = false;
+    on_core(port_, [&]() noexcept {
+        open = port_.establish(*one->connection, message.acceptor_id);
+        if (!open) {
+            port_.abandon(*one->connection);
+        }
+    });
+    one->connection = nullptr;
+    if (!open) {
+        ControlMessage abandon = message_of(MessageKind::kAbandon);
+        abandon.acceptor_id = message.acceptor_id;
+        send(abandon);
+        fabric_.finish(one, {Status::kAborted, {}});
+        return;
+    }
+    fabric_.remember_route(one->remote, shared_from_this());
+    fabric_.finish(one, {Status::kOk, ConnectData(message.data, message.data + message.data_length)});
+}
+
+// ---- end --------------------------------------------------------------------------------------------
+
+void Peer::end(std::string_view why) {
+    if (state_ == State::kGone) {
+        return;
+    }
+    state_ = State::kGone;
+    if (!why.empty()) {
+        log(LogLevel::kWarn, "ends the link to another process: {}", why);
+    }
+    const std::shared_ptr<Peer> self = shared_from_this();
+    fabric_.control().forget(fd_);
+    forget_in_child(fd_);
+    ::close(fd_);
+    fd_ = -1;
+    for (const auto& [id, one] : incoming) {
+        if (const auto request = one.lock()) {
+            request->withdraw();
+        }
+    }
+    incoming.clear();
+    const auto lost = std::move(outgoing);
+    outgoing.clear();
+    for (const auto& [id, one] : lost) {
+        on_core(port_, [&connection = *one->connection, this]() noexcept {
+            port_.abandon(connection);
+        });
+        one->connection = nullptr;
+    }
+    if (link_) {
+        on_core(port_, [&]() noexcept { port_.remove_link(*link_, Status::kReset); });
+        link_.reset();
+    }
+    fabric_.forget(self);
+    // The process that listened is gone; a connect by other means would be reset as well.
+    for (const auto& [id, one] : lost) {
+        fabric_.finish(one, {Status::kNoListener, {}});
+    }
+    const std::vector<std::shared_ptr<Outgoing>> waiting = std::move(waiting_);
+    for (const auto& one : waiting) {
+        fabric_.finish(one, {why.empty() ? Status::kNoListener : Status::kTimedOut, {}});
+    }
+}
+
+}  // namespace sanpoll::engine::shm

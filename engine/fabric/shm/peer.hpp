@@ -1,0 +1,84 @@
+// The acquaintance with another engine (or with ourselves): a control socket and the link it set up.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "engine/fabric/shm/link.hpp"
+#include "engine/fabric/shm/rendezvous.hpp"
+
+namespace sanpoll::engine::shm {
+
+class Outgoing;
+class Incoming;
+class ShmFabric;
+class ShmPort;
+
+/// Everything here runs on the control thread. The socket lives as long as the link: when the other
+/// process dies, however it dies, the kernel closes its end and epoll says so at once.
+///
+///   initiator: kGreeting --hello back--> kLinking --ready--> kReady --end of file--> kGone
+///   acceptor:  kGreeting --hello, offer--> kReady --end of file--> kGone
+class Peer : public std::enable_shared_from_this<Peer> {
+public:
+    enum class State { kGreeting, kLinking, kReady, kGone };
+
+    Peer(ShmFabric& fabric, int fd, bool initiator, ShmPort& port);
+    ~Peer();
+    Peer(const Peer&) = delete;
+    Peer& operator=(const Peer&) = delete;
+
+    /// Watches the socket; the initiator says hello. False when the system refuses.
+    [[nodiscard]] bool begin();
+    /// Sends the request now or when the link stands.
+    void request(const std::shared_ptr<Outgoing>& outgoing);
+    void send(const ControlMessage& message);
+    /// Ends everything that goes by this peer, with `why` in the log unless it is empty.
+    void end(std::string_view why);
+
+    [[nodiscard]] State state() const noexcept { return state_; }
+    [[nodiscard]] bool initiator() const noexcept { return initiator_; }
+    [[nodiscard]] Link* link() const noexcept { return link_.get(); }
+    [[nodiscard]] ShmPort& port() const noexcept { return port_; }
+    [[nodiscard]] bool is_engine(const std::uint64_t id[2]) const noexcept {
+        return engine_id_[0] == id[0] && engine_id_[1] == id[1];
+    }
+
+    std::map<std::uint32_t, std::shared_ptr<Outgoing>> outgoing;  // by our connection id
+    std::map<std::uint32_t, std::weak_ptr<Incoming>> incoming;    // by the connector's
+
+private:
+    struct Unsent {
+        ControlMessage message;
+        std::vector<int> fds;  // borrowed; valid until sent
+    };
+
+    void ready(std::uint32_t epoll_events);
+    void take(const ControlMessage& message, int fds[2], int fd_count);
+    void take_hello(const ControlMessage& message);
+    [[nodiscard]] bool take_offer(const ControlMessage& message, int fds[2], int fd_count);
+    void take_ready(int fd);
+    void take_connect(const ControlMessage& message);
+    void take_answer(const ControlMessage& message);
+    void offer_link();
+    void send_with(const ControlMessage& message, std::vector<int> fds);
+    void flush();
+    void install_link(std::unique_ptr<Segment> segment, int own_doorbell, int peer_doorbell);
+
+    ShmFabric& fabric_;
+    int fd_;
+    const bool initiator_;
+    ShmPort& port_;
+    State state_ = State::kGreeting;
+    std::uint64_t engine_id_[2] = {};
+    std::deque<Unsent> unsent_;
+    std::vector<std::shared_ptr<Outgoing>> waiting_;  // until the link stands
+    std::unique_ptr<Segment> segment_;                // initiator, while linking
+    int doorbell_[2] = {-1, -1};                      // while linking: ours, the one sent
+    std::unique_ptr<Link> link_;
+};
+
+}  // namespace sanpoll::engine::shm

@@ -1,0 +1,144 @@
+#include "engine/fabric/shm/rendezvous.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+
+namespace sanpoll::engine::shm {
+
+namespace {
+
+constexpr int kBacklog = 1024;  // of processes that knock, not of connection requests
+
+socklen_t name_of(const Address& address, sockaddr_un& name) {
+    const std::string text =
+        fmt::format("sanpoll/{}/{}/{:08x}:{}", ControlMessage::kVersion, ::geteuid(), address.ip,
+                    address.port);
+    name = {};
+    name.sun_family = AF_UNIX;  // sun_path[0] stays 0: the abstract name space
+    std::memcpy(name.sun_path + 1, text.data(), text.size());
+    return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + text.size());
+}
+
+int open_socket() noexcept {
+    return ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+}
+
+int fail(int fd) noexcept {
+    const int error = errno;
+    if (fd >= 0) {
+        ::close(fd);
+    }
+    return -error;
+}
+
+}  // namespace
+
+int bind_rendezvous(const Address& address) {
+    sockaddr_un name;
+    const socklen_t length = name_of(address, name);
+    const int fd = open_socket();
+    if (fd < 0 || ::bind(fd, reinterpret_cast<const sockaddr*>(&name), length) != 0 ||
+        ::listen(fd, kBacklog) != 0) {
+        return fail(fd);
+    }
+    return fd;
+}
+
+int connect_rendezvous(const Address& address) {
+    sockaddr_un name;
+    const socklen_t length = name_of(address, name);
+    const int fd = open_socket();
+    if (fd < 0 || ::connect(fd, reinterpret_cast<const sockaddr*>(&name), length) != 0) {
+        return fail(fd);
+    }
+    return fd;
+}
+
+bool same_user(int fd, std::uint32_t& their_uid) noexcept {
+    ucred credentials{};
+    socklen_t length = sizeof(credentials);
+    if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0) {
+        return false;
+    }
+    their_uid = credentials.uid;
+    return credentials.uid == ::geteuid();
+}
+
+bool make_doorbell(int ends[2]) noexcept {
+    return ::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0;
+}
+
+bool is_doorbell(int fd) noexcept {
+    int domain = 0;
+    int type = 0;
+    socklen_t length = sizeof(int);
+    return ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_UNIX &&
+           ::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_DGRAM;
+}
+
+int send_message(int fd, const ControlMessage& message, const int* fds, int fd_count) {
+    iovec piece{const_cast<ControlMessage*>(&message), sizeof(message)};
+    msghdr header{};
+    header.msg_iov = &piece;
+    header.msg_iovlen = 1;
+    alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
+    if (fd_count != 0) {
+        header.msg_control = control;
+        header.msg_controllen = CMSG_SPACE(static_cast<std::size_t>(fd_count) * sizeof(int));
+        cmsghdr* item = CMSG_FIRSTHDR(&header);
+        item->cmsg_level = SOL_SOCKET;
+        item->cmsg_type = SCM_RIGHTS;
+        item->cmsg_len = CMSG_LEN(static_cast<std::size_t>(fd_count) * sizeof(int));
+        std::memcpy(CMSG_DATA(item), fds, static_cast<std::size_t>(fd_count) * sizeof(int));
+    }
+    const ssize_t sent = ::sendmsg(fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent == static_cast<ssize_t>(sizeof(message))) {
+        return 1;
+    }
+    return sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) ? 0 : -1;
+}
+
+int receive_message(int fd, ControlMessage& message, int fds[2], int& fd_count) {
+    iovec piece{&message, sizeof(message)};
+    msghdr header{};
+    header.msg_iov = &piece;
+    header.msg_iovlen = 1;
+    alignas(cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {};
+    header.msg_control = control;
+    header.msg_controllen = sizeof(control);
+    fd_count = 0;
+    const ssize_t got = ::recvmsg(fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (got < 0) {
+        return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? 0 : -1;
+    }
+    for (cmsghdr* item = CMSG_FIRSTHDR(&header); item != nullptr; item = CMSG_NXTHDR(&header, item)) {
+        if (item->cmsg_level == SOL_SOCKET && item->cmsg_type == SCM_RIGHTS) {
+            const auto count = static_cast<int>((item->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+            fd_count = std::min(count, 2);  // the buffer has no room for more
+            std::memcpy(fds, CMSG_DATA(item), static_cast<std::size_t>(fd_count) * sizeof(int));
+        }
+    }
+    const bool sound = got == static_cast<ssize_t>(sizeof(message)) &&
+                       (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 &&
+                       message.magic == ControlMessage::kMagic &&
+                       message.version == ControlMessage::kVersion &&
+                       message.data_length <= kMaxConnectData;
+    if (!sound) {
+        for (int i = 0; i < fd_count; ++i) {
+            ::close(fds[i]);
+        }
+        fd_count = 0;
+        return -1;
+    }
+    return 1;
+}
+
+}  // namespace sanpoll::engine::shm

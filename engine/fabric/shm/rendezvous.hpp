@@ -1,0 +1,64 @@
+// Where engines of one host find each other, and what they say before a link stands.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <vector>
+
+#include "engine/fabric/fabric.hpp"
+
+namespace sanpoll::engine::shm {
+
+enum class MessageKind : std::uint16_t {
+    kHello = 1,  // both ways, first: engine_id
+    kOffer,      // initiator: the segment's shape; descriptors: segment, initiator's doorbell
+    kReady,      // acceptor: descriptor: acceptor's doorbell
+    kConnect,    // a connection request: connector_id, addresses, caller data
+    kAnswer,     // status; when 0 acceptor_id and callee data
+    kWithdraw,   // the connector has changed its mind: connector_id
+    kAbandon,    // the accepted connection was closed before the acceptance came: acceptor_id
+};
+
+/// Every message has this size; a peer's message of another size or version ends the acquaintance.
+struct ControlMessage {
+    std::uint32_t magic = kMagic;
+    std::uint16_t version = kVersion;
+    MessageKind kind{};
+    std::uint64_t engine_id[2] = {};
+    std::uint32_t ring_slots = 0;
+    std::uint32_t staging_bytes = 0;
+    std::uint32_t connector_id = 0;
+    std::uint32_t acceptor_id = 0;
+    std::uint32_t status = 0;  // of kAnswer: 0 accepted, 1 refused, 2 nobody listens
+    std::uint32_t from_ip = 0;
+    std::uint32_t to_ip = 0;
+    std::uint16_t from_port = 0;
+    std::uint16_t to_port = 0;
+    std::uint32_t data_length = 0;
+    std::byte data[kMaxConnectData] = {};
+
+    static constexpr std::uint32_t kMagic = 0x6C6F7073;
+    static constexpr std::uint16_t kVersion = 1;
+};
+
+/// The abstract socket address of a listener. Abstract names vanish with their last descriptor, so
+/// nothing is left behind on disk; they have no permissions, so both sides check the other's user id,
+/// which is also part of the name.
+[[nodiscard]] int bind_rendezvous(const Address& address);     // listening socket, or -errno
+[[nodiscard]] int connect_rendezvous(const Address& address);  // connected socket, or -errno
+
+/// Whether the process at the other end of `fd` runs under our user id.
+[[nodiscard]] bool same_user(int fd, std::uint32_t& their_uid) noexcept;
+
+/// A datagram socket pair that serves as a doorbell; false when out of descriptors.
+[[nodiscard]] bool make_doorbell(int ends[2]) noexcept;
+/// Whether a descriptor from a peer can be rung without harm.
+[[nodiscard]] bool is_doorbell(int fd) noexcept;
+
+/// One message with up to two descriptors, in or out, without blocking. Returns 1 done, 0 would block,
+/// -1 the peer is gone or talks nonsense. Received descriptors are the caller's.
+[[nodiscard]] int send_message(int fd, const ControlMessage& message, const int* fds, int fd_count);
+[[nodiscard]] int receive_message(int fd, ControlMessage& message, int fds[2], int& fd_count);
+
+}  // namespace sanpoll::engine::shm

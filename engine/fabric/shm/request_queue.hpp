@@ -1,0 +1,104 @@
+// The pending operations of one direction of a connection, first in, first out.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <new>
+
+#include "engine/work_request.hpp"
+
+namespace sanpoll::engine::shm {
+
+/// A pending send or receive. Two pieces here, the others in cells behind.
+struct QueuedRequest {
+    std::uint64_t context;
+    std::uint32_t length;
+    std::uint8_t flags;
+    std::uint8_t sge_count;
+    std::uint16_t reserved;
+    Sge sge[kInlineSges];
+    std::uint64_t padding[2];
+};
+static_assert(sizeof(QueuedRequest) == 64);
+
+/// A ring of cells that doubles when it is full: idle connections stay small, busy ones stop allocating
+/// once they have grown to what they use. Owned by the core.
+class RequestQueue {
+public:
+    /// False when memory is short; the queue is then unchanged.
+    [[nodiscard]] bool push(const WorkRequest& request) noexcept {
+        const std::uint32_t cells = cells_for(request.sge_count);
+        if (tail_ - head_ + cells > capacity_ && !grow(cells)) [[unlikely]] {
+            return false;
+        }
+        QueuedRequest& cell = at(tail_).request;
+        cell.context = request.context;
+        cell.length = request.length;
+        cell.flags = request.flags;
+        cell.sge_count = request.sge_count;
+        cell.sge[0] = request.sge[0];
+        cell.sge[1] = request.sge[1];
+        for (std::uint32_t i = kInlineSges; i < request.sge_count; ++i) {
+            at(tail_ + 1 + (i - kInlineSges) / 4).more[(i - kInlineSges) % 4] = request.piece(i);
+        }
+        tail_ += cells;
+        ++size_;
+        return true;
+    }
+
+    [[nodiscard]] bool empty() const noexcept { return head_ == tail_; }
+    [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
+
+    [[nodiscard]] const QueuedRequest& front() const noexcept { return at(head_).request; }
+
+    /// The `index`-th piece of the front request.
+    [[nodiscard]] const Sge& piece(std::uint32_t index) const noexcept {
+        return index < kInlineSges
+                   ? at(head_).request.sge[index]
+                   : at(head_ + 1 + (index - kInlineSges) / 4).more[(index - kInlineSges) % 4];
+    }
+
+    void pop() noexcept {
+        head_ += cells_for(front().sge_count);
+        --size_;
+    }
+
+private:
+    union Cell {
+        QueuedRequest request;
+        Sge more[4];
+    };
+    static_assert(sizeof(Cell) == 64);
+
+    [[nodiscard]] static std::uint32_t cells_for(std::uint32_t sge_count) noexcept {
+        return sge_count <= kInlineSges ? 1 : 1 + (sge_count - kInlineSges + 3) / 4;
+    }
+    [[nodiscard]] Cell& at(std::uint32_t position) const noexcept {
+        return cells_[position & (capacity_ - 1)];
+    }
+
+    bool grow(std::uint32_t needed) noexcept {
+        std::uint32_t capacity = capacity_ == 0 ? 8 : capacity_ * 2;
+        while (capacity < tail_ - head_ + needed) {
+            capacity *= 2;
+        }
+        std::unique_ptr<Cell[]> cells(new (std::nothrow) Cell[capacity]);
+        if (!cells) {
+            return false;
+        }
+        for (std::uint32_t position = head_; position != tail_; ++position) {
+            cells[position & (capacity - 1)] = at(position);
+        }
+        cells_ = std::move(cells);
+        capacity_ = capacity;
+        return true;
+    }
+
+    std::unique_ptr<Cell[]> cells_;
+    std::uint32_t capacity_ = 0;
+    std::uint32_t head_ = 0;
+    std::uint32_t tail_ = 0;
+    std::uint32_t size_ = 0;
+};
+
+}  // namespace sanpoll::engine::shm

@@ -1,0 +1,60 @@
+// The memory of a link: an anonymous file that two engines map.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "rings/slot.hpp"
+
+namespace sanpoll::engine::shm {
+
+/// One direction of a link. The reader writes the first three lines, the writer all others.
+struct Direction {
+    rings::ConsumedWord* slots_consumed;
+    rings::ConsumedWord* staging_consumed;       // in units of one line, counted from the beginning
+    std::atomic<std::uint32_t>* armed;           // nonzero: the reader sleeps, ring its doorbell
+    std::atomic<std::uint32_t>* writer_waits;    // nonzero: the writer sleeps for want of room
+    rings::Slot* slots;
+    std::byte* staging;
+};
+
+struct SegmentShape {
+    std::uint32_t ring_slots = 0;     // a power of two
+    std::uint32_t staging_bytes = 0;  // a power of two
+    [[nodiscard]] bool sane() const noexcept;
+    [[nodiscard]] std::size_t bytes() const noexcept;
+};
+
+/// Layout: a line of header, then direction 0 (initiator to acceptor), then direction 1. Only offsets,
+/// no pointers. The file has no name, so nothing is left behind whoever dies; it is sealed against
+/// shrinking, so that a peer cannot turn an access into SIGBUS; it is not inherited by fork().
+class Segment {
+public:
+    ~Segment();
+    Segment(const Segment&) = delete;
+    Segment& operator=(const Segment&) = delete;
+
+    /// Makes one. nullptr and a message on failure.
+    [[nodiscard]] static std::unique_ptr<Segment> create(const SegmentShape& shape, std::string& error);
+    /// Maps the one behind `fd` (borrowed), which came from a peer: checks size, seals and shape.
+    [[nodiscard]] static std::unique_ptr<Segment> open(int fd, const SegmentShape& shape,
+                                                       std::string& error);
+
+    [[nodiscard]] int fd() const noexcept { return fd_; }  // only after create()
+    void close_fd() noexcept;
+    [[nodiscard]] const SegmentShape& shape() const noexcept { return shape_; }
+    [[nodiscard]] Direction direction(int index) const noexcept;
+
+private:
+    Segment(int fd, std::byte* base, const SegmentShape& shape) noexcept
+        : fd_(fd), base_(base), shape_(shape) {}
+
+    int fd_;
+    std::byte* base_;
+    SegmentShape shape_;
+};
+
+}  // namespace sanpoll::engine::shm

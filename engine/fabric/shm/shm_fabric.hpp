@@ -1,0 +1,151 @@
+// The shared-memory fabric's control plane: the embedded default, for connections inside one host.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "engine/control_thread.hpp"
+#include "engine/fabric/fabric.hpp"
+#include "engine/fabric/shm/peer.hpp"
+#include "engine/fabric/shm/shm_port.hpp"
+
+namespace sanpoll::engine::shm {
+
+/// A connect on its way. State belongs to the control thread; cancelled may be set by any.
+class Outgoing final : public OutgoingConnection, public std::enable_shared_from_this<Outgoing> {
+public:
+    Outgoing(ShmFabric& fabric, const Address& from, const Address& to, ConnectData data,
+             const EndpointOwner& owner, Fabric::OnResult on_result)
+        : fabric(fabric),
+          local(from),
+          remote(to),
+          caller_data(std::move(data)),
+          owner(owner),
+          on_result(std::move(on_result)) {}
+
+    void cancel() override;
+
+    ShmFabric& fabric;
+    const Address local;
+    const Address remote;
+    const ConnectData caller_data;
+    const EndpointOwner owner;
+    Fabric::OnResult on_result;
+    std::atomic<bool> cancelled{false};
+    bool finished = false;
+    bool by_known_route = false;  // the peer was taken from memory and may have stopped listening
+    std::uint64_t timer = 0;
+    std::weak_ptr<Peer> peer;
+    Connection* connection = nullptr;
+};
+
+/// A request from a peer; see IncomingConnection.
+class Incoming final : public IncomingConnection, public std::enable_shared_from_this<Incoming> {
+public:
+    Incoming(ShmFabric& fabric, std::weak_ptr<Peer> peer, const ControlMessage& message);
+
+    [[nodiscard]] Address remote() const noexcept override { return remote_; }
+    [[nodiscard]] Address local() const noexcept override { return local_; }
+    [[nodiscard]] const ConnectData& caller_data() const noexcept override { return data_; }
+    [[nodiscard]] bool withdrawn() const noexcept override {
+        return withdrawn_.load(std::memory_order_acquire);
+    }
+    [[nodiscard]] Status accept(const EndpointOwner& owner, const ConnectData& callee_data) override;
+    void reject(Status reason) override;
+
+    /// Control thread.
+    void withdraw() noexcept { withdrawn_.store(true, std::memory_order_release); }
+
+private:
+    Status accept_here(const EndpointOwner& owner, const ConnectData& callee_data);
+
+    ShmFabric& fabric_;
+    std::weak_ptr<Peer> peer_;
+    Address remote_;
+    Address local_;
+    ConnectData data_;
+    std::uint32_t connector_id_;
+    std::atomic<bool> withdrawn_{false};
+    std::atomic<bool> answered_{false};
+};
+
+class ShmFabric final : public Fabric {
+public:
+    ShmFabric(const Config& config, ControlThread& control);
+    ~ShmFabric() override;
+
+    /// Before start(): the port of a core.
+    void add_port(ShmPort& port) { ports_.push_back(&port); }
+    [[nodiscard]] int trouble_fd() const noexcept { return trouble_fd_; }
+    [[nodiscard]] std::string start();
+    /// Ends all links. The control thread still runs, the cores too.
+    void stop();
+
+    [[nodiscard]] std::string_view name() const noexcept override { return "shm"; }
+    [[nodiscard]] std::vector<std::uint32_t> addresses() const override;
+    [[nodiscard]] bool serves(std::uint32_t ip) const override;
+    [[nodiscard]] Status listen(const Address& local, OnRequest on_request,
+                                std::unique_ptr<Listening>& listening) override;
+    [[nodiscard]] std::shared_ptr<OutgoingConnection> connect(const Address& local,
+                                                              const Address& remote,
+                                                              ConnectData caller_data,
+                                                              const EndpointOwner& owner,
+                                                              OnResult on_result) override;
+    void abandon_in_child() noexcept override;
+
+    // ---- for Peer, Incoming, Outgoing: on the control thread ----------------------------------------
+
+    [[nodiscard]] const Config& config() const noexcept { return config_; }
+    [[nodiscard]] ControlThread& control() noexcept { return control_; }
+    [[nodiscard]] const std::uint64_t* engine_id() const noexcept { return engine_id_; }
+    /// Who listens where `to` leads; nullptr if nobody.
+    [[nodiscard]] const OnRequest* listener_for(const Address& to) const;
+    /// Another initiator peer of the same engine and port that is linked or linking.
+    [[nodiscard]] std::shared_ptr<Peer> twin_of(const Peer& peer, const std::uint64_t id[2]) const;
+    void forget(const std::shared_ptr<Peer>& peer);
+    /// Ends a connect, once. On success the connection belongs to its core.
+    void finish(const std::shared_ptr<Outgoing>& outgoing, ConnectResult result);
+    void retry_afresh(const std::shared_ptr<Outgoing>& outgoing);
+    void remember_route(const Address& to, const std::shared_ptr<Peer>& peer);
+
+private:
+    friend class Outgoing;
+    class ListeningImpl;
+    struct Listener {
+        int fd = -1;
+        std::vector<std::pair<ListeningImpl*, OnRequest>> takers;  // the first gets the requests
+    };
+
+    void begin(const std::shared_ptr<Outgoing>& outgoing);
+    void dial(const std::shared_ptr<Outgoing>& outgoing);
+    void knock(int listener_fd);
+    void stop_listening(ListeningImpl* taker, const Address& local);
+    void withdraw(const std::shared_ptr<Outgoing>& outgoing);
+    void look_for_trouble();
+
+    const Config& config_;
+    ControlThread& control_;
+    std::vector<ShmPort*> ports_;
+    std::size_t next_port_ = 0;
+    int trouble_fd_ = -1;
+    std::uint64_t engine_id_[2] = {};
+    std::map<Address, Listener> listeners_;
+    std::set<std::shared_ptr<Peer>> peers_;
+    std::map<Address, std::weak_ptr<Peer>> routes_;  // where a connect went lately
+};
+
+/// Runs a lambda on the port's core and waits.
+template <typename Body>
+void on_core(ShmPort& port, Body body) {
+    struct Op final : ControlOp {
+        explicit Op(Body& body) : body(body) {}
+        void run() noexcept override { body(); }
+        Body& body;
+    } op(body);
+    port.core().run(op);
+}
+
+}  // namespace sanpoll::engine::shm

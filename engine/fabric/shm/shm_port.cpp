@@ -1,0 +1,343 @@
+// Links and the life of connections.
+#include "engine/fabric/shm/shm_port.hpp"
+
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <new>
+
+namespace sanpoll::engine::shm {
+
+ShmPort::ShmPort(const Config& config, PollingCore& core, int trouble_fd)
+    : config_(config),
+      core_(core),
+      trouble_fd_(trouble_fd),
+      table_(new Connection*[config.max_connections]()),
+      table_mask_(config.max_connections - 1) {
+    links_.reserve(64);
+}
+
+ShmPort::~ShmPort() {
+    for (std::uint32_t i = 0; i <= table_mask_; ++i) {
+        if (Connection* connection = table_[i]; connection != nullptr) {
+            while (EarlyMessage* message = connection->early) {
+                connection->early = message->next;
+                std::free(message);
+            }
+            delete connection;
+        }
+    }
+    reap();
+    while (EarlyMessage* message = early_pool_) {
+        early_pool_ = message->next;
+        std::free(message);
+    }
+}
+
+// ---- control plane ----------------------------------------------------------------------------------
+
+Connection* ShmPort::make_connection(const EndpointOwner& owner) {
+    const std::lock_guard lock(ids_mutex_);
+    reap();
+    std::uint32_t id = 0;
+    if (free_head_ < free_ids_.size()) {
+        id = free_ids_[free_head_++];
+        if (free_head_ > 4096 && free_head_ * 2 > free_ids_.size()) {
+            free_ids_.erase(free_ids_.begin(),
+                            free_ids_.begin() + static_cast<std::ptrdiff_t>(free_head_));
+            free_head_ = 0;
+        }
+    } else if (next_index_ <= table_mask_) {
+        id = next_index_++;
+    } else {
+        return nullptr;
+    }
+    auto* connection = new (std::nothrow) Connection;
+    if (connection == nullptr) {
+        free_ids_.push_back(id);
+        return nullptr;
+    }
+    static_cast<EndpointOwner&>(*connection) = owner;
+    connection->id = id;
+    connection->port = this;
+    connection->core = &core_;
+    return connection;
+}
+
+void ShmPort::drop_connection(Connection* connection) {
+    bury(*connection);
+    const std::lock_guard lock(ids_mutex_);
+    reap();
+}
+
+// Frees what the core has buried. An id comes back with its next generation, so that a record on its way
+// to the old connection does not fit the new one.
+void ShmPort::reap() {
+    // Pairs with the release in bury().
+    Connection* connection = dead_.exchange(nullptr, std::memory_order_acquire);
+    while (connection != nullptr) {
+        Connection* next = connection->next_dead;
+        free_ids_.push_back(connection->id + (1U << kGenerationShift));
+        delete connection;
+        connection = next;
+    }
+}
+
+// ---- links ------------------------------------------------------------------------------------------
+
+void ShmPort::add_link(Link& link) {
+    links_.push_back(&link);
+    epoll_event event{};
+    event.events = EPOLLIN | EPOLLET;
+    (void)::epoll_ctl(core_.epoll_fd(), EPOLL_CTL_ADD, link.own_doorbell(), &event);
+}
+
+void ShmPort::remove_link(Link& link, Status reason) noexcept {
+    // What the peer wrote before it died is delivered. At most a ring full: a peer that only pretends to
+    // be dead could go on writing.
+    if (!link.failed.load(std::memory_order_relaxed)) {
+        std::uint32_t left = config_.shm_ring_slots;
+        while (left != 0) {
+            const std::uint32_t taken = poll_link(link, std::min(left, 64U));
+            if (taken == 0) {
+                break;
+            }
+            left -= std::min(taken, left);
+        }
+    }
+    std::erase(links_, &link);
+    (void)::epoll_ctl(core_.epoll_fd(), EPOLL_CTL_DEL, link.own_doorbell(), nullptr);
+    while (Connection* connection = link.connections) {
+        break_connection(*connection, reason);
+        unlink(*connection);
+        if (connection->closing) {
+            connection->farewell_due = false;
+            finish(*connection);
+        }
+    }
+}
+
+void ShmPort::fail_link(Link& link, std::string_view why) noexcept {
+    if (link.failed.load(std::memory_order_relaxed)) {
+        return;
+    }
+    counters_.lying_peers.add();
+    link.failure = why;
+    // Pairs with the acquire in ShmFabric::look_for_trouble.
+    link.failed.store(true, std::memory_order_release);
+    for (Connection* connection = link.connections; connection != nullptr;
+         connection = connection->next) {
+        break_connection(*connection, Status::kReset);
+    }
+    const std::uint64_t one = 1;
+    (void)!::write(trouble_fd_, &one, sizeof(one));
+}
+
+// ---- life of a connection ---------------------------------------------------------------------------
+
+Connection* ShmPort::find(std::uint32_t id, const Link& link) noexcept {
+    Connection* connection = table_[id & table_mask_ & ((1U << kGenerationShift) - 1)];
+    if (connection == nullptr || connection->id != id || connection->link != &link) [[unlikely]] {
+        return nullptr;
+    }
+    return connection;
+}
+
+void ShmPort::install(Connection& connection, Link& link) noexcept {
+    table_[connection.id & table_mask_] = &connection;
+    connection.link = &link;
+    connection.next = link.connections;
+    if (link.connections != nullptr) {
+        link.connections->previous = &connection;
+    }
+    link.connections = &connection;
+    if (link.failed.load(std::memory_order_relaxed)) {
+        break_connection(connection, Status::kReset);
+    }
+}
+
+bool ShmPort::establish(Connection& connection, std::uint32_t peer_id) noexcept {
+    connection.peer_id = peer_id;
+    connection.established = true;
+    // Before the gate opens: a post reads the slot after the gate has let it in.
+    connection.slot->store(&connection, std::memory_order_relaxed);
+    connection.core_slot->store(&core_, std::memory_order_relaxed);
+    if (!connection.gate->open(connection.generation)) {
+        return false;
+    }
+    if (connection.broken && connection.early == nullptr) {
+        (void)connection.gate->break_off(connection.generation, PostGate::State::kReset);
+    }
+    return true;
+}
+
+void ShmPort::abandon(Connection& connection) noexcept {
+    connection.closing = true;
+    connection.broken = true;
+    while (EarlyMessage* message = connection.early) {
+        connection.early = message->next;
+        free_early(message);
+    }
+    finish(connection);
+}
+
+void ShmPort::peer_abandoned(std::uint32_t id, const Link& link) noexcept {
+    if (Connection* connection = find(id, link); connection != nullptr) {
+        break_connection(*connection, Status::kReset);
+    }
+}
+
+void ShmPort::close(Endpoint& endpoint) noexcept {
+    auto& connection = static_cast<Connection&>(endpoint);
+    connection.closing = true;
+    abort_pending(connection, Status::kAborted);
+    while (EarlyMessage* message = connection.early) {
+        connection.early = message->next;
+        free_early(message);
+    }
+    connection.credit_due = connection.stall_due = connection.invite_due = false;
+    connection.farewell_due = connection.link != nullptr && !connection.broken;
+    core_.endpoint_closed(connection);
+    // The owner's memory is not ours any more.
+    connection.slot = nullptr;
+    connection.gate = nullptr;
+    connection.outstanding = nullptr;
+    connection.regions = nullptr;
+    if (!flush_control(connection)) {
+        connection.keeps_awake = true;
+        core_.keep_awake();
+        queue(connection);
+        return;
+    }
+    finish(connection);
+}
+
+void ShmPort::break_connection(Connection& connection, Status reason) noexcept {
+    if (connection.broken) {
+        return;
+    }
+    connection.broken = true;
+    connection.reason = reason;
+    connection.credit_due = connection.stall_due = connection.invite_due = false;
+    connection.farewell_due = false;
+    if (connection.closing) {
+        queue(connection);  // service() finishes it
+        return;
+    }
+    abort_pending(connection, reason);
+    // An announced message will never come; it can only be the last one.
+    EarlyMessage** at = &connection.early;
+    connection.early_tail = nullptr;
+    while (*at != nullptr) {
+        if ((*at)->announced) {
+            EarlyMessage* message = *at;
+            *at = message->next;
+            free_early(message);
+        } else {
+            connection.early_tail = *at;
+            at = &(*at)->next;
+        }
+    }
+    // Messages that are here already are delivered first: the gate stays open until they are.
+    if (connection.established && connection.early == nullptr) {
+        (void)connection.gate->break_off(connection.generation,
+                                         reason == Status::kReset ? PostGate::State::kReset
+                                                                  : PostGate::State::kFailed);
+    }
+}
+
+void ShmPort::abort_pending(Connection& connection, Status status) noexcept {
+    connection.receiving_long = false;
+    connection.long_state = Connection::Long::kIdle;
+    while (!connection.sends.empty()) {
+        complete_send(connection, status, 0);
+    }
+    while (!connection.receives.empty()) {
+        complete_receive(connection, status, 0);
+    }
+}
+
+void ShmPort::finish(Connection& connection) noexcept {
+    if (connection.queued) {
+        connection.finished = true;  // service() comes back here
+        return;
+    }
+    unlink(connection);
+    if (connection.keeps_awake) {
+        core_.let_sleep();
+    }
+    table_[connection.id & table_mask_] = nullptr;
+    bury(connection);
+}
+
+void ShmPort::unlink(Connection& connection) noexcept {
+    if (connection.link == nullptr) {
+        return;
+    }
+    if (connection.previous != nullptr) {
+        connection.previous->next = connection.next;
+    } else {
+        connection.link->connections = connection.next;
+    }
+    if (connection.next != nullptr) {
+        connection.next->previous = connection.previous;
+    }
+    connection.previous = connection.next = nullptr;
+    connection.link = nullptr;
+}
+
+void ShmPort::bury(Connection& connection) noexcept {
+    connection.next_dead = dead_.load(std::memory_order_relaxed);
+    // Pairs with the acquire in reap().
+    while (!dead_.compare_exchange_weak(connection.next_dead, &connection,
+                                        std::memory_order_release, std::memory_order_relaxed)) {
+    }
+}
+
+// ---- FabricPort -------------------------------------------------------------------------------------
+
+void ShmPort::post(Endpoint& endpoint, const WorkRequest& request) noexcept {
+    auto& connection = static_cast<Connection&>(endpoint);
+    if (request.opcode == Opcode::kSend) {
+        post_send(connection, request);
+    } else {
+        post_receive(connection, request);
+    }
+}
+
+std::uint32_t ShmPort::poll(std::uint32_t budget) noexcept {
+    std::uint32_t work = 0;
+    for (Link* link : links_) {
+        work += poll_link(*link, budget);
+    }
+    // One pass over what is queued now; what queues itself again waits for the next turn.
+    Connection* connection = queued_head_;
+    queued_head_ = queued_tail_ = nullptr;
+    while (connection != nullptr) {
+        Connection* next = connection->next_queued;
+        connection->queued = false;
+        connection->next_queued = nullptr;
+        service(*connection);
+        connection = next;
+    }
+    return work;
+}
+
+void ShmPort::arm() noexcept {
+    for (Link* link : links_) {
+        link->receiver.arm();
+        if (queued_head_ != nullptr) {
+            link->sender.arm_for_room();
+        }
+    }
+}
+
+void ShmPort::disarm() noexcept {
+    for (Link* link : links_) {
+        link->disarm();
+    }
+}
+
+}  // namespace sanpoll::engine::shm

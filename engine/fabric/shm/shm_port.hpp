@@ -1,0 +1,138 @@
+// The data plane of the shared-memory fabric on one polling core.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "engine/config.hpp"
+#include "engine/counter.hpp"
+#include "engine/fabric/fabric_port.hpp"
+#include "engine/fabric/shm/connection.hpp"
+#include "engine/polling_core.hpp"
+
+namespace sanpoll::engine::shm {
+
+struct ShmCounters {
+    Counter messages_sent;
+    Counter messages_received;
+    Counter bytes_sent;
+    Counter bytes_received;
+    Counter early_messages;   // kept in private memory until a receive came
+    Counter stalls;           // the peer had no receive for a message of ours
+    Counter full_rings;       // the ring had no room; tried again in a later turn
+    Counter stale_records;    // for a connection that is gone: normal after a close
+    Counter lying_peers;      // links ended because the peer broke the protocol
+};
+
+class ShmPort final : public FabricPort {
+public:
+    /// `trouble_fd`: an eventfd that tells the control thread to look for failed links.
+    ShmPort(const Config& config, PollingCore& core, int trouble_fd);
+    ~ShmPort() override;
+
+    // ---- control plane -------------------------------------------------------------------------
+
+    /// A connection with an id of its own, not yet installed. nullptr: no memory or no free id.
+    [[nodiscard]] Connection* make_connection(const EndpointOwner& owner);
+    /// Gives back one that was never installed.
+    void drop_connection(Connection* connection);
+
+    [[nodiscard]] PollingCore& core() noexcept { return core_; }
+    [[nodiscard]] const ShmCounters& counters() const noexcept { return counters_; }
+
+    // ---- token holder, as PollingCore control operations ------------------------------------------
+
+    void add_link(Link& link);
+    /// Takes in what has arrived, then breaks the link's connections with `reason`.
+    void remove_link(Link& link, Status reason) noexcept;
+    /// From now on records for it are accepted.
+    void install(Connection& connection, Link& link) noexcept;
+    /// The acceptor said yes: opens the owner's gate. False if the owner has closed in the meantime;
+    /// the connection is then to be abandoned.
+    [[nodiscard]] bool establish(Connection& connection, std::uint32_t peer_id) noexcept;
+    /// Removes a connection that was never established.
+    void abandon(Connection& connection) noexcept;
+    /// The peer took back a connection that it never used (record-less kDisconnect).
+    void peer_abandoned(std::uint32_t id, const Link& link) noexcept;
+
+    // ---- FabricPort -----------------------------------------------------------------------------
+
+    void post(Endpoint& endpoint, const WorkRequest& request) noexcept override;
+    void close(Endpoint& endpoint) noexcept override;
+    std::uint32_t poll(std::uint32_t budget) noexcept override;
+    void arm() noexcept override;
+    void disarm() noexcept override;
+
+private:
+    static constexpr std::uint32_t kGenerationShift = 20;
+    static constexpr std::uint32_t kPieceBytes = 32768;
+    static constexpr std::uint32_t kPiecesPerTurn = 4;
+
+    // sending (shm_send.cpp)
+    void post_send(Connection& connection, const WorkRequest& request) noexcept;
+    [[nodiscard]] bool try_send(Connection& connection, const Sge* pieces, std::uint32_t count,
+                                std::uint32_t length) noexcept;
+    [[nodiscard]] bool send_front(Connection& connection) noexcept;
+    [[nodiscard]] bool send_pieces(Connection& connection) noexcept;
+    void progress_sends(Connection& connection) noexcept;
+    void wait_for_credit(Connection& connection) noexcept;
+    [[nodiscard]] bool flush_control(Connection& connection) noexcept;
+    void service(Connection& connection) noexcept;
+    void queue(Connection& connection) noexcept;
+    void take_credit(Connection& connection, std::uint32_t credit) noexcept;
+    [[nodiscard]] RecordHeader header_for(Connection& connection, RecordKind kind,
+                                          std::uint32_t length) noexcept;
+    void complete_send(Connection& connection, Status status, std::uint32_t bytes) noexcept;
+
+    // receiving (shm_receive.cpp)
+    void post_receive(Connection& connection, const WorkRequest& request) noexcept;
+    std::uint32_t poll_link(Link& link, std::uint32_t budget) noexcept;
+    [[nodiscard]] bool take_record(Link& link, const std::byte* head,
+                                   std::uint32_t& slots) noexcept;
+    [[nodiscard]] bool take_message(Connection& connection, Link& link, const RecordHeader& header,
+                                    const std::byte* head, bool in_ring) noexcept;
+    [[nodiscard]] bool take_announcement(Connection& connection, std::uint32_t length) noexcept;
+    [[nodiscard]] bool take_piece(Connection& connection, Link& link,
+                                  std::uint32_t length) noexcept;
+    void match_early(Connection& connection) noexcept;
+    void fail_short_receive(Connection& connection) noexcept;
+    [[nodiscard]] EarlyMessage* keep(Connection& connection, std::uint32_t length,
+                                     bool announced) noexcept;
+    void free_early(EarlyMessage* message) noexcept;
+    void consider_credit(Connection& connection) noexcept;
+    void complete_receive(Connection& connection, Status status, std::uint32_t bytes) noexcept;
+
+    // life (shm_port.cpp)
+    [[nodiscard]] Connection* find(std::uint32_t id, const Link& link) noexcept;
+    void break_connection(Connection& connection, Status reason) noexcept;
+    void abort_pending(Connection& connection, Status status) noexcept;
+    void finish(Connection& connection) noexcept;
+    void unlink(Connection& connection) noexcept;
+    void bury(Connection& connection) noexcept;
+    void reap();
+    void fail_link(Link& link, std::string_view why) noexcept;
+
+    const Config& config_;
+    PollingCore& core_;
+    int trouble_fd_;
+    ShmCounters counters_;
+
+    std::vector<Link*> links_;
+    std::unique_ptr<Connection*[]> table_;  // by the index in an id; under the token
+    std::uint32_t table_mask_;
+    Connection* queued_head_ = nullptr;
+    Connection* queued_tail_ = nullptr;
+    EarlyMessage* early_pool_ = nullptr;  // blocks of kMaxInRing bytes, for reuse
+
+    std::atomic<Connection*> dead_{nullptr};  // freed by the control plane, off the core
+
+    std::mutex ids_mutex_;  // guards what follows; control plane only
+    std::vector<std::uint32_t> free_ids_;  // queue: the longest unused first
+    std::size_t free_head_ = 0;
+    std::uint32_t next_index_ = 0;
+};
+
+}  // namespace sanpoll::engine::shm

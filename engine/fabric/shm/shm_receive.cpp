@@ -1,0 +1,401 @@
+// The receiving half of the shared-memory fabric.
+#include <algorithm>
+#include <cstdlib>
+
+#include "engine/fabric/shm/shm_port.hpp"
+
+namespace sanpoll::engine::shm {
+
+namespace {
+
+constexpr std::uint32_t kMaxStaged = 65536;  // longest staged message or piece that an honest peer sends
+constexpr std::uint32_t kPoolBytes = kMaxInRing;
+
+// Writes bytes into the front receive's pieces, one after the other without holes.
+class Scatter {
+public:
+    Scatter(const RequestQueue& queue, std::uint32_t offset) noexcept
+        : queue_(queue), count_(queue.front().sge_count) {
+        while (index_ < count_ && offset >= queue_.piece(index_).length) {
+            offset -= queue_.piece(index_++).length;
+        }
+        within_ = offset;
+    }
+
+    template <void (*Copy)(void*, const void*, std::size_t) noexcept>
+    void write(const std::byte* from, std::uint32_t length) noexcept {
+        while (length != 0 && index_ < count_) {
+            const Sge& piece = queue_.piece(index_);
+            const std::uint32_t room = piece.length - within_;
+            const std::uint32_t step = length < room ? length : room;
+            Copy(reinterpret_cast<void*>(piece.address + within_), from, step);
+            from += step;
+            length -= step;
+            within_ += step;
+            if (within_ == piece.length) {
+                ++index_;
+                within_ = 0;
+            }
+        }
+    }
+
+private:
+    const RequestQueue& queue_;
+    std::uint32_t count_;
+    std::uint32_t index_ = 0;
+    std::uint32_t within_ = 0;
+};
+
+// Calls sink(bytes, length) for each run of a message that lies in the slots of its record.
+template <typename Sink>
+void for_each_run(const Link& link, const std::byte* head, std::uint32_t length, Sink sink) noexcept {
+    const std::uint32_t first = std::min(length, kHeadBytes);
+    sink(head + sizeof(RecordHeader), first);
+    length -= first;
+    for (std::uint32_t slot = 1; length != 0; ++slot) {
+        const std::uint32_t step = std::min(length, kNextBytes);
+        sink(link.receiver.slot(slot), step);
+        length -= step;
+    }
+}
+
+}  // namespace
+
+// ---- posting ----------------------------------------------------------------------------------------
+
+void ShmPort::post_receive(Connection& connection, const WorkRequest& request) noexcept {
+    Status refused = Status::kOk;
+    if (connection.broken && connection.early == nullptr) [[unlikely]] {
+        refused = connection.reason;
+    }
+    std::uint32_t held = 0;
+    while (refused == Status::kOk && held < request.sge_count) {
+        const Sge& piece = request.piece(held);
+        if (piece.length != 0 && !connection.regions->hold(piece.region)) [[unlikely]] {
+            refused = Status::kBadRegion;
+            break;
+        }
+        ++held;
+    }
+    if (refused == Status::kOk && !connection.receives.push(request)) [[unlikely]] {
+        refused = Status::kNoMemory;
+    }
+    if (refused != Status::kOk) [[unlikely]] {
+        for (std::uint32_t i = 0; i < held; ++i) {
+            if (request.piece(i).length != 0) {
+                connection.regions->release(request.piece(i).region);
+            }
+        }
+        core_.complete({connection.owner, request.context, 0, refused, request.flags});
+        return;
+    }
+    connection.outstanding->receives.store(connection.receives.size(), std::memory_order_relaxed);
+    if (connection.debt != 0) [[unlikely]] {
+        --connection.debt;  // it stands in for a receive that was too short
+    } else {
+        ++connection.granted;
+    }
+    if (connection.early != nullptr) [[unlikely]] {
+        match_early(connection);
+    }
+    consider_credit(connection);
+}
+
+void ShmPort::consider_credit(Connection& connection) noexcept {
+    const std::uint32_t unreported = connection.granted - connection.reported;
+    if (unreported < connection.report_every && !(connection.peer_waits && unreported != 0)) {
+        return;  // the next message of ours will carry it
+    }
+    if (connection.broken) {
+        return;
+    }
+    connection.peer_waits = false;
+    connection.credit_due = true;
+    if (!flush_control(connection)) {
+        queue(connection);
+    }
+}
+
+void ShmPort::complete_receive(Connection& connection, Status status,
+                               std::uint32_t bytes) noexcept {
+    RequestQueue& receives = connection.receives;
+    const QueuedRequest& front = receives.front();
+    const Completion completion{connection.owner, front.context, bytes, status, front.flags};
+    for (std::uint32_t i = 0; i < front.sge_count; ++i) {
+        if (receives.piece(i).length != 0) {
+            connection.regions->release(receives.piece(i).region);
+        }
+    }
+    receives.pop();
+    connection.outstanding->receives.store(receives.size(), std::memory_order_relaxed);
+    core_.complete(completion);
+}
+
+// ---- arrivals ---------------------------------------------------------------------------------------
+
+std::uint32_t ShmPort::poll_link(Link& link, std::uint32_t budget) noexcept {
+    std::uint32_t taken = 0;
+    while (taken < budget) {
+        const std::byte* head = link.receiver.front();
+        if (head == nullptr || link.failed.load(std::memory_order_relaxed)) {
+            break;
+        }
+        std::uint32_t slots = 1;
+        if (!take_record(link, head, slots)) [[unlikely]] {
+            return taken;  // the link has failed; nothing of it is touched any more
+        }
+        link.receiver.release(slots);
+        ++taken;
+    }
+    if (taken != 0) {
+        link.tell_writer();
+    }
+    return taken;
+}
+
+bool ShmPort::take_record(Link& link, const std::byte* head, std::uint32_t& slots) noexcept {
+    const RecordHeader header = read_header(head);
+    Connection* connection = find(header.connection, link);
+    if (connection != nullptr && !connection->closing) [[likely]] {
+        take_credit(*connection, header.credit);
+    } else {
+        counters_.stale_records.add();
+        connection = nullptr;  // its bytes are still to be passed over
+    }
+    switch (header.kind) {
+        case RecordKind::kMessage:
+            if (header.length > kMaxInRing) {
+                fail_link(link, "a message in the ring is longer than the ring carries");
+                return false;
+            }
+            slots = slots_for(header.length);
+            return connection == nullptr || take_message(*connection, link, header, head, true);
+        case RecordKind::kStaged:
+            if (header.length > kMaxStaged || link.receiver.staged(header.length) == nullptr) {
+                fail_link(link, "a staged message is longer than the staging area allows");
+                return false;
+            }
+            if (connection != nullptr && !take_message(*connection, link, header, head, false)) {
+                return false;
+            }
+            link.receiver.release_staged();
+            return true;
+        case RecordKind::kPiece:
+            if (header.length > kMaxStaged || header.length == 0 ||
+                link.receiver.staged(header.length) == nullptr) {
+                fail_link(link, "a piece of a message has an impossible length");
+                return false;
+            }
+            if (connection != nullptr && !take_piece(*connection, link, header.length)) {
+                return false;
+            }
+            link.receiver.release_staged();
+            return true;
+        case RecordKind::kAnnounce:
+            return connection == nullptr || take_announcement(*connection, header.length);
+        case RecordKind::kInvite:
+            if (connection == nullptr || connection->broken) {
+                return true;
+            }
+            if (connection->long_state != Connection::Long::kAnnounced) {
+                fail_link(link, "it invites a message that was not announced");
+                return false;
+            }
+            connection->long_state = Connection::Long::kSending;
+            queue(*connection);
+            return true;
+        case RecordKind::kCredit: return true;
+        case RecordKind::kStalled:
+            if (connection != nullptr) {
+                // It has fewer receives than our reports assume: report earlier from now on.
+                connection->report_every = std::clamp(connection->receives.size() / 2, 1U,
+                                                      connection->report_every);
+                connection->peer_waits = true;
+                consider_credit(*connection);
+            }
+            return true;
+        case RecordKind::kDisconnect:
+            if (connection != nullptr) {
+                break_connection(*connection, Status::kReset);
+            }
+            return true;
+    }
+    fail_link(link, "a record is of no known kind");
+    return false;
+}
+
+bool ShmPort::take_message(Connection& connection, Link& link, const RecordHeader& header,
+                           const std::byte* head, bool in_ring) noexcept {
+    const std::uint32_t length = header.length;
+    const std::uint32_t limit = connection.granted + (in_ring ? kUnasked : 0);
+    if (static_cast<std::int32_t>(limit - connection.arrived) <= 0 || connection.receiving_long)
+        [[unlikely]] {
+        fail_link(link, "it sent a message that it had no credit for");
+        return false;
+    }
+    if (connection.broken) [[unlikely]] {
+        return true;  // nothing comes after a farewell; an honest peer does not get here
+    }
+    ++connection.arrived;
+    counters_.messages_received.add();
+    counters_.bytes_received.add(length);
+    if (connection.early == nullptr && !connection.receives.empty() &&
+        length <= connection.receives.front().length) [[likely]] {
+        if (in_ring) {
+            const QueuedRequest& front = connection.receives.front();
+            if (front.sge_count == 1) [[likely]] {
+                auto* to = reinterpret_cast<std::byte*>(front.sge[0].address);
+                for_each_run(link, head, length, [&](const std::byte* from, std::uint32_t run) {
+                    copy_short(to, from, run);
+                    to += run;
+                });
+            } else {
+                Scatter scatter(connection.receives, 0);
+                for_each_run(link, head, length, [&](const std::byte* from, std::uint32_t run) {
+                    scatter.write<copy_short>(from, run);
+                });
+            }
+        } else {
+            Scatter(connection.receives, 0).write<copy_long>(link.receiver.staged(length), length);
+        }
+        complete_receive(connection, Status::kOk, length);
+        return true;
+    }
+    EarlyMessage* message = keep(connection, length, false);
+    if (message == nullptr) [[unlikely]] {
+        break_connection(connection, Status::kTransportFailed);  // out of memory
+        return true;
+    }
+    if (in_ring) {
+        std::byte* to = message->bytes;
+        for_each_run(link, head, length, [&](const std::byte* from, std::uint32_t run) {
+            copy_short(to, from, run);
+            to += run;
+        });
+    } else {
+        copy_long(message->bytes, link.receiver.staged(length), length);
+    }
+    match_early(connection);
+    return true;
+}
+
+bool ShmPort::take_announcement(Connection& connection, std::uint32_t length) noexcept {
+    if (static_cast<std::int32_t>(connection.granted + kUnasked - connection.arrived) <= 0 ||
+        connection.receiving_long) [[unlikely]] {
+        fail_link(*connection.link, "it announced a message that it had no credit for");
+        return false;
+    }
+    if (connection.broken) {
+        return true;
+    }
+    ++connection.arrived;
+    if (keep(connection, length, true) == nullptr) [[unlikely]] {
+        break_connection(connection, Status::kTransportFailed);
+        return true;
+    }
+    match_early(connection);
+    return true;
+}
+
+bool ShmPort::take_piece(Connection& connection, Link& link, std::uint32_t length) noexcept {
+    if (connection.broken) {
+        return true;
+    }
+    if (!connection.receiving_long ||
+        length > connection.long_length - connection.long_progress) [[unlikely]] {
+        fail_link(link, "it sent a piece that was not asked for");
+        return false;
+    }
+    Scatter(connection.receives, connection.long_progress)
+        .write<copy_long>(link.receiver.staged(length), length);
+    connection.long_progress += length;
+    if (connection.long_progress == connection.long_length) {
+        connection.receiving_long = false;
+        counters_.messages_received.add();
+        counters_.bytes_received.add(connection.long_length);
+        complete_receive(connection, Status::kOk, connection.long_length);
+    }
+    return true;
+}
+
+// ---- messages without a receive ---------------------------------------------------------------------
+
+EarlyMessage* ShmPort::keep(Connection& connection, std::uint32_t length, bool announced) noexcept {
+    const std::uint32_t bytes = announced ? 0 : length;
+    EarlyMessage* message = early_pool_;
+    if (bytes <= kPoolBytes && message != nullptr) {
+        early_pool_ = message->next;
+    } else {
+        message = static_cast<EarlyMessage*>(
+            std::malloc(sizeof(EarlyMessage) + std::max(bytes, kPoolBytes)));
+        if (message == nullptr) {
+            return nullptr;
+        }
+    }
+    counters_.early_messages.add();
+    message->next = nullptr;
+    message->length = length;
+    message->announced = announced;
+    if (connection.early == nullptr) {
+        connection.early = message;
+    } else {
+        connection.early_tail->next = message;
+    }
+    connection.early_tail = message;
+    return message;
+}
+
+void ShmPort::free_early(EarlyMessage* message) noexcept {
+    if (message->announced || message->length <= kPoolBytes) {
+        message->next = early_pool_;
+        early_pool_ = message;
+    } else {
+        std::free(message);
+    }
+}
+
+void ShmPort::fail_short_receive(Connection& connection) noexcept {
+    ++connection.debt;
+    complete_receive(connection, Status::kMessageTooLong, 0);
+}
+
+// Gives kept messages to posted receives, oldest to oldest.
+void ShmPort::match_early(Connection& connection) noexcept {
+    while (connection.early != nullptr && !connection.receives.empty() &&
+           !connection.receiving_long) {
+        EarlyMessage* message = connection.early;
+        if (message->length > connection.receives.front().length) {
+            fail_short_receive(connection);  // the message stays for a longer receive
+            continue;
+        }
+        connection.early = message->next;
+        if (message->announced) {
+            connection.receiving_long = true;
+            connection.long_length = message->length;
+            connection.long_progress = 0;
+            connection.invite_due = true;
+            free_early(message);
+            if (!flush_control(connection)) {
+                queue(connection);
+            }
+            continue;
+        }
+        Scatter(connection.receives, 0).write<copy_long>(message->bytes, message->length);
+        const std::uint32_t length = message->length;
+        free_early(message);
+        complete_receive(connection, Status::kOk, length);
+    }
+    if (connection.broken && connection.early == nullptr) [[unlikely]] {
+        while (!connection.receives.empty()) {
+            complete_receive(connection, connection.reason, 0);
+        }
+        if (connection.established) {
+            (void)connection.gate->break_off(connection.generation,
+                                             connection.reason == Status::kReset
+                                                 ? PostGate::State::kReset
+                                                 : PostGate::State::kFailed);
+        }
+    }
+}
+
+}  // namespace sanpoll::engine::shm

@@ -1,0 +1,295 @@
+// The sending half of the shared-memory fabric.
+#include "engine/fabric/shm/shm_port.hpp"
+
+namespace sanpoll::engine::shm {
+
+namespace {
+
+constexpr std::uint32_t kSendsPerService = 32;
+
+Completion completion_of(const Connection& connection, const WorkRequest& request, Status status,
+                         std::uint32_t bytes) noexcept {
+    return {connection.owner, request.context, bytes, status, request.flags};
+}
+
+void gather(std::byte* to, const Sge* pieces, std::uint32_t count) noexcept {
+    for (std::uint32_t i = 0; i < count; ++i) {
+        copy_long(to, reinterpret_cast<const void*>(pieces[i].address), pieces[i].length);
+        to += pieces[i].length;
+    }
+}
+
+}  // namespace
+
+void ShmPort::post_send(Connection& connection, const WorkRequest& request) noexcept {
+    if (connection.broken) [[unlikely]] {
+        core_.complete(completion_of(connection, request, connection.reason, 0));
+        return;
+    }
+    // The region may have been deregistered between the poster's check and now; its memory may be gone.
+    for (std::uint32_t i = 0; i < request.sge_count; ++i) {
+        const Sge& piece = request.piece(i);
+        if (piece.length != 0 && !connection.regions->live(piece.region)) [[unlikely]] {
+            core_.complete(completion_of(connection, request, Status::kBadRegion, 0));
+            return;
+        }
+    }
+    const bool in_ring = request.length <= kMaxInRing;
+    if (connection.sends.empty() && connection.may_send(in_ring) &&
+        request.length <= config_.eager_max) [[likely]] {
+        bool done = false;
+        if (request.sge_count <= kInlineSges) [[likely]] {
+            done = try_send(connection, request.sge, request.sge_count, request.length);
+        } else {
+            Sge pieces[kMaxSges];
+            for (std::uint32_t i = 0; i < request.sge_count; ++i) {
+                pieces[i] = request.piece(i);
+            }
+            done = try_send(connection, pieces, request.sge_count, request.length);
+        }
+        if (done) [[likely]] {
+            // The bytes are in the peer's hands: the buffers are free again.
+            core_.complete(completion_of(connection, request, Status::kOk, request.length));
+            return;
+        }
+    }
+    if (!connection.sends.push(request)) [[unlikely]] {
+        core_.complete(completion_of(connection, request, Status::kNoMemory, 0));
+        return;
+    }
+    for (std::uint32_t i = 0; i < request.sge_count; ++i) {
+        if (request.piece(i).length != 0) {
+            (void)connection.regions->hold(request.piece(i).region);
+        }
+    }
+    connection.outstanding->sends.store(connection.sends.size(), std::memory_order_relaxed);
+    if (connection.sends.size() == 1) {
+        progress_sends(connection);
+    }
+}
+
+RecordHeader ShmPort::header_for(Connection& connection, RecordKind kind,
+                                 std::uint32_t length) noexcept {
+    connection.reported = connection.granted;
+    connection.credit_due = false;
+    return {kind, 1, 0, connection.peer_id, length, connection.granted};
+}
+
+// Sends a message that needs no invitation. False when ring or staging has no room now.
+bool ShmPort::try_send(Connection& connection, const Sge* pieces, std::uint32_t count,
+                       std::uint32_t length) noexcept {
+    LinkSender& sender = connection.link->sender;
+    if (length <= kMaxInRing) {
+        if (!sender.room_for_message(slots_for(length))) [[unlikely]] {
+            return false;
+        }
+        sender.put_message(header_for(connection, RecordKind::kMessage, length), pieces, count);
+    } else {
+        if (!sender.room_for_message(1)) {
+            return false;
+        }
+        std::byte* staging = sender.staging_for(length);
+        if (staging == nullptr) {
+            return false;
+        }
+        gather(staging, pieces, count);
+        sender.put_staged(header_for(connection, RecordKind::kStaged, length));
+    }
+    ++connection.sent;
+    counters_.messages_sent.add();
+    counters_.bytes_sent.add(length);
+    return true;
+}
+
+// One step for the first pending send. True when it has completed.
+bool ShmPort::send_front(Connection& connection) noexcept {
+    if (connection.long_state == Connection::Long::kSending) {
+        return send_pieces(connection);
+    }
+    if (connection.long_state == Connection::Long::kAnnounced) {
+        return false;
+    }
+    const QueuedRequest& front = connection.sends.front();
+    const bool announce = front.length > config_.eager_max;
+    if (!connection.may_send(announce || front.length <= kMaxInRing)) {
+        wait_for_credit(connection);
+        return false;
+    }
+    if (announce) {
+        if (!connection.link->sender.room_for_message(1)) {
+            counters_.full_rings.add();
+            queue(connection);
+            return false;
+        }
+        connection.link->sender.put_control(
+            header_for(connection, RecordKind::kAnnounce, front.length));
+        ++connection.sent;
+        connection.long_state = Connection::Long::kAnnounced;
+        connection.progress = 0;
+        return false;
+    }
+    Sge pieces[kMaxSges];
+    for (std::uint32_t i = 0; i < front.sge_count; ++i) {
+        pieces[i] = connection.sends.piece(i);
+    }
+    if (!try_send(connection, pieces, front.sge_count, front.length)) {
+        counters_.full_rings.add();
+        queue(connection);
+        return false;
+    }
+    complete_send(connection, Status::kOk, front.length);
+    return true;
+}
+
+// Stages the next pieces of a long message: a few a turn, so that other connections have their turn.
+bool ShmPort::send_pieces(Connection& connection) noexcept {
+    LinkSender& sender = connection.link->sender;
+    const QueuedRequest& front = connection.sends.front();
+    for (std::uint32_t n = 0; n < kPiecesPerTurn; ++n) {
+        const std::uint32_t left = front.length - connection.progress;
+        const std::uint32_t length = left < kPieceBytes ? left : kPieceBytes;
+        std::byte* to = sender.room_for_message(1) ? sender.staging_for(length) : nullptr;
+        if (to == nullptr) {
+            break;
+        }
+        std::uint32_t skip = connection.progress;
+        std::uint32_t wanted = length;
+        for (std::uint32_t i = 0; i < front.sge_count && wanted != 0; ++i) {
+            const Sge& piece = connection.sends.piece(i);
+            if (skip >= piece.length) {
+                skip -= piece.length;
+                continue;
+            }
+            const std::uint32_t here = piece.length - skip;
+            const std::uint32_t step = wanted < here ? wanted : here;
+            copy_long(to, reinterpret_cast<const void*>(piece.address + skip), step);
+            to += step;
+            wanted -= step;
+            skip = 0;
+        }
+        sender.put_staged(header_for(connection, RecordKind::kPiece, length));
+        connection.progress += length;
+        if (connection.progress == front.length) {
+            connection.long_state = Connection::Long::kIdle;
+            counters_.messages_sent.add();
+            counters_.bytes_sent.add(front.length);
+            complete_send(connection, Status::kOk, front.length);
+            return true;
+        }
+    }
+    queue(connection);
+    return false;
+}
+
+void ShmPort::progress_sends(Connection& connection) noexcept {
+    for (std::uint32_t n = 0; !connection.sends.empty() && !connection.broken; ++n) {
+        if (n == kSendsPerService) {
+            queue(connection);
+            return;
+        }
+        if (!send_front(connection)) {
+            break;
+        }
+    }
+    if (connection.link != nullptr && connection.link->sender.corrupt()) [[unlikely]] {
+        fail_link(*connection.link, "it claims to have read what was never written");
+    }
+}
+
+void ShmPort::wait_for_credit(Connection& connection) noexcept {
+    if (!connection.stalled) {
+        counters_.stalls.add();
+        connection.stalled = true;
+        connection.stall_due = true;
+        if (!flush_control(connection)) {
+            queue(connection);
+        }
+    }
+}
+
+void ShmPort::take_credit(Connection& connection, std::uint32_t credit) noexcept {
+    if (static_cast<std::int32_t>(credit - connection.credit) <= 0) {
+        return;
+    }
+    connection.credit = credit;
+    connection.stalled = false;
+    connection.stall_due = false;
+    if (!connection.sends.empty()) {
+        queue(connection);
+    }
+}
+
+// Writes what is due besides messages. False when the ring had no room for all of it.
+bool ShmPort::flush_control(Connection& connection) noexcept {
+    if (connection.link == nullptr) {
+        connection.invite_due = connection.credit_due = connection.stall_due = false;
+        connection.farewell_due = false;
+        return true;
+    }
+    LinkSender& sender = connection.link->sender;
+    const auto put = [&](bool& due, RecordKind kind) {
+        if (!due) {
+            return true;
+        }
+        if (!sender.room_for_control()) {
+            return false;
+        }
+        due = false;
+        sender.put_control(header_for(connection, kind, 0));
+        return true;
+    };
+    return put(connection.invite_due, RecordKind::kInvite) &&
+           put(connection.stall_due, RecordKind::kStalled) &&
+           put(connection.credit_due, RecordKind::kCredit) &&
+           put(connection.farewell_due, RecordKind::kDisconnect);
+}
+
+void ShmPort::service(Connection& connection) noexcept {
+    if (connection.finished) {
+        finish(connection);
+        return;
+    }
+    if (!flush_control(connection)) {
+        if (connection.link->sender.corrupt()) [[unlikely]] {
+            fail_link(*connection.link, "it claims to have read what was never written");
+            return;
+        }
+        queue(connection);
+        return;
+    }
+    if (connection.closing) {
+        finish(connection);
+        return;
+    }
+    progress_sends(connection);
+}
+
+void ShmPort::queue(Connection& connection) noexcept {
+    if (connection.queued) {
+        return;
+    }
+    connection.queued = true;
+    connection.next_queued = nullptr;
+    if (queued_tail_ == nullptr) {
+        queued_head_ = &connection;
+    } else {
+        queued_tail_->next_queued = &connection;
+    }
+    queued_tail_ = &connection;
+}
+
+void ShmPort::complete_send(Connection& connection, Status status, std::uint32_t bytes) noexcept {
+    RequestQueue& sends = connection.sends;
+    const QueuedRequest& front = sends.front();
+    const Completion completion{connection.owner, front.context, bytes, status, front.flags};
+    for (std::uint32_t i = 0; i < front.sge_count; ++i) {
+        if (sends.piece(i).length != 0) {
+            connection.regions->release(sends.piece(i).region);
+        }
+    }
+    sends.pop();
+    connection.outstanding->sends.store(sends.size(), std::memory_order_relaxed);
+    core_.complete(completion);
+}
+
+}  // namespace sanpoll::engine::shm

@@ -1,0 +1,18 @@
+// The dear half of an asymmetric fence.
+#pragma once
+
+namespace sanpoll::engine {
+
+/// Going to sleep is rare and posting is not, so the sleeper pays for the ordering of both. The poster
+/// writes its slot and then reads the sleeper's flag with plain instructions; the sleeper sets its flag,
+/// calls heavy_fence() and looks at the slot once more. The fence makes every processor that runs a
+/// thread of a registered process pass a full barrier: either the poster sees the flag, or the sleeper
+/// sees the slot.
+///
+/// register_heavy_fence() once per process that posts, before its first post; true if the kernel has it
+/// (membarrier, global expedited). heavy_fence() returns false where it has not: then the sleeper must
+/// bound its sleep, since a flag may be missed.
+bool register_heavy_fence() noexcept;
+bool heavy_fence() noexcept;
+
+}  // namespace sanpoll::engine

@@ -1,0 +1,256 @@
+#include "engine/memory_region.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <new>
+
+namespace sanpoll::engine {
+
+namespace {
+
+// Entries live in chunks of 8, 16, 32, … so that they never move.
+struct Place {
+    std::uint32_t chunk;
+    std::uint32_t offset;
+};
+
+Place place_of(std::uint32_t index, std::uint32_t first) noexcept {
+    const std::uint32_t scaled = index / first + 1;
+    const std::uint32_t chunk = static_cast<std::uint32_t>(std::bit_width(scaled)) - 1;
+    return {chunk, index - first * ((1U << chunk) - 1)};
+}
+
+}  // namespace
+
+RegionTable::~RegionTable() {
+    for (auto& chunk : chunks_) {
+        delete[] chunk.load(std::memory_order_relaxed);
+    }
+}
+
+RegionTable::Entry* RegionTable::entry(std::uint32_t index) const noexcept {
+    const Place place = place_of(index, kFirstChunk);
+    if (place.chunk >= kChunks) {
+        return nullptr;
+    }
+    // Pairs with the release in add().
+    Entry* chunk = chunks_[place.chunk].load(std::memory_order_acquire);
+    return chunk == nullptr ? nullptr : chunk + place.offset;
+}
+
+RegionTable::Entry* RegionTable::resolve(RegionRef ref) const noexcept {
+    const std::uint32_t index = (ref & ((1U << kIndexBits) - 1)) - 1;
+    if (index >= kMaxEntries) {
+        return nullptr;
+    }
+    Entry* found = entry(index);
+    if (found == nullptr) {
+        return nullptr;
+    }
+    const std::uint32_t state = found->state.load(std::memory_order_acquire);
+    const bool fits = (state & kLive) != 0 && ((state >> 3) & kRefGenerationMask) == ref >> kIndexBits;
+    return fits ? found : nullptr;
+}
+
+RegionRef RegionTable::matches(std::uint32_t index, std::uint64_t address, std::uint64_t end,
+                               std::uint32_t access) const noexcept {
+    const Entry* candidate = entry(index);
+    if (candidate == nullptr) {
+        return 0;
+    }
+    // The three acquires keep the second look at the state last; they pair with the releases in add().
+    const std::uint32_t state = candidate->state.load(std::memory_order_acquire);
+    const std::uint64_t base = candidate->base.load(std::memory_order_acquire);
+    const std::uint64_t limit = candidate->end.load(std::memory_order_acquire);
+    if ((state & (kLive | access)) != (kLive | access) || address < base || end > limit ||
+        candidate->state.load(std::memory_order_acquire) != state) {
+        return 0;
+    }
+    return (((state >> 3) & kRefGenerationMask) << kIndexBits) | (index + 1);
+}
+
+RegionRef RegionTable::find(std::uint64_t address, std::uint32_t length,
+                            std::uint32_t access) noexcept {
+    const std::uint64_t end = address + length;
+    if (end < address) {
+        return 0;
+    }
+    // Most posts use the region of the post before.
+    std::atomic<std::uint32_t>& hint = hint_[access & 3U];
+    if (const RegionRef ref = matches(hint.load(std::memory_order_relaxed), address, end, access);
+        ref != 0) [[likely]] {
+        return ref;
+    }
+    for (;;) {
+        // Pairs with the release in rebuild_index.
+        const std::uint32_t version = version_.load(std::memory_order_acquire);
+        if ((version & 1U) != 0) {
+            __builtin_ia32_pause();  // a registration is being entered; it takes about a microsecond
+            continue;
+        }
+        const std::uint32_t size = index_size_.load(std::memory_order_acquire);
+        IndexItem* items = index_.load(std::memory_order_acquire);
+        RegionRef found = 0;
+        // The last item that starts at or before `address`, then backwards as long as some earlier
+        // region reaches far enough.
+        std::uint32_t low = 0;
+        std::uint32_t high = size;
+        while (low < high) {
+            const std::uint32_t middle = low + (high - low) / 2;
+            if (items[middle].base.load(std::memory_order_acquire) <= address) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        for (std::uint32_t i = low; i-- > 0;) {
+            if (items[i].furthest_end.load(std::memory_order_acquire) < end) {
+                break;
+            }
+            const std::uint32_t index = items[i].entry.load(std::memory_order_acquire);
+            found = matches(index, address, end, access);
+            if (found != 0) {
+                hint.store(index, std::memory_order_relaxed);
+                break;
+            }
+        }
+        // The acquires above keep this load last.
+        if (version_.load(std::memory_order_acquire) == version) {
+            return found;
+        }
+    }
+}
+
+RegionRef RegionTable::add(std::uint64_t address, std::uint64_t length, std::uint32_t access) {
+    const std::lock_guard lock(mutex_);
+    std::uint32_t index = 0;
+    if (!free_.empty()) {
+        index = free_.back();
+        free_.pop_back();
+    } else {
+        if (entry_count_ >= kMaxEntries) {
+            return 0;
+        }
+        index = entry_count_;
+        const Place place = place_of(index, kFirstChunk);
+        if (place.offset == 0) {
+            Entry* chunk = new (std::nothrow) Entry[kFirstChunk << place.chunk];
+            if (chunk == nullptr) {
+                return 0;
+            }
+            // Pairs with the acquire in entry().
+            chunks_[place.chunk].store(chunk, std::memory_order_release);
+        }
+        ++entry_count_;
+    }
+    Entry* slot = entry(index);
+    if (slot == nullptr) {
+        return 0;
+    }
+    const std::uint32_t generation =
+        ((slot->state.load(std::memory_order_relaxed) >> 3) + 1) & kRefGenerationMask;
+    // The entry is not live here; a reader of base or end sees that in its second look at the state.
+    slot->base.store(address, std::memory_order_release);
+    slot->end.store(address + length, std::memory_order_release);
+    slot->holds = 0;
+    // Pairs with the acquires in matches() and resolve().
+    slot->state.store((generation << 3) | kLive | access, std::memory_order_release);
+    try {
+        std::vector<std::uint32_t> order = sorted_;
+        const auto at = std::upper_bound(order.begin(), order.end(), address,
+                                         [this](std::uint64_t value, std::uint32_t item) {
+                                             return value < entry(item)->base.load();
+                                         });
+        order.insert(at, index);
+        rebuild_index(std::move(order));
+    } catch (const std::bad_alloc&) {
+        slot->state.store(generation << 3, std::memory_order_release);
+        return 0;
+    }
+    return (generation << kIndexBits) | (index + 1);
+}
+
+void RegionTable::rebuild_index(std::vector<std::uint32_t> order) {
+    if (order.size() > index_capacity_) {
+        const auto capacity = std::bit_ceil(static_cast<std::uint32_t>(order.size()) | 7U);
+        index_storage_.push_back(std::make_unique<IndexItem[]>(capacity));
+        index_capacity_ = capacity;
+    }
+    const std::uint32_t version = version_.load(std::memory_order_relaxed);
+    version_.store(version + 1, std::memory_order_relaxed);
+    // Release: a reader that meets any of the stores below sees the odd version in its last look. The
+    // array goes first, so that a reader never pairs a larger size with a smaller array.
+    IndexItem* items = index_storage_.empty() ? nullptr : index_storage_.back().get();
+    index_.store(items, std::memory_order_release);
+    index_size_.store(static_cast<std::uint32_t>(order.size()), std::memory_order_release);
+    std::uint64_t furthest = 0;
+    for (std::size_t i = 0; i < order.size(); ++i) {
+        const Entry* item = entry(order[i]);
+        furthest = std::max(furthest, item->end.load(std::memory_order_relaxed));
+        items[i].base.store(item->base.load(std::memory_order_relaxed), std::memory_order_release);
+        items[i].furthest_end.store(furthest, std::memory_order_release);
+        items[i].entry.store(order[i], std::memory_order_release);
+    }
+    // Pairs with the acquire in find().
+    version_.store(version + 2, std::memory_order_release);
+    sorted_ = std::move(order);
+}
+
+bool RegionTable::live(RegionRef ref) const noexcept { return resolve(ref) != nullptr; }
+
+bool RegionTable::hold(RegionRef ref) noexcept {
+    Entry* found = resolve(ref);
+    if (found == nullptr) [[unlikely]] {
+        return false;
+    }
+    ++found->holds;
+    return true;
+}
+
+void RegionTable::release(RegionRef ref) noexcept {
+    // The holder kept it from being retired, so the entry is still the same one.
+    if (Entry* found = resolve(ref); found != nullptr) {
+        --found->holds;
+    }
+}
+
+bool RegionTable::retire(RegionRef ref) noexcept {
+    Entry* found = resolve(ref);
+    if (found == nullptr || found->holds != 0) {
+        return false;
+    }
+    const std::uint32_t state = found->state.load(std::memory_order_relaxed);
+    found->state.store(state & ~7U, std::memory_order_release);
+    return true;
+}
+
+void RegionTable::remove_from_index(RegionRef ref) {
+    const std::uint32_t index = (ref & ((1U << kIndexBits) - 1)) - 1;
+    const std::lock_guard lock(mutex_);
+    std::vector<std::uint32_t> order = sorted_;
+    std::erase(order, index);
+    if (order.size() == sorted_.size()) {
+        return;
+    }
+    rebuild_index(std::move(order));
+    free_.push_back(index);
+}
+
+void RegionTable::reset() {
+    const std::lock_guard lock(mutex_);
+    for (const std::uint32_t index : sorted_) {
+        Entry* item = entry(index);
+        const std::uint32_t state = item->state.load(std::memory_order_relaxed);
+        item->state.store(state & ~7U, std::memory_order_release);
+        item->holds = 0;
+    }
+    free_.insert(free_.end(), sorted_.begin(), sorted_.end());
+    rebuild_index({});
+}
+
+std::size_t RegionTable::size() const {
+    const std::lock_guard lock(mutex_);
+    return sorted_.size();
+}
+
+}  // namespace sanpoll::engine

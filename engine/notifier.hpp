@@ -1,0 +1,65 @@
+// The one thread that calls the switch back.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/config.hpp"
+#include "rings/slot.hpp"
+
+namespace sanpoll::engine {
+
+class PollingCore;
+
+/// Upcalls run code that we do not know, which may block or call back into us, so they run here and
+/// never on a polling core, with nothing locked. One thread, so that the completions of a socket reach
+/// the switch one at a time and in order.
+class Notifier {
+public:
+    explicit Notifier(const Config& config) : config_(config) {}
+    ~Notifier();
+    Notifier(const Notifier&) = delete;
+    Notifier& operator=(const Notifier&) = delete;
+
+    /// Before start(): a core whose notices are delivered here.
+    void add_core(PollingCore& core) { cores_.push_back(&core); }
+    [[nodiscard]] std::string start();
+    /// Delivers what is left, then ends the thread.
+    void stop();
+
+    /// A core has pushed notices. Token holder; a system call only if the thread sleeps.
+    void ring() noexcept {
+        // A plain load: the sleeper's heavy fence orders it after the push. Pairs with sleep().
+        if (asleep_.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+            wake();
+        }
+    }
+
+    /// Has `job` run on the notifier thread, after the notices and jobs that came before. Control plane.
+    void post(std::function<void()> job);
+
+    [[nodiscard]] bool is_this_thread() const noexcept;
+
+private:
+    void wake() noexcept;
+    void thread_main() noexcept;
+    bool work() noexcept;
+    void sleep() noexcept;
+
+    const Config& config_;
+    std::vector<PollingCore*> cores_;
+    std::thread thread_;
+    std::atomic<bool> stopping_{false};
+    alignas(rings::kCacheLine) std::atomic<std::uint32_t> asleep_{0};  // futex
+    std::atomic<std::uint32_t> job_count_{0};
+    std::mutex jobs_mutex_;
+    std::deque<std::function<void()>> jobs_;
+};
+
+}  // namespace sanpoll::engine

@@ -1,0 +1,551 @@
+#include "engine/polling_core.hpp"
+
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <ctime>
+#include <new>
+
+#include "engine/eal.hpp"
+#include "engine/fence.hpp"
+#include "engine/lane_registry.hpp"
+#include "engine/log.hpp"
+#include "engine/notifier.hpp"
+
+namespace sanpoll::engine {
+
+namespace {
+
+constexpr std::uint32_t kLaneBatch = 32;    // requests taken from one lane in one turn
+constexpr std::uint32_t kFabricBatch = 64;  // arrivals taken from one fabric queue in one turn
+constexpr std::uint32_t kTurnsPerLook = 64;  // a look at the clock costs as much as an empty turn
+constexpr int kLongSleepMs = 100;
+constexpr int kShortSleepMs = 1;  // where a missed doorbell is possible, see fence.hpp
+
+}  // namespace
+
+PollingCore::PollingCore(const Config& config, Clock& clock, const Handlers& handlers,
+                         Notifier& notifier, std::uint32_t index)
+    : config_(config),
+      clock_(clock),
+      handlers_(handlers),
+      notifier_(notifier),
+      index_(index),
+      dedicated_(config.mode == Mode::kDedicated),
+      notices_(config.notifier_slots) {
+    lanes_.reserve(64);
+    overflow_.reserve(64);
+}
+
+PollingCore::~PollingCore() {
+    stop();
+    adopt_lanes();
+    for (Lane* lane : lanes_) {
+        delete lane;
+    }
+    free_dead_lanes();
+}
+
+void PollingCore::add_port(FabricPort& port) { ports_.push_back(&port); }
+
+std::string PollingCore::start() {
+    epoll_fd_ = ::epoll_create1(EPOLL_CLOEXEC);
+    wake_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    epoll_event event{};
+    event.events = EPOLLIN | EPOLLET;
+    if (epoll_fd_ < 0 || wake_fd_ < 0 ||
+        ::epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, wake_fd_, &event) != 0) {
+        return "cannot make the polling core's descriptors; raise the limit on open files (ulimit -n)";
+    }
+    if (dedicated_) {
+        cpu_ = static_cast<int>(config_.cores.at(index_));
+    }
+    try {
+        thread_ = std::thread([this] { thread_main(); });
+    } catch (const std::system_error&) {
+        return "cannot start a polling core's thread; raise the limit on processes (ulimit -u)";
+    }
+    // Pairs with the release in thread_main(): its error text is complete.
+    while (thread_state_.load(std::memory_order_acquire) == 0) {
+        ::sched_yield();
+    }
+    return thread_error_;
+}
+
+void PollingCore::stop() {
+    stopping_.store(true, std::memory_order_release);
+    if (thread_.joinable()) {
+        const std::uint64_t one = 1;
+        (void)!::write(wake_fd_, &one, sizeof(one));
+        thread_.join();
+    }
+    if (epoll_fd_ >= 0) {
+        ::close(epoll_fd_);
+        epoll_fd_ = -1;
+    }
+    if (wake_fd_ >= 0) {
+        ::close(wake_fd_);
+        wake_fd_ = -1;
+    }
+}
+
+// ---- front end --------------------------------------------------------------------------------------
+
+Status PollingCore::post(WorkRequest& request, PostGate& gate, std::uint32_t generation,
+                         const std::atomic<Endpoint*>& endpoint) noexcept {
+    if (dedicated_ || !try_acquire()) {
+        return post_by_lane(request, gate, generation, endpoint);
+    }
+    // We are the core for a moment: no lane on the way.
+    const std::optional<std::uint32_t> sequence = gate.enter(generation);
+    if (!sequence) [[unlikely]] {
+        release();
+        return Status::kNotOpen;
+    }
+    // Pairs with the release store before the gate was opened, by way of the gate.
+    request.endpoint = endpoint.load(std::memory_order_relaxed);
+    request.sequence = *sequence;
+    if (request.endpoint->next_sequence == *sequence) [[likely]] {
+        apply(request);
+        release();
+        return Status::kOk;
+    }
+    // Another thread entered before us and has not handed over yet: queue behind it.
+    release();
+    Lane* lane = lane_of_this_thread();
+    while (lane == nullptr || !lane->has_room(request.sge_count)) {
+        // The request is admitted and must not be lost; room comes, since the lane is ours to drain.
+        poll_once();
+        rings::cpu_pause();
+        lane = lane_of_this_thread();
+    }
+    lane->push(request);
+    poll_once();
+    return Status::kOk;
+}
+
+Status PollingCore::post_by_lane(WorkRequest& request, PostGate& gate, std::uint32_t generation,
+                                 const std::atomic<Endpoint*>& endpoint) noexcept {
+    Lane* lane = lane_of_this_thread();
+    if (lane == nullptr) [[unlikely]] {
+        return Status::kNoMemory;
+    }
+    for (std::uint32_t tries = 0; !lane->has_room(request.sge_count); ++tries) {
+        if (tries == 10000) {
+            wake();
+            return Status::kFull;
+        }
+        poll_once();
+        rings::cpu_pause();
+    }
+    const std::optional<std::uint32_t> sequence = gate.enter(generation);
+    if (!sequence) [[unlikely]] {
+        return Status::kNotOpen;
+    }
+    request.endpoint = endpoint.load(std::memory_order_relaxed);
+    request.sequence = *sequence;
+    lane->push(request);
+    if (dedicated_) {
+        wake();
+        return Status::kOk;
+    }
+    // The token's holder may have passed our lane already, and nobody may turn the core after it. So
+    // we stay until it is drained; if the holder was preempted, the backstop inherits the work.
+    for (std::uint32_t tries = 0; tries < 1000; ++tries) {
+        if (try_acquire()) {
+            (void)turn();
+            release();
+            return Status::kOk;
+        }
+        rings::cpu_pause();
+    }
+    left_behind_.store(1, std::memory_order_release);
+    wake();
+    return Status::kOk;
+}
+
+Lane* PollingCore::lane_of_this_thread() noexcept {
+    return LaneRegistry::find_or_make(*this, config_.lane_slots);
+}
+
+void PollingCore::wake() noexcept {
+    // A plain load: the sleeper's heavy fence orders it after the caller's stores. Pairs with the store
+    // in sleep_until_woken().
+    if (asleep_.load(std::memory_order_relaxed) != 0 &&
+        asleep_.exchange(0, std::memory_order_acq_rel) != 0) {
+        const std::uint64_t one = 1;
+        (void)!::write(wake_fd_, &one, sizeof(one));
+    }
+}
+
+void PollingCore::acquire_patiently() noexcept {
+    for (std::uint32_t tries = 0; !try_acquire(); ++tries) {
+        if (tries % 64 == 63) {
+            ::sched_yield();
+        } else {
+            rings::cpu_pause();
+        }
+    }
+}
+
+void PollingCore::run(ControlOp& op, Endpoint* endpoint, std::uint32_t sequence) noexcept {
+    if (!dedicated_) {
+        acquire_patiently();
+        // Posts admitted before us may still be on their way to a lane; they need no token for that.
+        for (std::uint32_t tries = 0;
+             endpoint != nullptr && endpoint->next_sequence != sequence; ++tries) {
+            (void)turn();
+            if (tries % 64 == 63) {
+                ::sched_yield();
+            }
+        }
+        if (endpoint != nullptr) {
+            ++endpoint->next_sequence;
+        }
+        op.run();
+        (void)turn();
+        release();
+        return;
+    }
+    PendingRun pending{&op};
+    WorkRequest request{};
+    request.endpoint = endpoint;
+    request.sequence = sequence;
+    request.opcode = Opcode::kControl;
+    request.context = reinterpret_cast<std::uint64_t>(&pending);
+    Lane* lane = lane_of_this_thread();
+    while (lane == nullptr || !lane->has_room(0)) {
+        ::sched_yield();
+        lane = lane_of_this_thread();
+    }
+    lane->push(request);
+    wake();
+    // Pairs with the release in apply().
+    for (std::uint32_t tries = 0; !pending.done.load(std::memory_order_acquire); ++tries) {
+        if (tries < 2000) {
+            rings::cpu_pause();
+        } else {
+            ::sched_yield();
+        }
+    }
+}
+
+bool PollingCore::fence_for_sleep() noexcept { return heavy_fence(); }
+
+void PollingCore::sleep_on_wake_count(std::uint32_t seen, bool fenced) noexcept {
+    const int milliseconds = fenced ? kLongSleepMs : kShortSleepMs;
+    const timespec limit{0, milliseconds * 1000000L};
+    ::syscall(SYS_futex, &wake_count_, FUTEX_WAIT_PRIVATE, seen, &limit, nullptr, 0);
+}
+
+void PollingCore::wake_waiters() noexcept {
+    // Pairs with the acquire in wait_until().
+    wake_count_.fetch_add(1, std::memory_order_release);
+    ::syscall(SYS_futex, &wake_count_, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+}
+
+// ---- under the token --------------------------------------------------------------------------------
+
+void PollingCore::apply(const WorkRequest& request) noexcept {
+    counters_.requests.add();
+    Endpoint* endpoint = request.endpoint;
+    if (endpoint != nullptr) {
+        ++endpoint->next_sequence;
+    }
+    if (request.opcode == Opcode::kControl) [[unlikely]] {
+        auto* pending = reinterpret_cast<PendingRun*>(request.context);
+        pending->op->run();
+        // Pairs with the acquire in run(); the waiter may free it from here on.
+        pending->done.store(true, std::memory_order_release);
+        return;
+    }
+    if ((request.flags & kNotify) != 0) {
+        endpoint->ever_notified = true;
+        const std::uint32_t pending = notified_pending_.load(std::memory_order_relaxed);
+        notified_pending_.store(pending + 1, std::memory_order_relaxed);
+        if (pending == 0) {
+            wake();
+        }
+    }
+    endpoint->port->post(*endpoint, request);
+}
+
+std::uint32_t PollingCore::drain(Lane& lane) noexcept {
+    std::uint32_t taken = 0;
+    WorkRequest request;
+    while (taken < kLaneBatch && lane.front(request)) {
+        if (request.endpoint != nullptr && request.endpoint->next_sequence != request.sequence) {
+            // An earlier post of the endpoint is in another lane or about to be. Its poster got its
+            // number before ours was given out, so lanes cannot wait for each other in a circle.
+            counters_.lane_stalls.add();
+            break;
+        }
+        lane.pop(request);
+        apply(request);
+        ++taken;
+    }
+    return taken;
+}
+
+void PollingCore::adopt_lanes() noexcept {
+    // Acquire pairs with the release in LaneRegistry::find_or_make.
+    Lane* lane = new_lanes_.exchange(nullptr, std::memory_order_acquire);
+    while (lane != nullptr) {
+        Lane* next = lane->next;
+        lanes_.push_back(lane);
+        lane = next;
+    }
+}
+
+void PollingCore::bury(Lane* lane) noexcept {
+    lane->next = dead_lanes_.load(std::memory_order_relaxed);
+    // Release pairs with the acquire in free_dead_lanes().
+    while (!dead_lanes_.compare_exchange_weak(lane->next, lane, std::memory_order_release,
+                                              std::memory_order_relaxed)) {
+    }
+}
+
+void PollingCore::free_dead_lanes() noexcept {
+    Lane* lane = dead_lanes_.exchange(nullptr, std::memory_order_acquire);
+    while (lane != nullptr) {
+        Lane* next = lane->next;
+        delete lane;
+        lane = next;
+    }
+}
+
+bool PollingCore::turn() noexcept {
+    counters_.turns.add();
+    std::uint32_t work = 0;
+    if (new_lanes_.load(std::memory_order_relaxed) != nullptr) [[unlikely]] {
+        adopt_lanes();
+    }
+    for (std::size_t i = 0; i < lanes_.size(); ++i) {
+        Lane* lane = lanes_[i];
+        const std::uint32_t taken = drain(*lane);
+        work += taken;
+        // Retirement is looked at before the emptiness, so that the last request is not overlooked.
+        if (taken == 0 && lane->retired()) [[unlikely]] {
+            if (WorkRequest rest; !lane->front(rest)) {
+                lanes_[i] = lanes_.back();
+                lanes_.pop_back();
+                bury(lane);
+                --i;
+            }
+        }
+    }
+    for (FabricPort* port : ports_) {
+        work += port->poll(kFabricBatch);
+    }
+    if (overflow_head_ != overflow_.size()) [[unlikely]] {
+        flush_notices();
+    }
+    if (work != 0) {
+        counters_.busy_turns.add();
+    }
+    return work != 0;
+}
+
+void PollingCore::endpoint_closed(const Endpoint& endpoint) noexcept {
+    if (!endpoint.ever_notified) {
+        handlers_.closed(endpoint.owner);
+        return;
+    }
+    Notice notice{};
+    notice.completion.owner = endpoint.owner;
+    notice.closed = true;
+    queue_notification(notice);
+}
+
+void PollingCore::queue_notification(const Notice& notice) noexcept {
+    counters_.notifications.add();
+    if (overflow_head_ == overflow_.size() && notices_.producer().try_push(notice)) [[likely]] {
+        notifier_.ring();
+        return;
+    }
+    // Full: the notifier is behind. Nothing may be lost and order must hold, so the rest waits here.
+    for (;;) {
+        try {
+            overflow_.push_back(notice);
+            break;
+        } catch (const std::bad_alloc&) {
+            flush_notices();  // out of memory: wait for the notifier rather than lose one
+            ::sched_yield();
+        }
+    }
+    keep_awake();
+    flush_notices();
+}
+
+void PollingCore::flush_notices() noexcept {
+    bool pushed = false;
+    while (overflow_head_ != overflow_.size() &&
+           notices_.producer().try_push(overflow_[overflow_head_])) {
+        ++overflow_head_;
+        let_sleep();
+        pushed = true;
+    }
+    if (overflow_head_ == overflow_.size()) {
+        overflow_.clear();
+        overflow_head_ = 0;
+    }
+    if (pushed) {
+        notifier_.ring();
+    }
+}
+
+std::uint32_t PollingCore::deliver_notices(std::uint32_t budget) noexcept {
+    std::uint32_t delivered = 0;
+    Notice notice{};
+    while (delivered < budget && notices_.consumer().try_pop(notice)) {
+        ++delivered;
+        if (notice.closed) {
+            handlers_.closed(notice.completion.owner);
+        } else {
+            handlers_.notify(notice.completion);
+        }
+        if (waiters_.load(std::memory_order_relaxed) != 0) {
+            wake_waiters();
+        }
+    }
+    if (delivered != 0) {
+        notices_.consumer().publish_progress();
+    }
+    return delivered;
+}
+
+// ---- the core's own thread --------------------------------------------------------------------------
+
+bool PollingCore::lanes_hold_work() const noexcept {
+    return left_behind_.load(std::memory_order_acquire) != 0;
+}
+
+bool PollingCore::attention() const noexcept {
+    return notified_pending_.load(std::memory_order_relaxed) != 0 ||
+           kept_awake_.load(std::memory_order_relaxed) != 0 ||
+           waiters_.load(std::memory_order_relaxed) != 0 || lanes_hold_work();
+}
+
+void PollingCore::thread_main() noexcept {
+    ::pthread_setname_np(::pthread_self(), dedicated_ ? "sanpoll-core" : "sanpoll-back");
+    if (dedicated_) {
+        thread_error_ = eal::adopt_this_thread(config_, cpu_);
+        if (!thread_error_.empty()) {
+            thread_state_.store(-1, std::memory_order_release);
+            return;
+        }
+    }
+    thread_state_.store(1, std::memory_order_release);
+    if (dedicated_) {
+        dedicated_loop();
+        eal::release_this_thread();
+    } else {
+        backstop_loop();
+    }
+}
+
+void PollingCore::note_gap(std::uint64_t now) noexcept {
+    if (last_look_ns_ != 0) {
+        counters_.longest_gap_ns.raise_to(now - last_look_ns_);
+    }
+    last_look_ns_ = now;
+}
+
+void PollingCore::dedicated_loop() noexcept {
+    acquire_patiently();
+    const std::uint64_t spin = static_cast<std::uint64_t>(config_.spin_us) * 1000;
+    std::uint64_t last_work = clock_.now_ns();
+    std::uint32_t turns = 0;
+    bool worked = false;
+    while (!stopping_.load(std::memory_order_acquire)) {
+        worked |= turn();
+        if (++turns % kTurnsPerLook != 0 && !(config_.profile == Profile::kEco && !worked)) {
+            continue;
+        }
+        const std::uint64_t now = clock_.now_ns();
+        note_gap(now);
+        if (worked) {
+            last_work = now;
+            worked = false;
+        } else if (config_.profile == Profile::kEco ||
+                   (config_.profile == Profile::kBalanced && now - last_work >= spin)) {
+            sleep_until_woken();
+            last_work = clock_.now_ns();
+            last_look_ns_ = 0;  // a sleep is not a gap
+        }
+    }
+    release();
+}
+
+void PollingCore::backstop_loop() noexcept {
+    const std::uint64_t spin = static_cast<std::uint64_t>(config_.spin_us) * 1000;
+    std::uint64_t last_work = clock_.now_ns();
+    while (!stopping_.load(std::memory_order_acquire)) {
+        if (!attention()) {
+            // Nobody waits to be told: sleep without asking the peers to ring.
+            asleep_.store(1, std::memory_order_relaxed);
+            const bool fenced = heavy_fence();
+            if (!attention() && !stopping_.load(std::memory_order_acquire)) {
+                epoll_event event{};
+                (void)::epoll_wait(epoll_fd_, &event, 1, fenced ? -1 : kShortSleepMs);
+            }
+            asleep_.store(0, std::memory_order_relaxed);
+            last_work = clock_.now_ns();
+            continue;
+        }
+        if (!try_acquire()) {
+            ::sched_yield();  // somebody else is turning the core
+            continue;
+        }
+        left_behind_.store(0, std::memory_order_relaxed);
+        const bool worked = turn();
+        if (worked) {
+            release();
+            last_work = clock_.now_ns();
+            continue;
+        }
+        if (config_.profile == Profile::kEco ||
+            (config_.profile == Profile::kBalanced && clock_.now_ns() - last_work >= spin)) {
+            sleep_until_woken();
+            last_work = clock_.now_ns();
+        }
+        release();
+        rings::cpu_pause();
+    }
+}
+
+// Called and left with the token held; in inline mode it is given back for the time of the sleep.
+void PollingCore::sleep_until_woken() noexcept {
+    asleep_.store(1, std::memory_order_relaxed);
+    for (FabricPort* port : ports_) {
+        port->arm();
+    }
+    const bool fenced = heavy_fence();
+    // What was written before the fence is seen now; what comes later finds the flags.
+    if (!turn() && !stopping_.load(std::memory_order_acquire)) {
+        counters_.sleeps.add();
+        if (!dedicated_) {
+            release();
+        }
+        epoll_event events[16];
+        (void)::epoll_wait(epoll_fd_, events, 16, fenced ? kLongSleepMs : kShortSleepMs);
+        if (!dedicated_) {
+            acquire_patiently();
+        }
+    }
+    for (FabricPort* port : ports_) {
+        port->disarm();
+    }
+    asleep_.store(0, std::memory_order_relaxed);
+}
+
+}  // namespace sanpoll::engine

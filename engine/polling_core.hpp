@@ -1,0 +1,260 @@
+// A polling core: drains lanes, polls fabric ports, publishes completions.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "engine/clock.hpp"
+#include "engine/config.hpp"
+#include "engine/counter.hpp"
+#include "engine/fabric/endpoint.hpp"
+#include "engine/fabric/fabric_port.hpp"
+#include "engine/lane.hpp"
+#include "engine/work_request.hpp"
+#include "rings/spsc_ring.hpp"
+
+namespace sanpoll::engine {
+
+class Notifier;
+
+/// What the engine's user (the provider) does with results. Plain functions: called per completion.
+struct Handlers {
+    /// A polled operation ended. On the token holder's thread; must not block or call back.
+    void (*completed)(const Completion& completion) noexcept = nullptr;
+    /// A notified operation ended. On the notifier thread; may call anything.
+    void (*notify)(const Completion& completion) noexcept = nullptr;
+    /// An endpoint is gone and nothing of it will come any more. On the token holder's thread, or on
+    /// the notifier thread if a notification of it had to come first.
+    void (*closed)(void* owner) noexcept = nullptr;
+};
+
+/// Statistics of a core; written by the token holder, read by anybody.
+struct CoreCounters {
+    Counter turns;
+    Counter busy_turns;
+    Counter requests;       // work requests applied
+    Counter completions;    // polled and notified
+    Counter notifications;
+    Counter sleeps;
+    Counter lane_stalls;    // a request had to wait for an earlier one of its endpoint
+    Counter longest_gap_ns;  // dedicated: the longest time between two looks at the clock, 64 turns apart
+};
+
+/// The poll token. turn() may be called by whoever holds it, and by nobody else:
+///   dedicated  the core's own thread, a pinned lcore, holds it for good;
+///   inline     a thread that posts or waits try-acquires it, turns the core and gives it back. A
+///              backstop thread of ours does so only while somebody expects to be told without polling
+///              (notified operations, sleeping waiters, work left behind) and sleeps otherwise.
+/// Everything else here and in the ports is touched under the token only, so it needs no locks.
+class PollingCore {
+public:
+    PollingCore(const Config& config, Clock& clock, const Handlers& handlers, Notifier& notifier,
+                std::uint32_t index);
+    ~PollingCore();
+    PollingCore(const PollingCore&) = delete;
+    PollingCore& operator=(const PollingCore&) = delete;
+
+    /// Before start(). The port lives as long as the core.
+    void add_port(FabricPort& port);
+    /// Starts the core's thread. Returns an empty string or why it cannot, with the remedy.
+    [[nodiscard]] std::string start();
+    /// Stops and joins it. Pending operations have been closed before.
+    void stop();
+
+    [[nodiscard]] bool dedicated() const noexcept { return dedicated_; }
+    [[nodiscard]] std::uint32_t index() const noexcept { return index_; }
+    [[nodiscard]] const CoreCounters& counters() const noexcept { return counters_; }
+    [[nodiscard]] Clock& clock() noexcept { return clock_; }
+    /// The CPU it is pinned on, or -1.
+    [[nodiscard]] int cpu() const noexcept { return cpu_; }
+
+    // ---- front end, any thread ----------------------------------------------------------------
+
+    /// Posts a send or receive: takes the endpoint's next sequence number from `gate` and hands the
+    /// request over. kOk: exactly one completion follows. kNotOpen: the gate refused. kFull: this
+    /// thread's lane is full, nothing was started. `endpoint` is where the gate's owner keeps its
+    /// endpoint; it is read after the gate has admitted the post. Lock-free; no system call unless the
+    /// core sleeps.
+    [[nodiscard]] Status post(WorkRequest& request, PostGate& gate, std::uint32_t generation,
+                              const std::atomic<Endpoint*>& endpoint) noexcept;
+
+    /// Inline mode: one turn, if nobody else is at it. Dedicated: nothing.
+    void poll_once() noexcept {
+        if (!dedicated_ && try_acquire()) {
+            (void)turn();
+            release();
+        }
+    }
+
+    /// Waits until `done()` is true: turns the core itself or spins, then sleeps between the core's
+    /// completions. Blocks without limit.
+    template <typename Done>
+    void wait_until(Done done) noexcept;
+
+    /// Runs `op` on the core and returns when it has run. With an endpoint and a sequence number (from
+    /// closing its gate or entering it), at that place in the endpoint's order. Control plane only:
+    /// blocks.
+    void run(ControlOp& op, Endpoint* endpoint = nullptr, std::uint32_t sequence = 0) noexcept;
+
+    /// Wakes the core's thread if it sleeps.
+    void wake() noexcept;
+
+    // ---- token ---------------------------------------------------------------------------------
+
+    [[nodiscard]] bool try_acquire() noexcept {
+        // Acquire pairs with the release in release(): the new holder sees all that the last one did.
+        return token_.load(std::memory_order_relaxed) == 0 &&
+               token_.exchange(1, std::memory_order_acquire) == 0;
+    }
+    void release() noexcept { token_.store(0, std::memory_order_release); }
+
+    /// One bounded turn. True if there was anything to do. Token holder.
+    bool turn() noexcept;
+
+    // ---- fabrics, token holder -------------------------------------------------------------------
+
+    void complete(const Completion& completion) noexcept {
+        counters_.completions.add();
+        if ((completion.flags & kNotify) == 0) [[likely]] {
+            handlers_.completed(completion);
+        } else {
+            notified_pending_.store(notified_pending_.load(std::memory_order_relaxed) - 1,
+                                    std::memory_order_relaxed);
+            queue_notification(Notice{completion, false});
+        }
+        if (waiters_.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+            wake_waiters();
+        }
+    }
+
+    /// After the last complete() of an endpoint that was closed.
+    void endpoint_closed(const Endpoint& endpoint) noexcept;
+
+    /// A fabric has something left to do although nobody may be polling (for example a closing message
+    /// that found no room): keeps the backstop awake until it is taken back.
+    void keep_awake() noexcept {
+        kept_awake_.store(kept_awake_.load(std::memory_order_relaxed) + 1,
+                          std::memory_order_relaxed);
+        wake();
+    }
+    void let_sleep() noexcept {
+        kept_awake_.store(kept_awake_.load(std::memory_order_relaxed) - 1,
+                          std::memory_order_relaxed);
+    }
+
+    /// The core's epoll set: a fabric adds the descriptors that may end its sleep (edge-triggered).
+    [[nodiscard]] int epoll_fd() const noexcept { return epoll_fd_; }
+
+    // ---- notifier thread -------------------------------------------------------------------------
+
+    /// Takes up to `budget` notices of this core and calls the handlers. Returns how many.
+    std::uint32_t deliver_notices(std::uint32_t budget) noexcept;
+
+private:
+    struct Notice {
+        Completion completion;
+        bool closed;  // else a completion
+    };
+    static_assert(sizeof(Notice) <= rings::kSlotPayload);
+
+    struct PendingRun {
+        ControlOp* op;
+        std::atomic<bool> done{false};
+    };
+
+    void apply(const WorkRequest& request) noexcept;
+    std::uint32_t drain(Lane& lane) noexcept;
+    void adopt_lanes() noexcept;
+    void bury(Lane* lane) noexcept;
+    void free_dead_lanes() noexcept;
+    void queue_notification(const Notice& notice) noexcept;
+    void flush_notices() noexcept;
+    void wake_waiters() noexcept;
+    [[nodiscard]] Lane* lane_of_this_thread() noexcept;
+    [[nodiscard]] Status post_by_lane(WorkRequest& request, PostGate& gate, std::uint32_t generation,
+                                      const std::atomic<Endpoint*>& endpoint) noexcept;
+    void acquire_patiently() noexcept;
+    void sleep_until_woken() noexcept;
+    [[nodiscard]] bool attention() const noexcept;
+    [[nodiscard]] bool lanes_hold_work() const noexcept;
+    void thread_main() noexcept;
+    void dedicated_loop() noexcept;
+    void backstop_loop() noexcept;
+    void note_gap(std::uint64_t now) noexcept;
+
+    const Config& config_;
+    Clock& clock_;
+    const Handlers handlers_;
+    Notifier& notifier_;
+    const std::uint32_t index_;
+    const bool dedicated_;
+    int cpu_ = -1;
+
+    // Front end and backstop meet here; alone in its line.
+    alignas(rings::kCacheLine) std::atomic<std::uint32_t> token_{0};
+    // Read on every completion or post, written rarely.
+    alignas(rings::kCacheLine) std::atomic<std::uint32_t> asleep_{0};
+    std::atomic<std::uint32_t> waiters_{0};
+    std::atomic<std::uint32_t> left_behind_{0};  // a poster gave up trying to get its lane drained
+    std::atomic<bool> stopping_{false};
+    std::atomic<Lane*> new_lanes_{nullptr};
+    std::atomic<Lane*> dead_lanes_{nullptr};  // of ended threads; freed off the core
+
+    // Under the token.
+    alignas(rings::kCacheLine) std::vector<Lane*> lanes_;
+    std::vector<FabricPort*> ports_;
+    std::vector<Notice> overflow_;  // notices that found the ring full, in order
+    std::size_t overflow_head_ = 0;
+    CoreCounters counters_;
+    std::atomic<std::uint32_t> notified_pending_{0};  // written under the token, read by the backstop
+    std::atomic<std::uint32_t> kept_awake_{0};        // likewise
+    std::uint64_t last_look_ns_ = 0;
+
+    rings::SpscRing notices_;
+
+    alignas(rings::kCacheLine) std::atomic<std::uint32_t> wake_count_{0};  // futex of the waiters
+    int epoll_fd_ = -1;
+    int wake_fd_ = -1;
+    std::thread thread_;
+    std::atomic<int> thread_state_{0};  // 0 starting, 1 running, -1 failed
+    std::string thread_error_;
+
+    friend class LaneRegistry;
+    void sleep_on_wake_count(std::uint32_t seen, bool fenced) noexcept;
+    [[nodiscard]] bool fence_for_sleep() noexcept;
+};
+
+template <typename Done>
+void PollingCore::wait_until(Done done) noexcept {
+    const std::uint64_t start = clock_.now_ns();
+    const std::uint64_t spin = static_cast<std::uint64_t>(config_.spin_us) * 1000;
+    for (std::uint32_t i = 0;; ++i) {
+        poll_once();
+        if (done()) {
+            return;
+        }
+        rings::cpu_pause();
+        if ((i & 15U) == 15U && config_.profile != Profile::kUltra &&
+            clock_.now_ns() - start >= spin) {
+            break;
+        }
+    }
+    // Announces itself, so that completions ring and the backstop takes over the polling.
+    waiters_.fetch_add(1, std::memory_order_seq_cst);
+    wake();
+    for (;;) {
+        // Pairs with the release in wake_waiters().
+        const std::uint32_t seen = wake_count_.load(std::memory_order_acquire);
+        const bool fenced = fence_for_sleep();
+        if (done()) {
+            break;
+        }
+        sleep_on_wake_count(seen, fenced);
+    }
+    waiters_.fetch_sub(1, std::memory_order_seq_cst);
+}
+
+}  // namespace sanpoll::engine

@@ -1,0 +1,133 @@
+// One word per socket that admits posts: it checks the handle's generation, the connection's state and
+// assigns the post's sequence number in one compare-and-swap.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+
+#include "engine/status.hpp"
+
+namespace sanpoll::engine {
+
+/// Why one word. A post has to know three things at one instant: that the handle is still the one it
+/// was issued for, that the connection takes requests, and its place among the posts of this socket.
+/// Taken apart, a close could slip in between them, and a request accepted after the close would never
+/// complete. Taken together, close() learns the exact number of accepted posts, so each of them can be
+/// waited for and completed, and every later one is refused. No reference count is needed on the way.
+///
+/// The gate must live in memory that is never unmapped while stale handles may be tried (the provider's
+/// socket table is type-stable). Word: generation (30 bits), state (2 bits), sequence (32 bits).
+/// A live gate's generation is odd, a free one's even, so that a guessed handle never fits a free one.
+class PostGate {
+public:
+    enum class State : std::uint32_t { kShut = 0, kOpen = 1, kReset = 2, kFailed = 3 };
+
+    static constexpr std::uint32_t kGenerationMask = (1U << 30) - 1;
+
+    struct View {
+        std::uint32_t generation;
+        State state;
+        std::uint32_t sequence;
+    };
+
+    /// Any thread; a snapshot.
+    [[nodiscard]] View view() const noexcept {
+        // Pairs with the releases below: who sees a state sees what led to it.
+        return unpack(word_.load(std::memory_order_acquire));
+    }
+
+    [[nodiscard]] std::uint32_t generation() const noexcept { return view().generation; }
+
+    /// Takes the next sequence number. Empty when `generation` is not the gate's or the gate is not
+    /// open. Any thread, lock-free.
+    [[nodiscard]] std::optional<std::uint32_t> enter(std::uint32_t generation) noexcept {
+        const std::uint64_t expected_high = high(generation, State::kOpen);
+        std::uint64_t word = word_.load(std::memory_order_relaxed);
+        for (;;) {
+            if ((word >> 32) != expected_high) [[unlikely]] {
+                return std::nullopt;
+            }
+            const std::uint32_t sequence = static_cast<std::uint32_t>(word);
+            const std::uint64_t next = (word & ~0xFFFFFFFFULL) | (sequence + 1U);
+            // Acquire pairs with the release in open(): the endpoint that open() published is visible.
+            // Release orders this post before a later close() that counts it.
+            if (word_.compare_exchange_weak(word, next, std::memory_order_acq_rel,
+                                            std::memory_order_relaxed)) [[likely]] {
+                return sequence;
+            }
+        }
+    }
+
+    /// Makes a free gate live and shut, sequence 0. Returns its generation (odd).
+    std::uint32_t revive() noexcept {
+        const std::uint32_t generation = (view().generation + 1) & kGenerationMask;
+        word_.store(pack(generation, State::kShut, 0), std::memory_order_release);
+        return generation;
+    }
+
+    /// Shut -> open; false if the gate is no longer of that generation or not shut. Release pairs with
+    /// the acquire in enter().
+    bool open(std::uint32_t generation) noexcept {
+        std::uint64_t expected = pack(generation, State::kShut, 0);
+        return word_.compare_exchange_strong(expected, pack(generation, State::kOpen, 0),
+                                             std::memory_order_acq_rel, std::memory_order_relaxed);
+    }
+
+    /// Open -> kReset or kFailed, keeping the sequence. False if it was not open.
+    bool break_off(std::uint32_t generation, State state) noexcept {
+        std::uint64_t word = word_.load(std::memory_order_relaxed);
+        while ((word >> 32) == high(generation, State::kOpen)) {
+            const std::uint64_t next = pack(generation, state, static_cast<std::uint32_t>(word));
+            if (word_.compare_exchange_weak(word, next, std::memory_order_acq_rel,
+                                            std::memory_order_relaxed)) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    /// Ends this generation. Returns what it was at that instant: `sequence` is then the number of
+    /// posts ever admitted. Empty if it is not of that generation (somebody closed it before).
+    std::optional<View> close(std::uint32_t generation) noexcept {
+        std::uint64_t word = word_.load(std::memory_order_relaxed);
+        for (;;) {
+            const View seen = unpack(word);
+            if (seen.generation != generation) {
+                return std::nullopt;
+            }
+            const std::uint64_t next = pack((generation + 1) & kGenerationMask, State::kShut, 0);
+            // Acquire pairs with the release in enter().
+            if (word_.compare_exchange_weak(word, next, std::memory_order_acq_rel,
+                                            std::memory_order_relaxed)) {
+                return seen;
+            }
+        }
+    }
+
+private:
+    static constexpr std::uint64_t high(std::uint32_t generation, State state) noexcept {
+        return (static_cast<std::uint64_t>(generation) << 2) | static_cast<std::uint64_t>(state);
+    }
+    static constexpr std::uint64_t pack(std::uint32_t generation, State state,
+                                        std::uint32_t sequence) noexcept {
+        return (high(generation, state) << 32) | sequence;
+    }
+    static constexpr View unpack(std::uint64_t word) noexcept {
+        const std::uint64_t upper = word >> 32;
+        return {static_cast<std::uint32_t>(upper >> 2), static_cast<State>(upper & 3U),
+                static_cast<std::uint32_t>(word)};
+    }
+
+    std::atomic<std::uint64_t> word_{0};
+};
+
+/// How many operations the core holds for a socket, by direction. Written by the core, read by the
+/// front end before it posts. A post that is still in a lane is not counted yet, so the limit may be
+/// passed by as many as a lane holds; it bounds memory, it is not a promise about exact counts.
+struct Outstanding {
+    std::atomic<std::uint32_t> sends{0};
+    std::atomic<std::uint32_t> receives{0};
+};
+
+}  // namespace sanpoll::engine

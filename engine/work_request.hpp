@@ -1,0 +1,88 @@
+// What the front end hands to a polling core, and what the core hands back.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "engine/status.hpp"
+
+namespace sanpoll::engine {
+
+struct Endpoint;
+
+/// One piece of a gather or scatter list. `region` is a RegionTable reference of the endpoint; the front
+/// end has checked bounds and rights against it.
+struct Sge {
+    std::uint64_t address;
+    std::uint32_t length;
+    std::uint32_t region;
+};
+static_assert(sizeof(Sge) == 16);
+
+enum class Opcode : std::uint8_t {
+    kSend,     // length bytes from the SGEs, one message
+    kReceive,  // room for one message of up to length bytes
+    kControl,  // run the ControlOp that `context` points to, at this place of the endpoint's order
+};
+
+inline constexpr std::uint8_t kNotify = 1;  // flags: tell by upcall; else the caller polls
+
+inline constexpr std::uint32_t kMaxSges = 8;
+inline constexpr std::uint32_t kInlineSges = 2;
+
+/// A work request carries everything the core needs. Its first 60 bytes fill one lane slot; SGEs
+/// beyond the second follow in further slots, three a slot.
+struct WorkRequest {
+    Endpoint* endpoint;     // nullptr: a control request outside any endpoint's order
+    std::uint64_t context;  // the caller's cookie (the provider: a WSAOVERLAPPED), or a ControlOp
+    Sge sge[kInlineSges];
+    std::uint32_t sequence;  // place among the endpoint's posts, from PostGate
+    Opcode opcode;
+    std::uint8_t flags;
+    std::uint8_t sge_count;
+    std::uint8_t reserved;
+    std::uint32_t length;  // sum of the SGEs
+    std::uint32_t padding;
+    Sge more[kMaxSges - kInlineSges];
+
+    [[nodiscard]] const Sge& piece(std::uint32_t index) const noexcept {
+        return index < kInlineSges ? sge[index] : more[index - kInlineSges];
+    }
+    [[nodiscard]] Sge& piece(std::uint32_t index) noexcept {
+        return index < kInlineSges ? sge[index] : more[index - kInlineSges];
+    }
+};
+
+inline constexpr std::size_t kWorkRequestHead = offsetof(WorkRequest, padding);
+inline constexpr std::uint32_t kSgesPerSlot = 3;
+static_assert(kWorkRequestHead == 60, "the head fills one ring slot's payload");
+static_assert(std::is_trivially_copyable_v<WorkRequest>);
+
+/// Slots that a request with `sge_count` pieces takes in a lane.
+[[nodiscard]] constexpr std::uint32_t lane_slots(std::uint32_t sge_count) noexcept {
+    return sge_count <= kInlineSges ? 1
+                                    : 1 + (sge_count - kInlineSges + kSgesPerSlot - 1) / kSgesPerSlot;
+}
+
+/// The end of one send or receive.
+struct Completion {
+    void* owner;            // Endpoint::owner
+    std::uint64_t context;  // WorkRequest::context
+    std::uint32_t bytes;
+    Status status;
+    std::uint8_t flags;  // WorkRequest::flags
+};
+
+/// A piece of control work that runs on the core, with the core's token held. The caller keeps it
+/// alive until it is done (PollingCore::run waits for that).
+class ControlOp {
+public:
+    virtual void run() noexcept = 0;
+
+protected:
+    ~ControlOp() = default;
+};
+
+}  // namespace sanpoll::engine
