@@ -1,0 +1,127 @@
+// WSPEventSelect, WSPEnumNetworkEvents and the signalling of events (spec, section 11).
+#include "provider/provider.hpp"
+
+namespace sanpoll::provider {
+
+bool record_event(Socket& socket, LONG bit) noexcept {
+    if ((socket.event_mask & bit) == 0) {
+        return false;
+    }
+    socket.recorded |= bit;
+    return true;
+}
+
+// An event must not be signalled after WSPCloseSocket or WSPEventSelect has returned. So a signal
+// announces itself and checks the registration under the mutex, and those two change the registration
+// under the mutex and then wait for the announced ones.
+void signal_event(Socket& socket, std::uint32_t version) noexcept {
+    WSAEVENT event = nullptr;
+    {
+        const std::lock_guard lock(socket.mutex);
+        if (socket.event_version != version || socket.event == nullptr) {
+            return;
+        }
+        event = socket.event;
+        socket.signalling.fetch_add(1, std::memory_order_relaxed);
+    }
+    INT upcall_error = 0;
+    (void)Provider::instance().upcalls().lpWPUSetEvent(event, &upcall_error);
+    // Pairs with the acquire in wait_for_signals.
+    socket.signalling.fetch_sub(1, std::memory_order_release);
+    socket.signalling.notify_all();
+}
+
+void signal_event_later(Socket& socket, std::uint32_t version) {
+    Provider::instance().engine().notifier().post(
+        [&socket, version] { signal_event(socket, version); });
+}
+
+void wait_for_signals(Socket& socket) noexcept {
+    for (;;) {
+        const std::uint32_t running = socket.signalling.load(std::memory_order_acquire);
+        if (running == 0) {
+            return;
+        }
+        socket.signalling.wait(running, std::memory_order_acquire);
+    }
+}
+
+int WSPAPI wsp_event_select(SOCKET s, WSAEVENT event, LONG mask, LPINT error_number) {
+    return result(error_number, guarded([&]() -> int {
+        SocketTable::Found found;
+        if (const int error = find_socket(s, found); error != 0) {
+            return error;
+        }
+        if ((mask & ~(FD_ACCEPT | FD_CONNECT)) != 0 || (mask != 0 && event == nullptr)) {
+            return WSAEINVAL;
+        }
+        Socket& socket = *found.socket;
+        bool signal = false;
+        std::uint32_t version = 0;
+        {
+            const std::lock_guard lock(socket.mutex);
+            if (socket.gate.generation() != found.view.generation) {
+                return WSAENOTSOCK;
+            }
+            version = ++socket.event_version;
+            socket.event = mask != 0 ? event : nullptr;
+            socket.event_mask = mask;
+            socket.recorded = 0;
+            socket.accept_armed = true;
+            // What is true already is indicated now: a request may have come between WSPListen and
+            // this, a connect may have ended before.
+            if (!socket.requests.empty() && record_event(socket, FD_ACCEPT)) {
+                socket.accept_armed = false;
+                signal = true;
+            }
+            if (socket.connect_unreported && record_event(socket, FD_CONNECT)) {
+                signal = true;
+            }
+        }
+        if (!Provider::instance().engine().notifier().is_this_thread()) {
+            wait_for_signals(socket);
+        }
+        if (signal) {
+            signal_event(socket, version);
+        }
+        return 0;
+    }));
+}
+
+int WSPAPI wsp_enum_network_events(SOCKET s, WSAEVENT event, LPWSANETWORKEVENTS events,
+                                   LPINT error_number) {
+    return result(error_number, guarded([&]() -> int {
+        SocketTable::Found found;
+        if (const int error = find_socket(s, found); error != 0) {
+            return error;
+        }
+        if (events == nullptr) {
+            return WSAEINVAL;
+        }
+        // Reset first, read second; who records does it the other way round, so at worst the event is
+        // signalled with nothing recorded, never the reverse.
+        if (event != nullptr) {
+            INT upcall_error = 0;
+            if (Provider::instance().upcalls().lpWPUResetEvent(event, &upcall_error) == FALSE) {
+                return WSAEINVAL;
+            }
+        }
+        Socket& socket = *found.socket;
+        const std::lock_guard lock(socket.mutex);
+        if (socket.gate.generation() != found.view.generation) {
+            return WSAENOTSOCK;
+        }
+        events->lNetworkEvents = socket.recorded;
+        if ((socket.recorded & FD_ACCEPT) != 0) {
+            events->iErrorCode[FD_ACCEPT_BIT] = 0;
+        }
+        if ((socket.recorded & FD_CONNECT) != 0) {
+            events->iErrorCode[FD_CONNECT_BIT] = socket.connect_error;
+            socket.connect_unreported = false;
+        }
+        socket.recorded = 0;
+        return 0;
+    }));
+}
+
+}  // namespace sanpoll::provider

@@ -1,0 +1,168 @@
+// WSPIoctl, and the functions that this provider does not have yet.
+#include <arpa/inet.h>
+
+#include <cstring>
+
+#include "provider/provider.hpp"
+
+namespace sanpoll::provider {
+namespace {
+
+struct Extension {
+    GUID id;
+    void* function;  // nullptr: WSAEOPNOTSUPP
+};
+
+// The extension functions, by GUID.
+const Extension kExtensions[] = {
+    {WSAID_REGISTERMEMORY, reinterpret_cast<void*>(&wsp_register_memory)},
+    {WSAID_DEREGISTERMEMORY, reinterpret_cast<void*>(&wsp_deregister_memory)},
+    {WSAID_REGISTERRDMAMEMORY, nullptr},
+    {WSAID_DEREGISTERRDMAMEMORY, nullptr},
+    {WSAID_RDMAWRITE, nullptr},
+    {WSAID_RDMAREAD, nullptr},
+    {WSAID_MEMORYREGISTRATIONCACHECALLBACK, nullptr},
+};
+
+int extension_pointer(LPVOID in, DWORD in_length, LPVOID out, DWORD out_length, LPDWORD returned) {
+    if (in == nullptr || in_length < sizeof(GUID) || out == nullptr || out_length < sizeof(void*) ||
+        returned == nullptr) {
+        return WSAEFAULT;
+    }
+    for (const Extension& extension : kExtensions) {
+        if (std::memcmp(in, &extension.id, sizeof(GUID)) == 0) {
+            if (extension.function == nullptr) {
+                return WSAEOPNOTSUPP;
+            }
+            std::memcpy(out, &extension.function, sizeof(void*));
+            *returned = sizeof(void*);
+            return 0;
+        }
+    }
+    return WSAEINVAL;
+}
+
+int address_list(LPVOID out, DWORD out_length, LPDWORD returned) {
+    if (returned == nullptr) {
+        return WSAEFAULT;
+    }
+    const std::vector<std::uint32_t> addresses = Provider::instance().engine().fabric().addresses();
+    // The list, then the addresses that its entries point to, in the caller's one buffer.
+    const std::size_t entries = offsetof(SOCKET_ADDRESS_LIST, Address) +
+                                addresses.size() * sizeof(SOCKET_ADDRESS);
+    const std::size_t needed = entries + addresses.size() * sizeof(sockaddr_in);
+    *returned = static_cast<DWORD>(needed);
+    if (out == nullptr || out_length < needed) {
+        return WSAEFAULT;
+    }
+    auto* list = static_cast<LPSOCKET_ADDRESS_LIST>(out);
+    auto* storage = static_cast<char*>(out) + entries;
+    list->iAddressCount = static_cast<INT>(addresses.size());
+    for (std::size_t i = 0; i < addresses.size(); ++i) {
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(addresses[i]);
+        std::memcpy(storage, &address, sizeof(address));
+        list->Address[i].lpSockaddr = reinterpret_cast<LPSOCKADDR>(storage);
+        list->Address[i].iSockaddrLength = sizeof(address);
+        storage += sizeof(address);
+    }
+    return 0;
+}
+
+// Codes of Winsock that mean something, but not here.
+bool known_code(DWORD code) noexcept {
+    switch (code) {
+        case SIO_ASSOCIATE_HANDLE:
+        case SIO_ENABLE_CIRCULAR_QUEUEING:
+        case SIO_FIND_ROUTE:
+        case SIO_FLUSH:
+        case SIO_GET_BROADCAST_ADDRESS:
+        case SIO_MULTIPOINT_LOOPBACK:
+        case SIO_MULTICAST_SCOPE:
+        case SIO_TRANSLATE_HANDLE:
+        case SIO_ROUTING_INTERFACE_QUERY:
+        case SIO_ROUTING_INTERFACE_CHANGE:
+        case SIO_ADDRESS_LIST_CHANGE:
+        case SIO_QUERY_TARGET_PNP_HANDLE:
+        case SIO_ADDRESS_LIST_SORT:
+        case WSP_FIONREAD:
+        case WSP_FIONBIO:
+        case WSP_FIOASYNC:
+        case WSP_SIOCATMARK: return true;
+        default: return false;
+    }
+}
+
+// What a live socket gets from a function that is not there.
+int not_supported(SOCKET s) noexcept {
+    SocketTable::Found found;
+    const int error = find_socket(s, found);
+    return error != 0 ? error : WSAEOPNOTSUPP;
+}
+
+}  // namespace
+
+int WSPAPI wsp_ioctl(SOCKET s, DWORD code, LPVOID in, DWORD in_length, LPVOID out, DWORD out_length,
+                     LPDWORD returned, LPWSAOVERLAPPED overlapped,
+                     LPWSAOVERLAPPED_COMPLETION_ROUTINE routine, LPWSATHREADID thread,
+                     LPINT error_number) {
+    (void)overlapped;  // every code completes at once
+    (void)routine;
+    (void)thread;
+    return result(error_number, guarded([&]() -> int {
+        if (const int error = life_error(Provider::instance()); error != 0) {
+            return error;
+        }
+        // Before the descriptor is looked at: a switch asks for these with whatever it has.
+        if (code == SIO_GET_EXTENSION_FUNCTION_POINTER) {
+            return extension_pointer(in, in_length, out, out_length, returned);
+        }
+        SocketTable::Found found;
+        if (const int error = find_socket(s, found); error != 0) {
+            return error;
+        }
+        switch (code) {
+            case SIO_ADDRESS_LIST_QUERY: return address_list(out, out_length, returned);
+            case SIO_GET_QOS:
+            case SIO_SET_QOS:
+            case SIO_GET_GROUP_QOS:
+            case SIO_SET_GROUP_QOS: return WSAENOPROTOOPT;  // no quality of service
+            default: return known_code(code) ? WSAEOPNOTSUPP : WSAEINVAL;
+        }
+    }));
+}
+
+int WSPAPI wsp_duplicate_socket(SOCKET s, DWORD process_id, LPWSAPROTOCOL_INFOW info,
+                                LPINT error_number) {
+    (void)process_id;
+    (void)info;
+    return result(error_number, not_supported(s));
+}
+
+int WSPAPI wsp_get_sock_opt(SOCKET s, int level, int name, CHAR* value, LPINT length,
+                            LPINT error_number) {
+    (void)level;
+    (void)name;
+    (void)value;
+    (void)length;
+    return result(error_number, not_supported(s));
+}
+
+int WSPAPI wsp_set_sock_opt(SOCKET s, int level, int name, const CHAR* value, int length,
+                            LPINT error_number) {
+    (void)level;
+    (void)name;
+    (void)value;
+    (void)length;
+    return result(error_number, not_supported(s));
+}
+
+BOOL WSPAPI wsp_get_qos_by_name(SOCKET s, LPWSABUF name, LPQOS qos, LPINT error_number) {
+    (void)name;
+    (void)qos;
+    set_error(error_number, not_supported(s));
+    return FALSE;
+}
+
+}  // namespace sanpoll::provider

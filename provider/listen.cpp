@@ -1,0 +1,267 @@
+// WSPListen and WSPAccept (spec, section 5).
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine/log.hpp"
+#include "provider/provider.hpp"
+
+namespace sanpoll::provider {
+namespace {
+
+constexpr int kMaxBacklog = 4096;  // what SOMAXCONN means
+
+// A request from a peer, on the control thread. False: the queue is full, refuse it.
+bool take_request(Socket& socket, std::uint32_t generation,
+                  std::shared_ptr<engine::IncomingConnection> request) {
+    const std::lock_guard lock(socket.mutex);
+    if (socket.gate.generation() != generation || socket.state != State::kListening) {
+        return false;
+    }
+    std::erase_if(socket.requests, [](const auto& waiting) { return waiting->withdrawn(); });
+    if (static_cast<int>(socket.requests.size()) >= socket.backlog) {
+        return false;
+    }
+    socket.requests.push_back(std::move(request));
+    if (socket.accept_armed && record_event(socket, FD_ACCEPT)) {
+        socket.accept_armed = false;
+        signal_event_later(socket, socket.event_version);
+    }
+    return true;
+}
+
+sockaddr_in to_sockaddr(const engine::Address& address) noexcept {
+    sockaddr_in result{};
+    result.sin_family = AF_INET;
+    result.sin_port = htons(address.port);
+    result.sin_addr.s_addr = htonl(address.ip);
+    return result;
+}
+
+// Makes the next indication possible, and makes it if requests are waiting.
+void rearm_accept(Socket& socket, std::uint32_t generation) noexcept {
+    std::uint32_t version = 0;
+    {
+        const std::lock_guard lock(socket.mutex);
+        if (socket.gate.generation() != generation) {
+            return;
+        }
+        socket.accept_armed = true;
+        version = socket.event_version;
+        if (socket.requests.empty() || !record_event(socket, FD_ACCEPT)) {
+            return;
+        }
+        socket.accept_armed = false;
+    }
+    signal_event(socket, version);
+}
+
+struct Decision {
+    int answer = CF_ACCEPT;
+    bool sound = true;
+    engine::ConnectData callee_data;
+};
+
+// Asks the switch, in the calling thread, nothing locked, the peer still in the dark.
+Decision ask(engine::IncomingConnection& request, LPCONDITIONPROC condition,
+             DWORD_PTR callback_data) {
+    Decision decision;
+    if (condition == nullptr) {
+        return decision;
+    }
+    sockaddr_in caller = to_sockaddr(request.remote());
+    sockaddr_in callee = to_sockaddr(request.local());
+    engine::ConnectData caller_bytes = request.caller_data();
+    char callee_bytes[engine::kMaxConnectData] = {};
+    WSABUF caller_id{sizeof(caller), reinterpret_cast<CHAR*>(&caller)};
+    WSABUF callee_id{sizeof(callee), reinterpret_cast<CHAR*>(&callee)};
+    WSABUF caller_data{static_cast<ULONG>(caller_bytes.size()),
+                       reinterpret_cast<CHAR*>(caller_bytes.data())};
+    WSABUF callee_data{sizeof(callee_bytes), callee_bytes};
+    GROUP group = 0;
+    decision.answer = condition(&caller_id, caller_bytes.empty() ? nullptr : &caller_data, nullptr,
+                                nullptr, &callee_id, &callee_data, &group, callback_data);
+    decision.sound = group == 0 && (decision.answer == CF_ACCEPT || decision.answer == CF_REJECT ||
+                                    decision.answer == CF_DEFER);
+    // `len` still at its capacity means that the function stored nothing.
+    if (callee_data.len < sizeof(callee_bytes)) {
+        const auto* bytes = reinterpret_cast<const std::byte*>(callee_bytes);
+        decision.callee_data.assign(bytes, bytes + callee_data.len);
+    }
+    return decision;
+}
+
+// Makes the socket of an accepted connection. 0 and its descriptor, or the error.
+int make_accepted(engine::IncomingConnection& request, const engine::ConnectData& callee_data,
+                  SOCKET& descriptor) {
+    Provider& provider = Provider::instance();
+    Socket* socket = provider.sockets().allocate(descriptor);
+    if (socket == nullptr) {
+        request.reject(engine::Status::kRefused);
+        return WSAEMFILE;
+    }
+    const std::uint32_t generation = socket->gate.generation();
+    INT upcall_error = 0;
+    const SOCKET handle = provider.upcalls().lpWPUCreateSocketHandle(
+        0, reinterpret_cast<DWORD_PTR>(socket), &upcall_error);
+    if (handle == INVALID_SOCKET) {
+        (void)socket->gate.close(generation);
+        provider.sockets().free(*socket);
+        request.reject(engine::Status::kRefused);
+        return WSAENOBUFS;
+    }
+    socket->switch_handle.store(handle, std::memory_order_release);
+    {
+        const std::lock_guard lock(socket->mutex);
+        socket->state = State::kConnected;
+        socket->local = request.local();
+    }
+    const engine::Status status = request.accept(socket->owner(generation), callee_data);
+    if (status != engine::Status::kOk) {
+        (void)socket->gate.close(generation);
+        finish_close(*socket);
+        return wsa_error(status);
+    }
+    return 0;
+}
+
+}  // namespace
+
+int WSPAPI wsp_listen(SOCKET s, int backlog, LPINT error_number) {
+    return result(error_number, guarded([&]() -> int {
+        SocketTable::Found found;
+        if (const int error = find_socket(s, found); error != 0) {
+            return error;
+        }
+        Socket& socket = *found.socket;
+        const std::uint32_t generation = found.view.generation;
+        std::vector<std::shared_ptr<engine::IncomingConnection>> excess;
+        engine::Address local;
+        {
+            const std::lock_guard lock(socket.mutex);
+            if (socket.gate.generation() != generation) {
+                return WSAENOTSOCK;
+            }
+            const bool again = socket.state == State::kListening;
+            if (socket.state == State::kConnected) {
+                return socket.gate.view().state == engine::PostGate::State::kOpen ? WSAEISCONN
+                                                                                 : WSAEINVAL;
+            }
+            if ((socket.state != State::kBound && !again) || socket.local.port == 0) {
+                return WSAEINVAL;
+            }
+            socket.backlog = std::clamp(backlog, 1, kMaxBacklog);
+            while (static_cast<int>(socket.requests.size()) > socket.backlog) {
+                excess.push_back(std::move(socket.requests.back()));
+                socket.requests.pop_back();
+            }
+            if (!again) {
+                socket.state = State::kListening;
+                local = socket.local;
+            }
+        }
+        for (const auto& request : excess) {
+            request->reject(engine::Status::kRefused);
+        }
+        if (local.port == 0) {
+            return 0;  // only the backlog was to be changed
+        }
+        std::unique_ptr<engine::Listening> listening;
+        const engine::Status status = Provider::instance().engine().fabric().listen(
+            local,
+            [&socket, generation](std::shared_ptr<engine::IncomingConnection> request) {
+                return take_request(socket, generation, std::move(request));
+            },
+            listening);
+        if (status == engine::Status::kAddressInUse) {
+            engine::log(engine::LogLevel::kError,
+                        "another process of this host listens at {}; stop it or choose another port",
+                        engine::to_string(local));
+        }
+        const std::lock_guard lock(socket.mutex);
+        if (socket.gate.generation() != generation) {
+            return WSAENOTSOCK;  // closed in the meantime; `listening` ends with this scope
+        }
+        if (status != engine::Status::kOk) {
+            socket.state = State::kBound;
+            return wsa_error(status);
+        }
+        socket.listening = std::move(listening);
+        return 0;
+    }));
+}
+
+SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDITIONPROC condition,
+                         DWORD_PTR callback_data, LPINT error_number) {
+    SOCKET descriptor = INVALID_SOCKET;
+    const int error = guarded([&]() -> int {
+        SocketTable::Found found;
+        if (const int missing = find_socket(s, found); missing != 0) {
+            return missing;
+        }
+        Socket& socket = *found.socket;
+        const std::uint32_t generation = found.view.generation;
+        std::shared_ptr<engine::IncomingConnection> request;
+        WSAEVENT event = nullptr;
+        {
+            const std::lock_guard lock(socket.mutex);
+            if (socket.gate.generation() != generation) {
+                return WSAENOTSOCK;
+            }
+            if (socket.state != State::kListening) {
+                return WSAEINVAL;
+            }
+            // Before the request leaves the queue, so that a bad call costs nothing.
+            if (addr != nullptr && (addrlen == nullptr || *addrlen < static_cast<INT>(sizeof(sockaddr_in)))) {
+                return WSAEFAULT;
+            }
+            std::erase_if(socket.requests, [](const auto& waiting) { return waiting->withdrawn(); });
+            if (socket.requests.empty()) {
+                socket.accept_armed = true;
+                return WSAEWOULDBLOCK;
+            }
+            if (!Provider::instance().sockets().has_room()) {
+                return WSAEMFILE;
+            }
+            request = std::move(socket.requests.front());
+            socket.requests.pop_front();
+            event = (socket.event_mask & FD_ACCEPT) != 0 ? socket.event : nullptr;
+        }
+        const Decision decision = ask(*request, condition, callback_data);
+        if (addr != nullptr) {
+            const sockaddr_in remote = to_sockaddr(request->remote());
+            std::memcpy(addr, &remote, sizeof(remote));
+            *addrlen = sizeof(remote);
+        }
+        if (decision.sound && decision.answer == CF_DEFER) {
+            const std::lock_guard lock(socket.mutex);
+            if (socket.gate.generation() != generation) {
+                request->reject(engine::Status::kRefused);
+                return WSAENOTSOCK;
+            }
+            socket.requests.push_front(std::move(request));
+            return WSATRY_AGAIN;
+        }
+        int outcome = 0;
+        if (!decision.sound) {
+            request->reject(engine::Status::kRefused);
+            outcome = WSAEINVAL;
+        } else if (decision.answer == CF_REJECT) {
+            request->reject(engine::Status::kRefused);
+            outcome = WSAECONNREFUSED;
+        } else {
+            outcome = make_accepted(*request, decision.callee_data, descriptor);
+            if (outcome == 0 && event != nullptr) {
+                INT upcall_error = 0;
+                (void)Provider::instance().upcalls().lpWPUResetEvent(event, &upcall_error);
+            }
+        }
+        rearm_accept(socket, generation);
+        return outcome;
+    });
+    set_error(error_number, error);
+    return error == 0 ? descriptor : INVALID_SOCKET;
+}
+
+}  // namespace sanpoll::provider

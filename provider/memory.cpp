@@ -1,0 +1,117 @@
+// WSPRegisterMemory and WSPDeregisterMemory (spec, section 7).
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "provider/provider.hpp"
+
+namespace sanpoll::provider {
+namespace {
+
+// A handle is the table's reference under a mark, so that a number picked at random is recognised.
+constexpr std::uint64_t kMark = 0x5250ULL << 48;
+constexpr std::uint64_t kMarkMask = 0xFFFFULL << 48;
+
+HANDLE to_handle(engine::RegionRef ref) noexcept {
+    return reinterpret_cast<HANDLE>(kMark | ref);
+}
+
+engine::RegionRef from_handle(HANDLE handle) noexcept {
+    const auto value = reinterpret_cast<std::uint64_t>(handle);
+    return (value & kMarkMask) == kMark && (value & ~kMarkMask) <= 0xFFFFFFFFULL
+               ? static_cast<engine::RegionRef>(value)
+               : 0;
+}
+
+// Whether every page of the range is mapped: a bad pointer is an error here, and not a crash on the
+// polling core later.
+bool mapped(std::uint64_t address, std::uint64_t length) noexcept {
+    const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+    constexpr std::uint64_t kPagesAtOnce = 1024;
+    unsigned char residence[kPagesAtOnce];
+    std::uint64_t at = address & ~(page - 1);
+    const std::uint64_t end = address + length;
+    while (at < end) {
+        const std::uint64_t step = std::min(end - at, kPagesAtOnce * page);
+        if (::mincore(reinterpret_cast<void*>(at), step, residence) != 0 && errno != EAGAIN) {
+            return false;
+        }
+        at += step;
+    }
+    return true;
+}
+
+}  // namespace
+
+HANDLE WSPAPI wsp_register_memory(SOCKET s, PVOID buffer, DWORD length, DWORD flags,
+                                  LPINT error_number) {
+    HANDLE handle = nullptr;
+    const int error = guarded([&]() -> int {
+        SocketTable::Found found;
+        if (const int missing = find_socket(s, found); missing != 0) {
+            return missing;
+        }
+        if (flags != MEM_READ && flags != MEM_WRITE && flags != MEM_READWRITE) {
+            return WSAEINVAL;
+        }
+        if (found.view.state != engine::PostGate::State::kOpen) {
+            return WSAENOTCONN;
+        }
+        const auto address = reinterpret_cast<std::uint64_t>(buffer);
+        if (buffer == nullptr || length == 0 || address + length < address ||
+            !mapped(address, length)) {
+            return WSAEFAULT;
+        }
+        static_assert(MEM_READ == engine::kRead && MEM_WRITE == engine::kWrite);
+        const engine::RegionRef ref = found.socket->regions.add(address, length, flags);
+        if (ref == 0) {
+            return WSAENOBUFS;
+        }
+        handle = to_handle(ref);
+        return 0;
+    });
+    set_error(error_number, error);
+    return handle;
+}
+
+int WSPAPI wsp_deregister_memory(SOCKET s, HANDLE handle, LPINT error_number) {
+    return result(error_number, guarded([&]() -> int {
+        SocketTable::Found found;
+        if (const int error = find_socket(s, found); error != 0) {
+            return error;
+        }
+        Socket& socket = *found.socket;
+        const engine::RegionRef ref = from_handle(handle);
+        if (ref == 0 || !socket.regions.live(ref)) {
+            return WSAEINVAL;
+        }
+        engine::PollingCore* core = socket.core.load(std::memory_order_acquire);
+        if (core == nullptr) {
+            return WSAEINVAL;
+        }
+        // On the core, in order with the posts: those admitted before have taken effect and hold their
+        // regions or are done; those that come later find the reference stale.
+        struct RetireOp final : engine::ControlOp {
+            RetireOp(engine::RegionTable& table, engine::RegionRef region)
+                : regions(table), ref(region) {}
+            void run() noexcept override { retired = regions.retire(ref); }
+            engine::RegionTable& regions;
+            engine::RegionRef ref;
+            bool retired = false;
+        } op(socket.regions, ref);
+        if (const auto sequence = socket.gate.enter(found.view.generation)) {
+            core->run(op, socket.endpoint.load(std::memory_order_acquire), *sequence);
+        } else {
+            core->run(op);  // broken: nothing is pending any more
+        }
+        if (!op.retired) {
+            return WSAEINVAL;  // in use by a transfer, or deregistered by another thread just now
+        }
+        socket.regions.remove_from_index(ref);
+        return 0;
+    }));
+}
+
+}  // namespace sanpoll::provider

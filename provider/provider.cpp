@@ -1,0 +1,117 @@
+#include "provider/provider.hpp"
+
+#include <pthread.h>
+
+#include <mutex>
+
+#include "engine/lane_registry.hpp"
+#include "engine/log.hpp"
+
+namespace sanpoll::provider {
+
+Provider& Provider::instance() {
+    static auto* const provider = new Provider;
+    return *provider;
+}
+
+int Provider::start(const WSPUPCALLTABLEEX& upcalls) {
+    const std::lock_guard lock(life_mutex_);
+    if (life() == Life::kForked) {
+        engine::log(engine::LogLevel::kError,
+                    "a forked child cannot use the provider that its parent started; exec a program, or "
+                    "start the provider after the fork");
+        return WSASYSNOTREADY;
+    }
+    upcall_tables_.push_back(std::make_unique<WSPUPCALLTABLEEX>(upcalls));
+    // Pairs with the acquire in upcalls(): the most recent table is the one to use.
+    upcalls_.store(upcall_tables_.back().get(), std::memory_order_release);
+    if (startups_ == 0) {
+        engine::Config config;
+        std::string error = engine::load_config(config);
+        if (error.empty()) {
+            engine_ = engine::Engine::start(config, engine::Clock::steady(), completion_handlers(),
+                                            error);
+        }
+        if (!engine_) {
+            engine::log(engine::LogLevel::kError, "the provider does not start: {}", error);
+            return WSAEPROVIDERFAILEDINIT;
+        }
+        config_ = engine_->config();
+        static std::once_flag once;
+        std::call_once(once, [] {
+            (void)::pthread_atfork(nullptr, nullptr, [] { instance().abandon_in_child(); });
+        });
+        // Pairs with the acquire in life().
+        life_.store(Life::kUp, std::memory_order_release);
+    }
+    ++startups_;
+    return 0;
+}
+
+int Provider::cleanup() {
+    if (life() == Life::kForked) {
+        return WSAENETDOWN;
+    }
+    const std::lock_guard lock(life_mutex_);
+    if (startups_ == 0) {
+        return WSANOTINITIALISED;
+    }
+    if (startups_ == 1 && engine_->notifier().is_this_thread()) {
+        engine::log(engine::LogLevel::kError,
+                    "the last WSPCleanup was called inside an upcall, whose thread it would have to end; "
+                    "call it from another thread");
+        return WSAENETDOWN;
+    }
+    if (--startups_ != 0) {
+        return 0;
+    }
+    for (const SOCKET descriptor : sockets_.live()) {
+        (void)close_socket(descriptor);
+    }
+    life_.store(Life::kDown, std::memory_order_release);
+    engine_.reset();
+    upcall_tables_.erase(upcall_tables_.begin(), upcall_tables_.end() - 1);
+    return 0;
+}
+
+void Provider::abandon_in_child() noexcept {
+    if (life() == Life::kUp) {
+        life_.store(Life::kForked, std::memory_order_release);
+        engine::LaneRegistry::abandon_in_child();
+        engine_->fabric().abandon_in_child();
+    }
+}
+
+int wsa_error(engine::Status status) noexcept {
+    using engine::Status;
+    switch (status) {
+        case Status::kOk: return 0;
+        case Status::kAborted: return WSA_OPERATION_ABORTED;
+        case Status::kReset: return WSAECONNRESET;
+        case Status::kTransportFailed: return WSAECONNABORTED;
+        case Status::kMessageTooLong: return WSAEMSGSIZE;
+        case Status::kBadRegion: return WSAEFAULT;
+        case Status::kNoMemory: return WSAENOBUFS;
+        case Status::kNoListener: return WSAECONNRESET;
+        case Status::kRefused: return WSAECONNREFUSED;
+        case Status::kUnreachable: return WSAEHOSTUNREACH;
+        case Status::kTimedOut: return WSAETIMEDOUT;
+        case Status::kAddressNotAvailable: return WSAEADDRNOTAVAIL;
+        case Status::kAddressInUse: return WSAENETDOWN;
+        case Status::kWithdrawn: return WSAECONNRESET;
+        case Status::kNotAllowed: return WSAETIMEDOUT;
+        case Status::kFull: return WSAEWOULDBLOCK;
+        case Status::kNotOpen: return WSAENOTCONN;
+    }
+    return WSAENETDOWN;
+}
+
+int refusal(const engine::PostGate::View& view) noexcept {
+    switch (view.state) {
+        case engine::PostGate::State::kReset: return WSAECONNRESET;
+        case engine::PostGate::State::kFailed: return WSAECONNABORTED;
+        default: return WSAENOTCONN;
+    }
+}
+
+}  // namespace sanpoll::provider

@@ -1,0 +1,162 @@
+// What all functions of the table share: the provider's life, errors, upcalls.
+#pragma once
+
+#include <ws2san.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <vector>
+
+#include "engine/engine.hpp"
+#include "provider/socket_table.hpp"
+
+namespace sanpoll::provider {
+
+enum class Life : std::uint32_t { kDown, kUp, kForked };
+
+/// One per process, made at the first WSPStartupEx and never destroyed: stale handles may be tried at
+/// any time, also while the process ends.
+class Provider {
+public:
+    static Provider& instance();
+
+    /// Any thread; what every call looks at first.
+    [[nodiscard]] Life life() const noexcept { return life_.load(std::memory_order_acquire); }
+    [[nodiscard]] SocketTable& sockets() noexcept { return sockets_; }
+    [[nodiscard]] engine::Engine& engine() noexcept { return *engine_; }
+    [[nodiscard]] const engine::Config& config() const noexcept { return config_; }
+    /// The upcall table of the latest WSPStartupEx.
+    [[nodiscard]] const WSPUPCALLTABLEEX& upcalls() const noexcept {
+        return *upcalls_.load(std::memory_order_acquire);
+    }
+
+    /// Results are WSA error numbers, 0 for success.
+    [[nodiscard]] int start(const WSPUPCALLTABLEEX& upcalls);
+    [[nodiscard]] int cleanup();
+
+    void abandon_in_child() noexcept;
+
+private:
+    std::mutex life_mutex_;  // startup and cleanup, one after the other
+    int startups_ = 0;
+    std::atomic<Life> life_{Life::kDown};
+    std::atomic<const WSPUPCALLTABLEEX*> upcalls_{nullptr};
+    std::vector<std::unique_ptr<WSPUPCALLTABLEEX>> upcall_tables_;  // old ones may be in use still
+    engine::Config config_;
+    std::unique_ptr<engine::Engine> engine_;
+    SocketTable sockets_;
+};
+
+/// The WSA number of an engine status.
+[[nodiscard]] int wsa_error(engine::Status status) noexcept;
+
+inline void set_error(LPINT error_number, int error) noexcept {
+    if (error_number != nullptr) {
+        *error_number = error;
+    }
+}
+
+/// The end of an `int` function of the table.
+[[nodiscard]] inline int result(LPINT error_number, int error) noexcept {
+    set_error(error_number, error);
+    return error == 0 ? 0 : SOCKET_ERROR;
+}
+
+/// The error of a call that cannot find its provider running: 0 if it does.
+[[nodiscard]] inline int life_error(const Provider& provider) noexcept {
+    switch (provider.life()) {
+        case Life::kUp: return 0;
+        case Life::kForked: return WSAENETDOWN;  // sockets do not follow fork(), see the README
+        case Life::kDown: break;
+    }
+    return WSANOTINITIALISED;
+}
+
+/// Finds the record behind a descriptor, or says why not.
+[[nodiscard]] inline int find_socket(SOCKET descriptor, SocketTable::Found& found) noexcept {
+    Provider& provider = Provider::instance();
+    if (const int error = life_error(provider); error != 0) [[unlikely]] {
+        return error;
+    }
+    found = provider.sockets().find(descriptor);
+    return found.socket == nullptr ? WSAENOTSOCK : 0;
+}
+
+/// Runs the body of a control-plane function: running out of memory is an answer, not a crash.
+template <typename Body>
+[[nodiscard]] int guarded(Body body) noexcept {
+    try {
+        return body();
+    } catch (const std::bad_alloc&) {
+        return WSAENOBUFS;
+    } catch (...) {
+        return WSAENETDOWN;
+    }
+}
+
+/// Why posts are refused on a live socket: the connection's error, or WSAENOTCONN.
+[[nodiscard]] int refusal(const engine::PostGate::View& view) noexcept;
+
+// ---- events (event.cpp) ---------------------------------------------------------------------------
+
+/// Records `bit` if it is selected; true if the event is to be signalled. With the socket's mutex held.
+[[nodiscard]] bool record_event(Socket& socket, LONG bit) noexcept;
+/// Signals the socket's event unless the registration has changed since `version`. No lock held.
+void signal_event(Socket& socket, std::uint32_t version) noexcept;
+/// The same on the notifier thread, for callers that must not make upcalls. Mutex may be held.
+void signal_event_later(Socket& socket, std::uint32_t version);
+/// Waits until no signal of an earlier registration is running. No lock held.
+void wait_for_signals(Socket& socket) noexcept;
+
+// ---- the engine's results (completion.cpp) ----------------------------------------------------------
+
+[[nodiscard]] engine::Handlers completion_handlers() noexcept;
+/// Last upcall and end of a record whose endpoint is gone.
+void finish_close(Socket& socket) noexcept;
+/// The body of WSPCloseSocket.
+[[nodiscard]] int close_socket(SOCKET descriptor) noexcept;
+
+// ---- the functions of the table; contracts in ws2spi.h ---------------------------------------------------
+
+SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDITIONPROC condition,
+                         DWORD_PTR callback_data, LPINT error_number);
+int WSPAPI wsp_bind(SOCKET s, const struct sockaddr* name, int namelen, LPINT error_number);
+int WSPAPI wsp_cleanup(LPINT error_number);
+int WSPAPI wsp_close_socket(SOCKET s, LPINT error_number);
+int WSPAPI wsp_connect(SOCKET s, const struct sockaddr* name, int namelen, LPWSABUF caller_data,
+                       LPWSABUF callee_data, LPQOS sqos, LPQOS gqos, LPINT error_number);
+int WSPAPI wsp_duplicate_socket(SOCKET s, DWORD process_id, LPWSAPROTOCOL_INFOW info,
+                                LPINT error_number);
+int WSPAPI wsp_enum_network_events(SOCKET s, WSAEVENT event, LPWSANETWORKEVENTS events,
+                                   LPINT error_number);
+int WSPAPI wsp_event_select(SOCKET s, WSAEVENT event, LONG mask, LPINT error_number);
+BOOL WSPAPI wsp_get_overlapped_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
+                                      BOOL wait, LPDWORD flags, LPINT error_number);
+int WSPAPI wsp_get_sock_opt(SOCKET s, int level, int name, CHAR* value, LPINT length,
+                            LPINT error_number);
+BOOL WSPAPI wsp_get_qos_by_name(SOCKET s, LPWSABUF name, LPQOS qos, LPINT error_number);
+int WSPAPI wsp_ioctl(SOCKET s, DWORD code, LPVOID in, DWORD in_length, LPVOID out, DWORD out_length,
+                     LPDWORD returned, LPWSAOVERLAPPED overlapped,
+                     LPWSAOVERLAPPED_COMPLETION_ROUTINE routine, LPWSATHREADID thread,
+                     LPINT error_number);
+int WSPAPI wsp_listen(SOCKET s, int backlog, LPINT error_number);
+int WSPAPI wsp_recv(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD received, LPDWORD flags,
+                    LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE routine,
+                    LPWSATHREADID thread, LPINT error_number);
+int WSPAPI wsp_send(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD sent, DWORD flags,
+                    LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE routine,
+                    LPWSATHREADID thread, LPINT error_number);
+int WSPAPI wsp_set_sock_opt(SOCKET s, int level, int name, const CHAR* value, int length,
+                            LPINT error_number);
+SOCKET WSPAPI wsp_socket(int af, int type, int protocol, LPWSAPROTOCOL_INFOW info, GROUP g,
+                         DWORD flags, LPINT error_number);
+
+// ---- extension functions; contracts in ws2san.h -----------------------------------------------------------
+
+HANDLE WSPAPI wsp_register_memory(SOCKET s, PVOID buffer, DWORD length, DWORD flags,
+                                  LPINT error_number);
+int WSPAPI wsp_deregister_memory(SOCKET s, HANDLE handle, LPINT error_number);
+
+}  // namespace sanpoll::provider

@@ -1,0 +1,190 @@
+// WSPSocket, WSPBind, WSPCloseSocket.
+#include "provider/socket.hpp"
+
+#include <arpa/inet.h>
+
+#include <cstring>
+
+#include "engine/log.hpp"
+#include "provider/provider.hpp"
+
+namespace sanpoll::provider {
+
+SOCKET WSPAPI wsp_socket(int af, int type, int protocol, LPWSAPROTOCOL_INFOW info, GROUP g,
+                         DWORD flags, LPINT error_number) {
+    SOCKET descriptor = INVALID_SOCKET;
+    const int error = guarded([&]() -> int {
+        Provider& provider = Provider::instance();
+        if (const int down = life_error(provider); down != 0) {
+            return down;
+        }
+        // 0 and FROM_PROTOCOL_INFO take the value from the protocol information, if there is any.
+        const auto resolve = [&](int value, int from_info, int otherwise) {
+            if (value != 0 && value != FROM_PROTOCOL_INFO) {
+                return value;
+            }
+            return info != nullptr && from_info != 0 ? from_info : otherwise;
+        };
+        const int family = resolve(af, info != nullptr ? info->iAddressFamily : 0, AF_INET);
+        const int kind = resolve(type, info != nullptr ? info->iSocketType : 0, SOCK_STREAM);
+        const int number = resolve(protocol, info != nullptr ? info->iProtocol : 0, IPPROTO_TCP);
+        if (family != AF_INET) {
+            return WSAEAFNOSUPPORT;
+        }
+        if (kind != SOCK_STREAM) {
+            return WSAESOCKTNOSUPPORT;
+        }
+        if (number == IPPROTO_UDP) {
+            return WSAEPROTOTYPE;
+        }
+        if (number != IPPROTO_TCP) {
+            return WSAEPROTONOSUPPORT;
+        }
+        if (g != 0 || flags != WSA_FLAG_OVERLAPPED) {
+            return WSAEINVAL;
+        }
+        if (info != nullptr && info->dwProviderReserved != 0) {
+            return WSAEINVAL;  // the token of a duplicate that this process does not know
+        }
+        Socket* socket = provider.sockets().allocate(descriptor);
+        if (socket == nullptr) {
+            return WSAEMFILE;
+        }
+        INT upcall_error = 0;
+        const SOCKET handle = provider.upcalls().lpWPUCreateSocketHandle(
+            0, reinterpret_cast<DWORD_PTR>(socket), &upcall_error);
+        if (handle == INVALID_SOCKET) {
+            (void)socket->gate.close(socket->gate.generation());
+            provider.sockets().free(*socket);
+            return WSAENOBUFS;
+        }
+        socket->switch_handle.store(handle, std::memory_order_release);
+        return 0;
+    });
+    set_error(error_number, error);
+    return error == 0 ? descriptor : INVALID_SOCKET;
+}
+
+int WSPAPI wsp_bind(SOCKET s, const struct sockaddr* name, int namelen, LPINT error_number) {
+    return result(error_number, guarded([&]() -> int {
+        SocketTable::Found found;
+        if (const int error = find_socket(s, found); error != 0) {
+            return error;
+        }
+        sockaddr_in address{};
+        if (name == nullptr || namelen < static_cast<int>(sizeof(address))) {
+            return WSAEFAULT;
+        }
+        std::memcpy(&address, name, sizeof(address));
+        if (address.sin_family != AF_INET) {
+            return WSAEFAULT;
+        }
+        Socket& socket = *found.socket;
+        {
+            const std::lock_guard lock(socket.mutex);
+            if (socket.state != State::kCreated) {
+                return WSAEINVAL;
+            }
+        }
+        const std::uint32_t ip = ntohl(address.sin_addr.s_addr);
+        if (ip != INADDR_ANY && !Provider::instance().engine().fabric().serves(ip)) {
+            return WSAEADDRNOTAVAIL;
+        }
+        const std::lock_guard lock(socket.mutex);
+        if (socket.state != State::kCreated) {
+            return WSAEINVAL;
+        }
+        // No check against other sockets: the port space belongs to TCP/IP.
+        socket.local = {ip, ntohs(address.sin_port)};
+        socket.state = State::kBound;
+        return 0;
+    }));
+}
+
+void finish_close(Socket& socket) noexcept {
+    Provider& provider = Provider::instance();
+    socket.regions.reset();
+    INT upcall_error = 0;
+    (void)provider.upcalls().lpWPUCloseSocketHandle(
+        socket.switch_handle.exchange(INVALID_SOCKET, std::memory_order_acq_rel), &upcall_error);
+    provider.sockets().free(socket);
+}
+
+int close_socket(SOCKET descriptor) noexcept {
+    SocketTable::Found found;
+    if (const int error = find_socket(descriptor, found); error != 0) {
+        return error;
+    }
+    Socket& socket = *found.socket;
+    Provider& provider = Provider::instance();
+    const bool on_notifier = provider.engine().notifier().is_this_thread();
+    std::deque<std::shared_ptr<engine::IncomingConnection>> requests;
+    std::unique_ptr<engine::Listening> listening;
+    std::shared_ptr<engine::OutgoingConnection> outgoing;
+    engine::PostGate::View view{};
+    {
+        const std::lock_guard lock(socket.mutex);
+        // From here on posts and other calls find no socket; who loses this race finds none either.
+        const auto before = socket.gate.close(found.view.generation);
+        if (!before) {
+            return WSAENOTSOCK;
+        }
+        view = *before;
+        socket.state = State::kFree;
+        ++socket.event_version;
+        socket.event_mask = 0;
+        requests.swap(socket.requests);
+        listening.swap(socket.listening);
+        outgoing.swap(socket.outgoing);
+    }
+    listening.reset();
+    for (const auto& request : requests) {
+        request->reject(engine::Status::kRefused);
+    }
+    if (outgoing) {
+        outgoing->cancel();
+    }
+    if (!on_notifier) {
+        wait_for_signals(socket);
+    }
+    if (view.state == engine::PostGate::State::kShut) {
+        finish_close(socket);
+        return 0;
+    }
+    // There is an endpoint: everything that was admitted before completes first, then the abort of what
+    // is left, then this.
+    engine::Endpoint* endpoint = socket.endpoint.load(std::memory_order_acquire);
+    engine::PollingCore* core = socket.core.load(std::memory_order_acquire);
+    struct CloseOp final : engine::ControlOp {
+        CloseOp(engine::Endpoint& target, Socket& record, bool notifier)
+            : endpoint(target), socket(record), on_notifier(notifier) {}
+        void run() noexcept override {
+            // Known for certain only here, where all admitted posts have been applied.
+            later = on_notifier && endpoint.ever_notified;
+            socket.finish_on_notifier.store(later, std::memory_order_release);
+            endpoint.port->close(endpoint);
+        }
+        engine::Endpoint& endpoint;
+        Socket& socket;
+        bool on_notifier;
+        bool later = false;
+    } op(*endpoint, socket, on_notifier);
+    core->run(op, endpoint, view.sequence);
+    if (op.later) {
+        // We are inside an upcall. The aborted operations are reported when it has returned, and the
+        // handle is closed after them.
+        return 0;
+    }
+    // Pairs with the release in `closed`.
+    while (socket.gone.load(std::memory_order_acquire) == 0) {
+        socket.gone.wait(0, std::memory_order_acquire);
+    }
+    finish_close(socket);
+    return 0;
+}
+
+int WSPAPI wsp_close_socket(SOCKET s, LPINT error_number) {
+    return result(error_number, guarded([&] { return close_socket(s); }));
+}
+
+}  // namespace sanpoll::provider

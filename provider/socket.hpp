@@ -1,0 +1,82 @@
+// The provider's record of one socket.
+#pragma once
+
+#include <ws2san.h>
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+
+#include "engine/fabric/fabric.hpp"
+#include "engine/memory_region.hpp"
+#include "engine/polling_core.hpp"
+#include "engine/post_gate.hpp"
+
+namespace sanpoll::provider {
+
+/// States that the control plane keeps (spec, "Socket states"). Connected and Broken are told apart by
+/// the gate, which the polling core owns: open is connected, broken off is broken.
+///
+///   kCreated --bind--> kBound --listen--> kListening
+///                      kBound --connect--> kConnecting --accepted--> kConnected
+///                      kConnecting --failed--> kBound
+///   accept creates in kConnected; close leads from everywhere to kFree
+enum class State : std::uint8_t { kFree, kCreated, kBound, kListening, kConnecting, kConnected };
+
+/// Type-stable: a record is reused but never unmapped while the provider runs, so a stale handle finds
+/// a record of another generation and not a hole.
+struct alignas(rings::kCacheLine) Socket {
+    // ---- data path: read by every post
+    engine::PostGate gate;
+    std::atomic<engine::Endpoint*> endpoint{nullptr};
+    std::atomic<engine::PollingCore*> core{nullptr};
+    engine::Outstanding outstanding;
+    std::atomic<SOCKET> switch_handle{INVALID_SOCKET};
+    std::uint32_t index = 0;
+
+    engine::RegionTable regions;
+
+    // ---- control plane, guarded by the mutex; never held during an upcall or a wait
+    std::mutex mutex;
+    State state = State::kFree;
+    engine::Address local;
+
+    // events
+    WSAEVENT event = nullptr;
+    LONG event_mask = 0;
+    LONG recorded = 0;             // FD_* that happened since the last enumeration
+    bool accept_armed = true;      // FD_ACCEPT may be indicated; re-armed by WSPAccept
+    bool connect_unreported = false;
+    int connect_error = 0;
+    std::uint32_t event_version = 0;            // of the registration; a late signal finds another one
+    std::atomic<std::uint32_t> signalling{0};   // signals of `event` that are running now
+
+    // listening
+    int backlog = 0;
+    std::deque<std::shared_ptr<engine::IncomingConnection>> requests;
+    std::unique_ptr<engine::Listening> listening;
+
+    // connecting
+    std::shared_ptr<engine::OutgoingConnection> outgoing;
+    LPWSABUF callee_data = nullptr;  // the caller's buffer for the peer's data
+
+    // closing
+    std::atomic<std::uint32_t> gone{0};          // the endpoint is closed and its last upcall made
+    std::atomic<bool> finish_on_notifier{false};  // the closing thread is the notifier: it cannot wait
+
+    [[nodiscard]] engine::EndpointOwner owner(std::uint32_t generation) noexcept {
+        engine::EndpointOwner result;
+        result.owner = this;
+        result.slot = &endpoint;
+        result.core_slot = &core;
+        result.gate = &gate;
+        result.generation = generation;
+        result.outstanding = &outstanding;
+        result.regions = &regions;
+        return result;
+    }
+};
+
+}  // namespace sanpoll::provider

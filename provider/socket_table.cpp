@@ -1,0 +1,90 @@
+#include "provider/socket_table.hpp"
+
+#include <new>
+
+namespace sanpoll::provider {
+
+SocketTable::~SocketTable() {
+    for (auto& chunk : chunks_) {
+        delete[] chunk.load(std::memory_order_relaxed);
+    }
+}
+
+bool SocketTable::has_room() {
+    const std::lock_guard lock(mutex_);
+    return free_head_ < free_.size() || made_ < kMaxSockets;
+}
+
+Socket* SocketTable::allocate(SOCKET& descriptor) {
+    const std::lock_guard lock(mutex_);
+    if (free_head_ == free_.size()) {
+        if (made_ == kMaxSockets) {
+            return nullptr;
+        }
+        auto* chunk = new (std::nothrow) Socket[kChunk];
+        if (chunk == nullptr) {
+            return nullptr;
+        }
+        free_.erase(free_.begin(), free_.begin() + static_cast<std::ptrdiff_t>(free_head_));
+        free_head_ = 0;
+        for (std::uint32_t i = 0; i < kChunk; ++i) {
+            chunk[i].index = made_ + i;
+            free_.push_back(made_ + i);
+        }
+        // Pairs with the acquire in find().
+        chunks_[made_ / kChunk].store(chunk, std::memory_order_release);
+        made_ += kChunk;
+    }
+    const std::uint32_t index = free_[free_head_++];
+    if (free_head_ >= 1024 && free_head_ * 2 >= free_.size()) {
+        free_.erase(free_.begin(), free_.begin() + static_cast<std::ptrdiff_t>(free_head_));
+        free_head_ = 0;
+    }
+    Socket& socket =
+        chunks_[index / kChunk].load(std::memory_order_relaxed)[index % kChunk];
+    {
+        const std::lock_guard socket_lock(socket.mutex);
+        socket.state = State::kCreated;
+        socket.local = {};
+        socket.event = nullptr;
+        socket.event_mask = 0;
+        socket.recorded = 0;
+        socket.accept_armed = true;
+        socket.connect_unreported = false;
+        socket.connect_error = 0;
+        socket.backlog = 0;
+        socket.callee_data = nullptr;
+        socket.endpoint.store(nullptr, std::memory_order_relaxed);
+        socket.core.store(nullptr, std::memory_order_relaxed);
+        socket.outstanding.sends.store(0, std::memory_order_relaxed);
+        socket.outstanding.receives.store(0, std::memory_order_relaxed);
+        socket.gone.store(0, std::memory_order_relaxed);
+        socket.finish_on_notifier.store(false, std::memory_order_relaxed);
+    }
+    descriptor = descriptor_of(socket, socket.gate.revive());
+    return &socket;
+}
+
+void SocketTable::free(Socket& socket) {
+    {
+        const std::lock_guard socket_lock(socket.mutex);
+        socket.state = State::kFree;
+    }
+    const std::lock_guard lock(mutex_);
+    free_.push_back(socket.index);
+}
+
+std::vector<SOCKET> SocketTable::live() {
+    std::vector<SOCKET> result;
+    const std::lock_guard lock(mutex_);
+    for (std::uint32_t index = 0; index < made_; ++index) {
+        const Socket& socket =
+            chunks_[index / kChunk].load(std::memory_order_relaxed)[index % kChunk];
+        if (const std::uint32_t generation = socket.gate.generation(); (generation & 1U) != 0) {
+            result.push_back(descriptor_of(socket, generation));
+        }
+    }
+    return result;
+}
+
+}  // namespace sanpoll::provider

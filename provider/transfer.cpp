@@ -1,0 +1,186 @@
+// WSPSend, WSPRecv, WSPGetOverlappedResult: the data path of the front end. No lock, no allocation, no
+// system call.
+#include <atomic>
+
+#include "provider/provider.hpp"
+
+namespace sanpoll::provider {
+namespace {
+
+// Captures the buffer list into the request and checks it: count, sum, and that each buffer lies in one
+// registration with the right. Returns a WSA error or 0.
+int capture(Socket& socket, LPWSABUF buffers, DWORD count, std::uint32_t access,
+            std::uint32_t longest, engine::WorkRequest& request) noexcept {
+    if (count > engine::kMaxSges) [[unlikely]] {
+        return WSAEINVAL;
+    }
+    if (count != 0 && buffers == nullptr) [[unlikely]] {
+        return WSAEFAULT;
+    }
+    std::uint64_t sum = 0;
+    for (DWORD i = 0; i < count; ++i) {
+        sum += buffers[i].len;
+    }
+    if (sum > longest) [[unlikely]] {
+        return WSAEMSGSIZE;
+    }
+    for (DWORD i = 0; i < count; ++i) {
+        const auto address = reinterpret_cast<std::uint64_t>(buffers[i].buf);
+        engine::RegionRef region = 0;
+        if (buffers[i].len != 0) [[likely]] {
+            region = socket.regions.find(address, buffers[i].len, access);
+            if (region == 0) [[unlikely]] {
+                return WSAEFAULT;
+            }
+        }
+        request.piece(i) = {address, buffers[i].len, region};
+    }
+    request.sge_count = static_cast<std::uint8_t>(count);
+    request.length = static_cast<std::uint32_t>(sum);
+    return 0;
+}
+
+// Hands a captured request over. Returns WSA_IO_PENDING, or why nothing was started.
+int start(Socket& socket, std::uint32_t generation, LPWSAOVERLAPPED overlapped,
+          engine::WorkRequest& request) noexcept {
+    request.context = reinterpret_cast<std::uint64_t>(overlapped);
+    // hEvent is read here, once; the low bit says who is told.
+    request.flags = (reinterpret_cast<std::uintptr_t>(overlapped->hEvent) & 1U) != 0
+                        ? std::uint8_t{0}
+                        : engine::kNotify;
+    const std::atomic_ref<ULONG_PTR> internal(overlapped->Internal);
+    const ULONG_PTR before = internal.load(std::memory_order_relaxed);
+    // Before the operation can complete, that is before it is handed over.
+    overlapped->InternalHigh = 0;
+    internal.store(WSS_OPERATION_IN_PROGRESS, std::memory_order_relaxed);
+    const engine::Status status =
+        socket.core.load(std::memory_order_relaxed)
+            ->post(request, socket.gate, generation, socket.endpoint);
+    if (status == engine::Status::kOk) [[likely]] {
+        return WSA_IO_PENDING;
+    }
+    internal.store(before, std::memory_order_relaxed);
+    if (status != engine::Status::kNotOpen) {
+        return wsa_error(status);
+    }
+    // Broken or closed since it was looked at.
+    const engine::PostGate::View now = socket.gate.view();
+    return now.generation == generation ? refusal(now) : WSAENOTSOCK;
+}
+
+}  // namespace
+
+int WSPAPI wsp_send(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD sent, DWORD flags,
+                    LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE routine,
+                    LPWSATHREADID thread, LPINT error_number) {
+    (void)sent;  // written only by a call that completes at once; none does
+    (void)routine;
+    (void)thread;
+    SocketTable::Found found;
+    if (const int error = find_socket(s, found); error != 0) [[unlikely]] {
+        return result(error_number, error);
+    }
+    Socket& socket = *found.socket;
+    if (found.view.state != engine::PostGate::State::kOpen) [[unlikely]] {
+        return result(error_number, refusal(found.view));
+    }
+    if (flags != 0) [[unlikely]] {
+        return result(error_number, (flags & ~(WSP_MSG_OOB | WSP_MSG_PARTIAL)) == 0 ? WSAEOPNOTSUPP
+                                                                                   : WSAEINVAL);
+    }
+    if (overlapped == nullptr) [[unlikely]] {
+        return result(error_number, WSAEINVAL);
+    }
+    const engine::Config& config = Provider::instance().config();
+    engine::WorkRequest request;
+    request.opcode = engine::Opcode::kSend;
+    if (const int error = capture(socket, buffers, count, engine::kRead, config.max_message, request);
+        error != 0) [[unlikely]] {
+        return result(error_number, error);
+    }
+    if (socket.outstanding.sends.load(std::memory_order_relaxed) >= config.queue_depth)
+        [[unlikely]] {
+        return result(error_number, WSAEWOULDBLOCK);
+    }
+    return result(error_number, start(socket, found.view.generation, overlapped, request));
+}
+
+int WSPAPI wsp_recv(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD received, LPDWORD flags,
+                    LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE routine,
+                    LPWSATHREADID thread, LPINT error_number) {
+    (void)received;
+    (void)routine;
+    (void)thread;
+    SocketTable::Found found;
+    if (const int error = find_socket(s, found); error != 0) [[unlikely]] {
+        return result(error_number, error);
+    }
+    Socket& socket = *found.socket;
+    if (found.view.state != engine::PostGate::State::kOpen) [[unlikely]] {
+        return result(error_number, refusal(found.view));
+    }
+    if (flags != nullptr && *flags != 0) [[unlikely]] {
+        return result(error_number, (*flags & ~(WSP_MSG_OOB | WSP_MSG_PARTIAL | WSP_MSG_PEEK)) == 0
+                                        ? WSAEOPNOTSUPP
+                                        : WSAEINVAL);
+    }
+    if (overlapped == nullptr) [[unlikely]] {
+        return result(error_number, WSAEINVAL);
+    }
+    engine::WorkRequest request;
+    request.opcode = engine::Opcode::kReceive;
+    // A receive may be longer than any message; only the sum must fit its 32 bits.
+    if (const int error = capture(socket, buffers, count, engine::kWrite, 0xFFFFFFFFU, request);
+        error != 0) [[unlikely]] {
+        return result(error_number, error);
+    }
+    if (socket.outstanding.receives.load(std::memory_order_relaxed) >=
+        Provider::instance().config().queue_depth) [[unlikely]] {
+        return result(error_number, WSAEWOULDBLOCK);
+    }
+    return result(error_number, start(socket, found.view.generation, overlapped, request));
+}
+
+BOOL WSPAPI wsp_get_overlapped_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
+                                      BOOL wait, LPDWORD flags, LPINT error_number) {
+    SocketTable::Found found;
+    int error = find_socket(s, found);
+    if (error == 0 && (overlapped == nullptr || transferred == nullptr || flags == nullptr))
+        [[unlikely]] {
+        error = WSAEINVAL;
+    }
+    if (error != 0) [[unlikely]] {
+        set_error(error_number, error);
+        return FALSE;
+    }
+    // Acquire pairs with the release of whoever completes: the result fields are there.
+    const std::atomic_ref<ULONG_PTR> internal(overlapped->Internal);
+    if (internal.load(std::memory_order_acquire) == WSS_OPERATION_IN_PROGRESS) {
+        engine::PollingCore* core = found.socket->core.load(std::memory_order_relaxed);
+        if (core == nullptr) [[unlikely]] {
+            set_error(error_number, wait ? WSAEINVAL : WSA_IO_INCOMPLETE);
+            return FALSE;
+        }
+        if (wait) {
+            core->wait_until([&] {
+                return internal.load(std::memory_order_acquire) != WSS_OPERATION_IN_PROGRESS;
+            });
+        } else {
+            core->poll_once();
+            if (internal.load(std::memory_order_acquire) == WSS_OPERATION_IN_PROGRESS) {
+                set_error(error_number, WSA_IO_INCOMPLETE);
+                return FALSE;
+            }
+        }
+    }
+    error = static_cast<int>(overlapped->OffsetHigh);
+    set_error(error_number, error);
+    if (error != 0) {
+        return FALSE;  // the byte count is left alone
+    }
+    *transferred = static_cast<DWORD>(overlapped->InternalHigh);
+    *flags = overlapped->Offset;
+    return TRUE;
+}
+
+}  // namespace sanpoll::provider
