@@ -1,6 +1,8 @@
 // The dear half of an asymmetric fence.
 #pragma once
 
+#include <atomic>
+
 namespace sanpoll::engine {
 
 /// Going to sleep is rare and posting is not, so the sleeper pays for the ordering of both. The poster
@@ -14,5 +16,9 @@ namespace sanpoll::engine {
 /// bound its sleep, since a flag may be missed.
 bool register_heavy_fence() noexcept;
 bool heavy_fence() noexcept;
+
+/// The poster's half: keeps the compiler from moving the look at the flag before the write. No
+/// instruction.
+inline void light_fence() noexcept { std::atomic_signal_fence(std::memory_order_seq_cst); }
 
 }  // namespace sanpoll::engine

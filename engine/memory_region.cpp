@@ -22,11 +22,7 @@ Place place_of(std::uint32_t index, std::uint32_t first) noexcept {
 
 }  // namespace
 
-RegionTable::~RegionTable() {
-    for (auto& chunk : chunks_) {
-        delete[] chunk.load(std::memory_order_relaxed);
-    }
-}
+RegionTable::~RegionTable() = default;
 
 RegionTable::Entry* RegionTable::entry(std::uint32_t index) const noexcept {
     const Place place = place_of(index, kFirstChunk);
@@ -38,48 +34,19 @@ RegionTable::Entry* RegionTable::entry(std::uint32_t index) const noexcept {
     return chunk == nullptr ? nullptr : chunk + place.offset;
 }
 
-RegionTable::Entry* RegionTable::resolve(RegionRef ref) const noexcept {
+RegionTable::Entry* RegionTable::resolve_slowly(RegionRef ref) const noexcept {
     const std::uint32_t index = (ref & ((1U << kIndexBits) - 1)) - 1;
     if (index >= kMaxEntries) {
         return nullptr;
     }
     Entry* found = entry(index);
-    if (found == nullptr) {
-        return nullptr;
-    }
-    const std::uint32_t state = found->state.load(std::memory_order_acquire);
-    const bool fits = (state & kLive) != 0 && ((state >> 3) & kRefGenerationMask) == ref >> kIndexBits;
-    return fits ? found : nullptr;
+    return found != nullptr && names(*found, ref) ? found : nullptr;
 }
 
-RegionRef RegionTable::matches(std::uint32_t index, std::uint64_t address, std::uint64_t end,
-                               std::uint32_t access) const noexcept {
-    const Entry* candidate = entry(index);
-    if (candidate == nullptr) {
-        return 0;
-    }
-    // The three acquires keep the second look at the state last; they pair with the releases in add().
-    const std::uint32_t state = candidate->state.load(std::memory_order_acquire);
-    const std::uint64_t base = candidate->base.load(std::memory_order_acquire);
-    const std::uint64_t limit = candidate->end.load(std::memory_order_acquire);
-    if ((state & (kLive | access)) != (kLive | access) || address < base || end > limit ||
-        candidate->state.load(std::memory_order_acquire) != state) {
-        return 0;
-    }
-    return (((state >> 3) & kRefGenerationMask) << kIndexBits) | (index + 1);
-}
-
-RegionRef RegionTable::find(std::uint64_t address, std::uint32_t length,
-                            std::uint32_t access) noexcept {
-    const std::uint64_t end = address + length;
+RegionRef RegionTable::search(std::uint64_t address, std::uint64_t end,
+                              std::uint32_t access) noexcept {
     if (end < address) {
         return 0;
-    }
-    // Most posts use the region of the post before.
-    std::atomic<std::uint32_t>& hint = hint_[access & 3U];
-    if (const RegionRef ref = matches(hint.load(std::memory_order_relaxed), address, end, access);
-        ref != 0) [[likely]] {
-        return ref;
     }
     for (;;) {
         // Pairs with the release in rebuild_index.
@@ -107,10 +74,10 @@ RegionRef RegionTable::find(std::uint64_t address, std::uint32_t length,
             if (items[i].furthest_end.load(std::memory_order_acquire) < end) {
                 break;
             }
-            const std::uint32_t index = items[i].entry.load(std::memory_order_acquire);
-            found = matches(index, address, end, access);
+            Entry* candidate = entry(items[i].entry.load(std::memory_order_acquire));
+            found = candidate == nullptr ? 0 : matches(*candidate, address, end, access);
             if (found != 0) {
-                hint.store(index, std::memory_order_relaxed);
+                hint_[access & 3U].store(candidate, std::memory_order_release);
                 break;
             }
         }
@@ -134,12 +101,14 @@ RegionRef RegionTable::add(std::uint64_t address, std::uint64_t length, std::uin
         index = entry_count_;
         const Place place = place_of(index, kFirstChunk);
         if (place.offset == 0) {
-            Entry* chunk = new (std::nothrow) Entry[kFirstChunk << place.chunk];
-            if (chunk == nullptr) {
+            try {
+                chunk_storage_.emplace_back(kFirstChunk << place.chunk);
+            } catch (const std::bad_alloc&) {
                 return 0;
             }
             // Pairs with the acquire in entry().
-            chunks_[place.chunk].store(chunk, std::memory_order_release);
+            chunks_[place.chunk].store(chunk_storage_.back().entries.get(),
+                                       std::memory_order_release);
         }
         ++entry_count_;
     }
@@ -147,14 +116,16 @@ RegionRef RegionTable::add(std::uint64_t address, std::uint64_t length, std::uin
     if (slot == nullptr) {
         return 0;
     }
-    const std::uint32_t generation =
-        ((slot->state.load(std::memory_order_relaxed) >> 3) + 1) & kRefGenerationMask;
+    const auto before = static_cast<RegionRef>(slot->state.load(std::memory_order_relaxed) >> 32);
+    const std::uint32_t generation = ((before >> kIndexBits) + 1) & kRefGenerationMask;
+    const RegionRef ref = (generation << kIndexBits) | (index + 1);
+    const std::uint64_t named = static_cast<std::uint64_t>(ref) << 32;
     // The entry is not live here; a reader of base or end sees that in its second look at the state.
     slot->base.store(address, std::memory_order_release);
     slot->end.store(address + length, std::memory_order_release);
-    slot->holds = 0;
-    // Pairs with the acquires in matches() and resolve().
-    slot->state.store((generation << 3) | kLive | access, std::memory_order_release);
+    slot->holds->count = 0;
+    // Pairs with the acquires in matches() and names().
+    slot->state.store(named | kLive | access, std::memory_order_release);
     try {
         std::vector<std::uint32_t> order = sorted_;
         const auto at = std::upper_bound(order.begin(), order.end(), address,
@@ -164,10 +135,11 @@ RegionRef RegionTable::add(std::uint64_t address, std::uint64_t length, std::uin
         order.insert(at, index);
         rebuild_index(std::move(order));
     } catch (const std::bad_alloc&) {
-        slot->state.store(generation << 3, std::memory_order_release);
+        slot->state.store(named, std::memory_order_release);
+        free_.push_back(index);
         return 0;
     }
-    return (generation << kIndexBits) | (index + 1);
+    return ref;
 }
 
 void RegionTable::rebuild_index(std::vector<std::uint32_t> order) {
@@ -196,31 +168,13 @@ void RegionTable::rebuild_index(std::vector<std::uint32_t> order) {
     sorted_ = std::move(order);
 }
 
-bool RegionTable::live(RegionRef ref) const noexcept { return resolve(ref) != nullptr; }
-
-bool RegionTable::hold(RegionRef ref) noexcept {
-    Entry* found = resolve(ref);
-    if (found == nullptr) [[unlikely]] {
-        return false;
-    }
-    ++found->holds;
-    return true;
-}
-
-void RegionTable::release(RegionRef ref) noexcept {
-    // The holder kept it from being retired, so the entry is still the same one.
-    if (Entry* found = resolve(ref); found != nullptr) {
-        --found->holds;
-    }
-}
-
 bool RegionTable::retire(RegionRef ref) noexcept {
     Entry* found = resolve(ref);
-    if (found == nullptr || found->holds != 0) {
+    if (found == nullptr || found->holds->count != 0) {
         return false;
     }
-    const std::uint32_t state = found->state.load(std::memory_order_relaxed);
-    found->state.store(state & ~7U, std::memory_order_release);
+    const std::uint64_t state = found->state.load(std::memory_order_relaxed);
+    found->state.store(state & ~7ULL, std::memory_order_release);
     return true;
 }
 
@@ -240,9 +194,9 @@ void RegionTable::reset() {
     const std::lock_guard lock(mutex_);
     for (const std::uint32_t index : sorted_) {
         Entry* item = entry(index);
-        const std::uint32_t state = item->state.load(std::memory_order_relaxed);
-        item->state.store(state & ~7U, std::memory_order_release);
-        item->holds = 0;
+        const std::uint64_t state = item->state.load(std::memory_order_relaxed);
+        item->state.store(state & ~7ULL, std::memory_order_release);
+        item->holds->count = 0;
     }
     free_.insert(free_.end(), sorted_.begin(), sorted_.end());
     rebuild_index({});

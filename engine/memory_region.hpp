@@ -40,14 +40,36 @@ public:
     /// range must lie in one region. Zero-length ranges match a region that contains `address`, its end
     /// included.
     [[nodiscard]] RegionRef find(std::uint64_t address, std::uint32_t length,
-                                 std::uint32_t access) noexcept;
+                                 std::uint32_t access) noexcept {
+        const std::uint64_t end = address + length;
+        // Most posts use the region of the post before.
+        const Entry* hint = hint_[access & 3U].load(std::memory_order_acquire);
+        if (hint != nullptr && end >= address) [[likely]] {
+            if (const RegionRef ref = matches(*hint, address, end, access); ref != 0) [[likely]] {
+                return ref;
+            }
+        }
+        return search(address, end, access);
+    }
 
     /// Whether `ref` names a live region.
-    [[nodiscard]] bool live(RegionRef ref) const noexcept;
+    [[nodiscard]] bool live(RegionRef ref) const noexcept { return resolve(ref) != nullptr; }
 
     /// Counts one pending request on the region. False if the reference is stale.
-    [[nodiscard]] bool hold(RegionRef ref) noexcept;
-    void release(RegionRef ref) noexcept;
+    [[nodiscard]] bool hold(RegionRef ref) noexcept {
+        Entry* found = resolve(ref);
+        if (found == nullptr) [[unlikely]] {
+            return false;
+        }
+        ++found->holds->count;
+        return true;
+    }
+    void release(RegionRef ref) noexcept {
+        // The holder kept it from being retired, so the entry is still the same one.
+        if (Entry* found = resolve(ref); found != nullptr) [[likely]] {
+            --found->holds->count;
+        }
+    }
 
     /// Makes the reference stale unless requests hold it. Returns whether it did.
     [[nodiscard]] bool retire(RegionRef ref) noexcept;
@@ -61,13 +83,30 @@ public:
     [[nodiscard]] std::size_t size() const;
 
 private:
-    // state: generation << 3 | live << 2 | access. A reader takes state, base, end and state again; the
+    // state: reference << 32 | live << 2 | access. A reader takes state, base, end and state again; the
     // writer makes the state "not live" first and "live" last, so a mixed reading shows.
+    struct Holds {
+        std::uint32_t count = 0;
+    };
     struct Entry {
-        std::atomic<std::uint32_t> state{0};
-        std::uint32_t holds = 0;  // core only
+        std::atomic<std::uint64_t> state{0};
         std::atomic<std::uint64_t> base{0};
         std::atomic<std::uint64_t> end{0};
+        Holds* holds = nullptr;  // set once; elsewhere, since the core writes it with every request
+    };
+    // Entries and their holds are made together and lie apart, so that the core's counting does not take
+    // away the lines that posting threads read.
+    struct Chunk {
+        explicit Chunk(std::uint32_t size) : entries(new Entry[size]), holds(new PaddedHolds[size]) {
+            for (std::uint32_t i = 0; i < size; ++i) {
+                entries[i].holds = &holds[i].value;
+            }
+        }
+        struct alignas(64) PaddedHolds {
+            Holds value;
+        };
+        std::unique_ptr<Entry[]> entries;
+        std::unique_ptr<PaddedHolds[]> holds;
     };
     struct IndexItem {
         std::atomic<std::uint64_t> base{0};
@@ -83,13 +122,43 @@ private:
     static constexpr std::uint32_t kRefGenerationMask = (1U << (32 - kIndexBits)) - 1;
 
     [[nodiscard]] Entry* entry(std::uint32_t index) const noexcept;
-    [[nodiscard]] RegionRef matches(std::uint32_t index, std::uint64_t address, std::uint64_t end,
-                                    std::uint32_t access) const noexcept;
-    [[nodiscard]] Entry* resolve(RegionRef ref) const noexcept;
+
+    [[nodiscard]] static RegionRef matches(const Entry& candidate, std::uint64_t address,
+                                           std::uint64_t end, std::uint32_t access) noexcept {
+        // The three acquires keep the second look at the state last; they pair with the releases in
+        // add().
+        const std::uint64_t state = candidate.state.load(std::memory_order_acquire);
+        const std::uint64_t base = candidate.base.load(std::memory_order_acquire);
+        const std::uint64_t limit = candidate.end.load(std::memory_order_acquire);
+        if ((state & (kLive | access)) != (kLive | access) || address < base || end > limit ||
+            candidate.state.load(std::memory_order_acquire) != state) {
+            return 0;
+        }
+        return static_cast<RegionRef>(state >> 32);
+    }
+
+    [[nodiscard]] Entry* resolve(RegionRef ref) const noexcept {
+        // The core mostly sees the reference that the poster found last.
+        for (const auto& hint : {hint_[kRead].load(std::memory_order_acquire),
+                                 hint_[kWrite].load(std::memory_order_acquire)}) {
+            if (hint != nullptr && names(*hint, ref)) [[likely]] {
+                return hint;
+            }
+        }
+        return resolve_slowly(ref);
+    }
+    [[nodiscard]] static bool names(const Entry& entry, RegionRef ref) noexcept {
+        const std::uint64_t state = entry.state.load(std::memory_order_acquire);
+        return static_cast<RegionRef>(state >> 32) == ref && (state & kLive) != 0;
+    }
+    [[nodiscard]] Entry* resolve_slowly(RegionRef ref) const noexcept;
+    [[nodiscard]] RegionRef search(std::uint64_t address, std::uint64_t end,
+                                   std::uint32_t access) noexcept;
     void rebuild_index(std::vector<std::uint32_t> order);
 
     std::atomic<Entry*> chunks_[kChunks] = {};
-    std::atomic<std::uint32_t> hint_[4] = {};  // by access asked for: the entry that matched last
+    std::vector<Chunk> chunk_storage_;  // what chunks_ points into
+    std::atomic<Entry*> hint_[4] = {};  // by access asked for: the entry that matched last
 
     std::atomic<std::uint32_t> version_{0};  // odd while the index is being written
     std::atomic<IndexItem*> index_{nullptr};

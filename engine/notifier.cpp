@@ -65,6 +65,10 @@ bool Notifier::work() noexcept {
     }
     // Pairs with the increment in post().
     while (job_count_.load(std::memory_order_acquire) != 0) {
+        // Notices that were there before the job come first: a ring full of them at most.
+        for (PollingCore* core : cores_) {
+            (void)core->deliver_notices(config_.notifier_slots);
+        }
         std::function<void()> job;
         {
             const std::lock_guard lock(jobs_mutex_);

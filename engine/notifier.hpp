@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/config.hpp"
+#include "engine/fence.hpp"
 #include "rings/slot.hpp"
 
 namespace sanpoll::engine {
@@ -36,6 +37,7 @@ public:
     /// A core has pushed notices. Token holder; a system call only if the thread sleeps.
     void ring() noexcept {
         // A plain load: the sleeper's heavy fence orders it after the push. Pairs with sleep().
+        light_fence();
         if (asleep_.load(std::memory_order_relaxed) != 0) [[unlikely]] {
             wake();
         }

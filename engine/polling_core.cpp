@@ -100,27 +100,8 @@ void PollingCore::stop() {
 
 // ---- front end --------------------------------------------------------------------------------------
 
-Status PollingCore::post(WorkRequest& request, PostGate& gate, std::uint32_t generation,
-                         const std::atomic<Endpoint*>& endpoint) noexcept {
-    if (dedicated_ || !try_acquire()) {
-        return post_by_lane(request, gate, generation, endpoint);
-    }
-    // We are the core for a moment: no lane on the way.
-    const std::optional<std::uint32_t> sequence = gate.enter(generation);
-    if (!sequence) [[unlikely]] {
-        release();
-        return Status::kNotOpen;
-    }
-    // Pairs with the release store before the gate was opened, by way of the gate.
-    request.endpoint = endpoint.load(std::memory_order_relaxed);
-    request.sequence = *sequence;
-    if (request.endpoint->next_sequence == *sequence) [[likely]] {
-        apply(request);
-        release();
-        return Status::kOk;
-    }
-    // Another thread entered before us and has not handed over yet: queue behind it.
-    release();
+// Another thread entered before us and has not handed over yet: queue behind it.
+void PollingCore::post_behind(const WorkRequest& request) noexcept {
     Lane* lane = lane_of_this_thread();
     while (lane == nullptr || !lane->has_room(request.sge_count)) {
         // The request is admitted and must not be lost; room comes, since the lane is ours to drain.
@@ -129,8 +110,7 @@ Status PollingCore::post(WorkRequest& request, PostGate& gate, std::uint32_t gen
         lane = lane_of_this_thread();
     }
     lane->push(request);
-    poll_once();
-    return Status::kOk;
+    see_to_lanes();
 }
 
 Status PollingCore::post_by_lane(WorkRequest& request, PostGate& gate, std::uint32_t generation,
@@ -158,19 +138,27 @@ Status PollingCore::post_by_lane(WorkRequest& request, PostGate& gate, std::uint
         wake();
         return Status::kOk;
     }
-    // The token's holder may have passed our lane already, and nobody may turn the core after it. So
-    // we stay until it is drained; if the holder was preempted, the backstop inherits the work.
-    for (std::uint32_t tries = 0; tries < 1000; ++tries) {
+    see_to_lanes();
+    return Status::kOk;
+}
+
+// Inline, after a push. The token's holder may have passed our lane already, and nobody may turn the core
+// after it. So we stay until it is drained; if the holder was preempted, the backstop inherits the work.
+// Our request may also have been what another lane waited for, hence again as long as a turn leaves some.
+void PollingCore::see_to_lanes() noexcept {
+    for (std::uint32_t tries = 0; tries < 100; ++tries) {
         if (try_acquire()) {
             (void)turn();
+            const bool left = lanes_left_;
             release();
-            return Status::kOk;
+            if (!left) {
+                return;
+            }
         }
         rings::cpu_pause();
     }
     left_behind_.store(1, std::memory_order_release);
     wake();
-    return Status::kOk;
 }
 
 Lane* PollingCore::lane_of_this_thread() noexcept {
@@ -180,6 +168,7 @@ Lane* PollingCore::lane_of_this_thread() noexcept {
 void PollingCore::wake() noexcept {
     // A plain load: the sleeper's heavy fence orders it after the caller's stores. Pairs with the store
     // in sleep_until_woken().
+    light_fence();
     if (asleep_.load(std::memory_order_relaxed) != 0 &&
         asleep_.exchange(0, std::memory_order_acq_rel) != 0) {
         const std::uint64_t one = 1;
@@ -212,7 +201,9 @@ void PollingCore::run(ControlOp& op, Endpoint* endpoint, std::uint32_t sequence)
             ++endpoint->next_sequence;
         }
         op.run();
-        (void)turn();
+        do {
+            (void)turn();
+        } while (lanes_left_);
         release();
         return;
     }
@@ -255,28 +246,20 @@ void PollingCore::wake_waiters() noexcept {
 
 // ---- under the token --------------------------------------------------------------------------------
 
-void PollingCore::apply(const WorkRequest& request) noexcept {
-    counters_.requests.add();
-    Endpoint* endpoint = request.endpoint;
-    if (endpoint != nullptr) {
-        ++endpoint->next_sequence;
+void PollingCore::apply_control(const WorkRequest& request) noexcept {
+    auto* pending = reinterpret_cast<PendingRun*>(request.context);
+    pending->op->run();
+    // Pairs with the acquire in run(); the waiter may free it from here on.
+    pending->done.store(true, std::memory_order_release);
+}
+
+void PollingCore::expect_notification(Endpoint& endpoint) noexcept {
+    endpoint.ever_notified = true;
+    const std::uint32_t pending = notified_pending_.load(std::memory_order_relaxed);
+    notified_pending_.store(pending + 1, std::memory_order_relaxed);
+    if (pending == 0) {
+        wake();
     }
-    if (request.opcode == Opcode::kControl) [[unlikely]] {
-        auto* pending = reinterpret_cast<PendingRun*>(request.context);
-        pending->op->run();
-        // Pairs with the acquire in run(); the waiter may free it from here on.
-        pending->done.store(true, std::memory_order_release);
-        return;
-    }
-    if ((request.flags & kNotify) != 0) {
-        endpoint->ever_notified = true;
-        const std::uint32_t pending = notified_pending_.load(std::memory_order_relaxed);
-        notified_pending_.store(pending + 1, std::memory_order_relaxed);
-        if (pending == 0) {
-            wake();
-        }
-    }
-    endpoint->port->post(*endpoint, request);
 }
 
 std::uint32_t PollingCore::drain(Lane& lane) noexcept {
@@ -287,12 +270,14 @@ std::uint32_t PollingCore::drain(Lane& lane) noexcept {
             // An earlier post of the endpoint is in another lane or about to be. Its poster got its
             // number before ours was given out, so lanes cannot wait for each other in a circle.
             counters_.lane_stalls.add();
+            lanes_left_ = true;
             break;
         }
         lane.pop(request);
         apply(request);
         ++taken;
     }
+    lanes_left_ |= taken == kLaneBatch;
     return taken;
 }
 
@@ -326,9 +311,13 @@ void PollingCore::free_dead_lanes() noexcept {
 bool PollingCore::turn() noexcept {
     counters_.turns.add();
     std::uint32_t work = 0;
+    if (left_behind_.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+        left_behind_.store(0, std::memory_order_relaxed);  // the lanes are drained below
+    }
     if (new_lanes_.load(std::memory_order_relaxed) != nullptr) [[unlikely]] {
         adopt_lanes();
     }
+    lanes_left_ = false;
     for (std::size_t i = 0; i < lanes_.size(); ++i) {
         Lane* lane = lanes_[i];
         const std::uint32_t taken = drain(*lane);
@@ -343,6 +332,9 @@ bool PollingCore::turn() noexcept {
             }
         }
     }
+    // If no lane gave anything, those that wait do so for a post that has not come; its poster will look
+    // after them.
+    lanes_left_ &= work != 0;
     for (FabricPort* port : ports_) {
         work += port->poll(kFabricBatch);
     }
@@ -425,14 +417,17 @@ std::uint32_t PollingCore::deliver_notices(std::uint32_t budget) noexcept {
 
 // ---- the core's own thread --------------------------------------------------------------------------
 
-bool PollingCore::lanes_hold_work() const noexcept {
-    return left_behind_.load(std::memory_order_acquire) != 0;
-}
-
 bool PollingCore::attention() const noexcept {
     return notified_pending_.load(std::memory_order_relaxed) != 0 ||
            kept_awake_.load(std::memory_order_relaxed) != 0 ||
-           waiters_.load(std::memory_order_relaxed) != 0 || lanes_hold_work();
+           waiters_.load(std::memory_order_relaxed) != 0 ||
+           left_behind_.load(std::memory_order_acquire) != 0;
+}
+
+bool PollingCore::only_left_behind() const noexcept {
+    return notified_pending_.load(std::memory_order_relaxed) == 0 &&
+           kept_awake_.load(std::memory_order_relaxed) == 0 &&
+           waiters_.load(std::memory_order_relaxed) == 0;
 }
 
 void PollingCore::thread_main() noexcept {
@@ -486,6 +481,14 @@ void PollingCore::dedicated_loop() noexcept {
     release();
 }
 
+// What the last turn left in the lanes is still ours to do.
+void PollingCore::release_and_remember() noexcept {
+    if (lanes_left_) {
+        left_behind_.store(1, std::memory_order_relaxed);
+    }
+    release();
+}
+
 void PollingCore::backstop_loop() noexcept {
     const std::uint64_t spin = static_cast<std::uint64_t>(config_.spin_us) * 1000;
     std::uint64_t last_work = clock_.now_ns();
@@ -502,14 +505,22 @@ void PollingCore::backstop_loop() noexcept {
             last_work = clock_.now_ns();
             continue;
         }
+        if (only_left_behind()) {
+            // Whoever turns the core next takes that work along. We come in only if nobody does, since a
+            // thread that holds the token and loses its processor holds up everybody.
+            const timespec moment{0, 50000};
+            ::nanosleep(&moment, nullptr);
+            if (!attention()) {
+                continue;
+            }
+        }
         if (!try_acquire()) {
             ::sched_yield();  // somebody else is turning the core
             continue;
         }
-        left_behind_.store(0, std::memory_order_relaxed);
         const bool worked = turn();
         if (worked) {
-            release();
+            release_and_remember();
             last_work = clock_.now_ns();
             continue;
         }
@@ -518,7 +529,7 @@ void PollingCore::backstop_loop() noexcept {
             sleep_until_woken();
             last_work = clock_.now_ns();
         }
-        release();
+        release_and_remember();
         rings::cpu_pause();
     }
 }

@@ -23,7 +23,7 @@ class Notifier;
 /// What the engine's user (the provider) does with results. Plain functions: called per completion.
 struct Handlers {
     /// A polled operation ended. On the token holder's thread; must not block or call back.
-    void (*completed)(const Completion& completion) noexcept = nullptr;
+    void (*completed)(std::uint64_t context, std::uint32_t bytes, Status status) noexcept = nullptr;
     /// A notified operation ended. On the notifier thread; may call anything.
     void (*notify)(const Completion& completion) noexcept = nullptr;
     /// An endpoint is gone and nothing of it will come any more. On the token holder's thread, or on
@@ -79,13 +79,39 @@ public:
     /// endpoint; it is read after the gate has admitted the post. Lock-free; no system call unless the
     /// core sleeps.
     [[nodiscard]] Status post(WorkRequest& request, PostGate& gate, std::uint32_t generation,
-                              const std::atomic<Endpoint*>& endpoint) noexcept;
+                              const std::atomic<Endpoint*>& endpoint) noexcept {
+        if (dedicated_ || !try_acquire()) {
+            return post_by_lane(request, gate, generation, endpoint);
+        }
+        // We are the core for a moment: no lane on the way.
+        const std::optional<std::uint32_t> sequence = gate.enter(generation);
+        if (!sequence) [[unlikely]] {
+            release();
+            return Status::kNotOpen;
+        }
+        request.endpoint = endpoint.load(std::memory_order_relaxed);
+        request.sequence = *sequence;
+        const bool in_turn = request.endpoint->next_sequence == *sequence;
+        if (in_turn) [[likely]] {
+            apply(request);
+        }
+        release();
+        if (!in_turn) [[unlikely]] {
+            post_behind(request);
+        }
+        return Status::kOk;
+    }
 
     /// Inline mode: one turn, if nobody else is at it. Dedicated: nothing.
     void poll_once() noexcept {
         if (!dedicated_ && try_acquire()) {
-            (void)turn();
+            const bool worked = turn();
             release();
+            if (!worked) {
+                // A reader that polls a line at full speed takes it away from the writer in the middle
+                // of its writing; a breath in between makes both faster.
+                rings::cpu_pause();
+            }
         }
     }
 
@@ -119,7 +145,7 @@ public:
     void complete(const Completion& completion) noexcept {
         counters_.completions.add();
         if ((completion.flags & kNotify) == 0) [[likely]] {
-            handlers_.completed(completion);
+            handlers_.completed(completion.context, completion.bytes, completion.status);
         } else {
             notified_pending_.store(notified_pending_.load(std::memory_order_relaxed) - 1,
                                     std::memory_order_relaxed);
@@ -165,7 +191,26 @@ private:
         std::atomic<bool> done{false};
     };
 
-    void apply(const WorkRequest& request) noexcept;
+    void apply(const WorkRequest& request) noexcept {
+        counters_.requests.add();
+        Endpoint* endpoint = request.endpoint;
+        if (endpoint != nullptr) [[likely]] {
+            ++endpoint->next_sequence;
+        }
+        if (request.opcode == Opcode::kControl) [[unlikely]] {
+            apply_control(request);
+            return;
+        }
+        if ((request.flags & kNotify) != 0) {
+            expect_notification(*endpoint);
+        }
+        endpoint->port->post(*endpoint, request);
+    }
+    void apply_control(const WorkRequest& request) noexcept;
+    void expect_notification(Endpoint& endpoint) noexcept;
+    void post_behind(const WorkRequest& request) noexcept;
+    void see_to_lanes() noexcept;
+    void release_and_remember() noexcept;
     std::uint32_t drain(Lane& lane) noexcept;
     void adopt_lanes() noexcept;
     void bury(Lane* lane) noexcept;
@@ -179,7 +224,7 @@ private:
     void acquire_patiently() noexcept;
     void sleep_until_woken() noexcept;
     [[nodiscard]] bool attention() const noexcept;
-    [[nodiscard]] bool lanes_hold_work() const noexcept;
+    [[nodiscard]] bool only_left_behind() const noexcept;
     void thread_main() noexcept;
     void dedicated_loop() noexcept;
     void backstop_loop() noexcept;
@@ -206,6 +251,7 @@ private:
     // Under the token.
     alignas(rings::kCacheLine) std::vector<Lane*> lanes_;
     std::vector<FabricPort*> ports_;
+    bool lanes_left_ = false;  // the last turn left requests in lanes that the next one may take
     std::vector<Notice> overflow_;  // notices that found the ring full, in order
     std::size_t overflow_head_ = 0;
     CoreCounters counters_;

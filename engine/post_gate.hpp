@@ -39,6 +39,11 @@ public:
 
     [[nodiscard]] std::uint32_t generation() const noexcept { return view().generation; }
 
+    /// Whether posts of this generation are admitted now. Any thread; a snapshot.
+    [[nodiscard]] bool open_for(std::uint32_t generation) const noexcept {
+        return word_.load(std::memory_order_acquire) >> 32 == high(generation, State::kOpen);
+    }
+
     /// Takes the next sequence number. Empty when `generation` is not the gate's or the gate is not
     /// open. Any thread, lock-free.
     [[nodiscard]] std::optional<std::uint32_t> enter(std::uint32_t generation) noexcept {
@@ -122,12 +127,14 @@ private:
     std::atomic<std::uint64_t> word_{0};
 };
 
-/// How many operations the core holds for a socket, by direction. Written by the core, read by the
-/// front end before it posts. A post that is still in a lane is not counted yet, so the limit may be
-/// passed by as many as a lane holds; it bounds memory, it is not a promise about exact counts.
-struct Outstanding {
-    std::atomic<std::uint32_t> sends{0};
-    std::atomic<std::uint32_t> receives{0};
+/// Whether the core holds as many operations of a socket as it may, by direction. Written by the core
+/// at the edges only, read by the front end before each post: a count would change with every
+/// operation, and its line would travel between the two every time. Posts that are still in a lane are
+/// not counted yet, so the limit may be passed by as many as a lane holds; it bounds memory, it is not a
+/// promise about exact counts.
+struct Saturation {
+    std::atomic<bool> sends{false};
+    std::atomic<bool> receives{false};
 };
 
 }  // namespace sanpoll::engine

@@ -8,11 +8,11 @@ namespace sanpoll::provider {
 namespace {
 
 // The operation was submitted with hEvent's low bit set: the switch polls, nobody is called.
-void completed(const engine::Completion& completion) noexcept {
-    auto* overlapped = reinterpret_cast<LPWSAOVERLAPPED>(completion.context);
-    overlapped->OffsetHigh = static_cast<DWORD>(wsa_error(completion.status));
+void completed(std::uint64_t context, std::uint32_t bytes, engine::Status status) noexcept {
+    auto* overlapped = reinterpret_cast<LPWSAOVERLAPPED>(context);
+    overlapped->OffsetHigh = status == engine::Status::kOk ? 0 : static_cast<DWORD>(wsa_error(status));
     overlapped->Offset = 0;
-    overlapped->InternalHigh = completion.bytes;
+    overlapped->InternalHigh = bytes;
     // The last touch: the caller may reuse or free the structure from here on. Pairs with the acquire in
     // wsp_get_overlapped_result.
     std::atomic_ref<ULONG_PTR>(overlapped->Internal).store(0, std::memory_order_release);

@@ -2,6 +2,25 @@
 #include "provider/provider.hpp"
 
 namespace sanpoll::provider {
+namespace {
+
+// The signals that this thread is in the middle of, innermost first.
+struct SignalUnderway {
+    const Socket* socket;
+    const SignalUnderway* outer;
+};
+thread_local const SignalUnderway* signals_underway = nullptr;
+
+bool signalling_here(const Socket& socket) noexcept {
+    for (const SignalUnderway* at = signals_underway; at != nullptr; at = at->outer) {
+        if (at->socket == &socket) {
+            return true;
+        }
+    }
+    return false;
+}
+
+}  // namespace
 
 bool record_event(Socket& socket, LONG bit) noexcept {
     if ((socket.event_mask & bit) == 0) {
@@ -24,8 +43,11 @@ void signal_event(Socket& socket, std::uint32_t version) noexcept {
         event = socket.event;
         socket.signalling.fetch_add(1, std::memory_order_relaxed);
     }
+    const SignalUnderway underway{&socket, signals_underway};
+    signals_underway = &underway;
     INT upcall_error = 0;
     (void)Provider::instance().upcalls().lpWPUSetEvent(event, &upcall_error);
+    signals_underway = underway.outer;
     // Pairs with the acquire in wait_for_signals.
     socket.signalling.fetch_sub(1, std::memory_order_release);
     socket.signalling.notify_all();
@@ -37,6 +59,9 @@ void signal_event_later(Socket& socket, std::uint32_t version) {
 }
 
 void wait_for_signals(Socket& socket) noexcept {
+    if (signalling_here(socket)) {
+        return;  // called from within the upcall: it would wait for itself
+    }
     for (;;) {
         const std::uint32_t running = socket.signalling.load(std::memory_order_acquire);
         if (running == 0) {

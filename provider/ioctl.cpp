@@ -111,7 +111,7 @@ int WSPAPI wsp_ioctl(SOCKET s, DWORD code, LPVOID in, DWORD in_length, LPVOID ou
     (void)routine;
     (void)thread;
     return result(error_number, guarded([&]() -> int {
-        if (const int error = life_error(Provider::instance()); error != 0) {
+        if (const int error = life_error(); error != 0) {
             return error;
         }
         // Before the descriptor is looked at: a switch asks for these with whatever it has.

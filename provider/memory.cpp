@@ -10,17 +10,22 @@
 namespace sanpoll::provider {
 namespace {
 
-// A handle is the table's reference under a mark, so that a number picked at random is recognised.
-constexpr std::uint64_t kMark = 0x5250ULL << 48;
-constexpr std::uint64_t kMarkMask = 0xFFFFULL << 48;
-
-HANDLE to_handle(engine::RegionRef ref) noexcept {
-    return reinterpret_cast<HANDLE>(kMark | ref);
+// A handle is the table's reference and, above it, the socket it belongs to: another socket's handle and
+// a number picked at random are recognised.
+std::uint64_t owner_bits(const Socket& socket, std::uint32_t generation) noexcept {
+    static_assert(SocketTable::kMaxSockets == 1U << 18);
+    return static_cast<std::uint64_t>(((generation & 0x3FFFU) << 18) | socket.index) << 32;
 }
 
-engine::RegionRef from_handle(HANDLE handle) noexcept {
+HANDLE to_handle(const Socket& socket, std::uint32_t generation, engine::RegionRef ref) noexcept {
+    return reinterpret_cast<HANDLE>(owner_bits(socket, generation) | ref);
+}
+
+/// 0 if it is none of this socket.
+engine::RegionRef from_handle(const Socket& socket, std::uint32_t generation,
+                              HANDLE handle) noexcept {
     const auto value = reinterpret_cast<std::uint64_t>(handle);
-    return (value & kMarkMask) == kMark && (value & ~kMarkMask) <= 0xFFFFFFFFULL
+    return value >> 32 == owner_bits(socket, generation) >> 32
                ? static_cast<engine::RegionRef>(value)
                : 0;
 }
@@ -69,7 +74,7 @@ HANDLE WSPAPI wsp_register_memory(SOCKET s, PVOID buffer, DWORD length, DWORD fl
         if (ref == 0) {
             return WSAENOBUFS;
         }
-        handle = to_handle(ref);
+        handle = to_handle(*found.socket, found.view.generation, ref);
         return 0;
     });
     set_error(error_number, error);
@@ -83,7 +88,7 @@ int WSPAPI wsp_deregister_memory(SOCKET s, HANDLE handle, LPINT error_number) {
             return error;
         }
         Socket& socket = *found.socket;
-        const engine::RegionRef ref = from_handle(handle);
+        const engine::RegionRef ref = from_handle(socket, found.view.generation, handle);
         if (ref == 0 || !socket.regions.live(ref)) {
             return WSAEINVAL;
         }

@@ -9,6 +9,8 @@
 
 namespace sanpoll::provider {
 
+constinit CommonHolder common_holder;
+
 Provider& Provider::instance() {
     static auto* const provider = new Provider;
     return *provider;
@@ -37,12 +39,13 @@ int Provider::start(const WSPUPCALLTABLEEX& upcalls) {
             return WSAEPROVIDERFAILEDINIT;
         }
         config_ = engine_->config();
+        common().max_message = config_.max_message;
         static std::once_flag once;
         std::call_once(once, [] {
             (void)::pthread_atfork(nullptr, nullptr, [] { instance().abandon_in_child(); });
         });
         // Pairs with the acquire in life().
-        life_.store(Life::kUp, std::memory_order_release);
+        common().life.store(Life::kUp, std::memory_order_release);
     }
     ++startups_;
     return 0;
@@ -65,10 +68,10 @@ int Provider::cleanup() {
     if (--startups_ != 0) {
         return 0;
     }
-    for (const SOCKET descriptor : sockets_.live()) {
+    for (const SOCKET descriptor : common().sockets.live()) {
         (void)close_socket(descriptor);
     }
-    life_.store(Life::kDown, std::memory_order_release);
+    common().life.store(Life::kDown, std::memory_order_release);
     engine_.reset();
     upcall_tables_.erase(upcall_tables_.begin(), upcall_tables_.end() - 1);
     return 0;
@@ -76,7 +79,7 @@ int Provider::cleanup() {
 
 void Provider::abandon_in_child() noexcept {
     if (life() == Life::kUp) {
-        life_.store(Life::kForked, std::memory_order_release);
+        common().life.store(Life::kForked, std::memory_order_release);
         engine::LaneRegistry::abandon_in_child();
         engine_->fabric().abandon_in_child();
     }
@@ -104,6 +107,12 @@ int wsa_error(engine::Status status) noexcept {
         case Status::kNotOpen: return WSAENOTCONN;
     }
     return WSAENETDOWN;
+}
+
+int why_not_open(SOCKET descriptor) noexcept {
+    SocketTable::Found found;
+    const int error = find_socket(descriptor, found);
+    return error != 0 ? error : refusal(found.view);
 }
 
 int refusal(const engine::PostGate::View& view) noexcept {

@@ -16,6 +16,22 @@ namespace sanpoll::provider {
 
 enum class Life : std::uint32_t { kDown, kUp, kForked };
 
+/// What every post reads, in one place and without an indirection. Changes only in WSPStartupEx, WSPCleanup
+/// and a fork.
+struct Common {
+    std::atomic<Life> life{Life::kDown};
+    std::uint32_t max_message = 0;
+    SocketTable sockets;
+};
+/// Never destroyed: other threads may call while the process runs its exit handlers.
+union CommonHolder {
+    constexpr CommonHolder() noexcept : value{} {}
+    ~CommonHolder() {}
+    Common value;
+};
+extern CommonHolder common_holder;
+[[nodiscard]] inline Common& common() noexcept { return common_holder.value; }
+
 /// One per process, made at the first WSPStartupEx and never destroyed: stale handles may be tried at
 /// any time, also while the process ends.
 class Provider {
@@ -23,8 +39,8 @@ public:
     static Provider& instance();
 
     /// Any thread; what every call looks at first.
-    [[nodiscard]] Life life() const noexcept { return life_.load(std::memory_order_acquire); }
-    [[nodiscard]] SocketTable& sockets() noexcept { return sockets_; }
+    [[nodiscard]] Life life() const noexcept { return common().life.load(std::memory_order_acquire); }
+    [[nodiscard]] SocketTable& sockets() noexcept { return common().sockets; }
     [[nodiscard]] engine::Engine& engine() noexcept { return *engine_; }
     [[nodiscard]] const engine::Config& config() const noexcept { return config_; }
     /// The upcall table of the latest WSPStartupEx.
@@ -41,12 +57,10 @@ public:
 private:
     std::mutex life_mutex_;  // startup and cleanup, one after the other
     int startups_ = 0;
-    std::atomic<Life> life_{Life::kDown};
     std::atomic<const WSPUPCALLTABLEEX*> upcalls_{nullptr};
     std::vector<std::unique_ptr<WSPUPCALLTABLEEX>> upcall_tables_;  // old ones may be in use still
     engine::Config config_;
     std::unique_ptr<engine::Engine> engine_;
-    SocketTable sockets_;
 };
 
 /// The WSA number of an engine status.
@@ -65,8 +79,8 @@ inline void set_error(LPINT error_number, int error) noexcept {
 }
 
 /// The error of a call that cannot find its provider running: 0 if it does.
-[[nodiscard]] inline int life_error(const Provider& provider) noexcept {
-    switch (provider.life()) {
+[[nodiscard]] inline int life_error() noexcept {
+    switch (common().life.load(std::memory_order_acquire)) {
         case Life::kUp: return 0;
         case Life::kForked: return WSAENETDOWN;  // sockets do not follow fork(), see the README
         case Life::kDown: break;
@@ -76,13 +90,22 @@ inline void set_error(LPINT error_number, int error) noexcept {
 
 /// Finds the record behind a descriptor, or says why not.
 [[nodiscard]] inline int find_socket(SOCKET descriptor, SocketTable::Found& found) noexcept {
-    Provider& provider = Provider::instance();
-    if (const int error = life_error(provider); error != 0) [[unlikely]] {
+    if (const int error = life_error(); error != 0) [[unlikely]] {
         return error;
     }
-    found = provider.sockets().find(descriptor);
+    found = common().sockets.find(descriptor);
     return found.socket == nullptr ? WSAENOTSOCK : 0;
 }
+
+/// The same for posts, in the fewest steps: the record if the provider runs and the gate is open, else
+/// nullptr, and then why_not_open() tells the reason.
+[[nodiscard]] inline Socket* find_open(SOCKET descriptor) noexcept {
+    if (common().life.load(std::memory_order_relaxed) != Life::kUp) [[unlikely]] {
+        return nullptr;
+    }
+    return common().sockets.find_open(descriptor);
+}
+[[nodiscard]] int why_not_open(SOCKET descriptor) noexcept;
 
 /// Runs the body of a control-plane function: running out of memory is an answer, not a crash.
 template <typename Body>

@@ -15,7 +15,7 @@ SOCKET WSPAPI wsp_socket(int af, int type, int protocol, LPWSAPROTOCOL_INFOW inf
     SOCKET descriptor = INVALID_SOCKET;
     const int error = guarded([&]() -> int {
         Provider& provider = Provider::instance();
-        if (const int down = life_error(provider); down != 0) {
+        if (const int down = life_error(); down != 0) {
             return down;
         }
         // 0 and FROM_PROTOCOL_INFO take the value from the protocol information, if there is any.

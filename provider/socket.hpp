@@ -32,7 +32,7 @@ struct alignas(rings::kCacheLine) Socket {
     engine::PostGate gate;
     std::atomic<engine::Endpoint*> endpoint{nullptr};
     std::atomic<engine::PollingCore*> core{nullptr};
-    engine::Outstanding outstanding;
+    engine::Saturation saturation;
     std::atomic<SOCKET> switch_handle{INVALID_SOCKET};
     std::uint32_t index = 0;
 
@@ -73,7 +73,7 @@ struct alignas(rings::kCacheLine) Socket {
         result.core_slot = &core;
         result.gate = &gate;
         result.generation = generation;
-        result.outstanding = &outstanding;
+        result.saturation = &saturation;
         result.regions = &regions;
         return result;
     }

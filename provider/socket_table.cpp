@@ -4,12 +4,6 @@
 
 namespace sanpoll::provider {
 
-SocketTable::~SocketTable() {
-    for (auto& chunk : chunks_) {
-        delete[] chunk.load(std::memory_order_relaxed);
-    }
-}
-
 bool SocketTable::has_room() {
     const std::lock_guard lock(mutex_);
     return free_head_ < free_.size() || made_ < kMaxSockets;
@@ -56,8 +50,8 @@ Socket* SocketTable::allocate(SOCKET& descriptor) {
         socket.callee_data = nullptr;
         socket.endpoint.store(nullptr, std::memory_order_relaxed);
         socket.core.store(nullptr, std::memory_order_relaxed);
-        socket.outstanding.sends.store(0, std::memory_order_relaxed);
-        socket.outstanding.receives.store(0, std::memory_order_relaxed);
+        socket.saturation.sends.store(false, std::memory_order_relaxed);
+        socket.saturation.receives.store(false, std::memory_order_relaxed);
         socket.gone.store(0, std::memory_order_relaxed);
         socket.finish_on_notifier.store(false, std::memory_order_relaxed);
     }

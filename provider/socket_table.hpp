@@ -19,7 +19,7 @@ public:
     static constexpr std::uint32_t kChunk = 256;
     static constexpr std::uint32_t kMaxSockets = 1U << 18;
 
-    ~SocketTable();
+    // Records are never unmapped: a stale descriptor may be tried until the process has ended.
 
     struct Found {
         Socket* socket = nullptr;  // nullptr: not a socket
@@ -41,6 +41,20 @@ public:
             }
         }
         return {};
+    }
+
+    /// The record, if its gate is open: generation and state in one comparison. Any thread, lock-free.
+    [[nodiscard]] Socket* find_open(SOCKET descriptor) const noexcept {
+        const std::uint32_t index = static_cast<std::uint32_t>(descriptor) - 1;
+        if (index >= kMaxSockets) [[unlikely]] {
+            return nullptr;
+        }
+        Socket* chunk = chunks_[index / kChunk].load(std::memory_order_acquire);
+        if (chunk == nullptr) [[unlikely]] {
+            return nullptr;
+        }
+        Socket* socket = chunk + index % kChunk;
+        return socket->gate.open_for(static_cast<std::uint32_t>(descriptor >> 32)) ? socket : nullptr;
     }
 
     /// A live record in state kCreated and its descriptor; nullptr when the table is full or memory is

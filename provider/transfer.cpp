@@ -9,27 +9,28 @@ namespace {
 
 // Captures the buffer list into the request and checks it: count, sum, and that each buffer lies in one
 // registration with the right. Returns a WSA error or 0.
-int capture(Socket& socket, LPWSABUF buffers, DWORD count, std::uint32_t access,
-            std::uint32_t longest, engine::WorkRequest& request) noexcept {
-    if (count > engine::kMaxSges) [[unlikely]] {
+[[gnu::noinline]] int capture_list(Socket& socket, const WSABUF* buffers, DWORD count,
+                                   std::uint32_t access, std::uint32_t longest,
+                                   engine::WorkRequest& request) noexcept {
+    if (count > engine::kMaxSges) {
         return WSAEINVAL;
     }
-    if (count != 0 && buffers == nullptr) [[unlikely]] {
+    if (count != 0 && buffers == nullptr) {
         return WSAEFAULT;
     }
     std::uint64_t sum = 0;
     for (DWORD i = 0; i < count; ++i) {
         sum += buffers[i].len;
     }
-    if (sum > longest) [[unlikely]] {
+    if (sum > longest) {
         return WSAEMSGSIZE;
     }
     for (DWORD i = 0; i < count; ++i) {
         const auto address = reinterpret_cast<std::uint64_t>(buffers[i].buf);
         engine::RegionRef region = 0;
-        if (buffers[i].len != 0) [[likely]] {
+        if (buffers[i].len != 0) {
             region = socket.regions.find(address, buffers[i].len, access);
-            if (region == 0) [[unlikely]] {
+            if (region == 0) {
                 return WSAEFAULT;
             }
         }
@@ -40,9 +41,32 @@ int capture(Socket& socket, LPWSABUF buffers, DWORD count, std::uint32_t access,
     return 0;
 }
 
+// The list of one buffer, which is what switches pass; anything else takes the long way.
+inline int capture(Socket& socket, const WSABUF* buffers, DWORD count, std::uint32_t access,
+                   std::uint32_t longest, engine::WorkRequest& request) noexcept {
+    if (count == 1 && buffers != nullptr && buffers->len <= longest) [[likely]] {
+        const auto address = reinterpret_cast<std::uint64_t>(buffers->buf);
+        const engine::RegionRef region = socket.regions.find(address, buffers->len, access);
+        if (region != 0) [[likely]] {
+            request.sge[0] = {address, buffers->len, region};
+            request.sge_count = 1;
+            request.length = buffers->len;
+            return 0;
+        }
+    }
+    return capture_list(socket, buffers, count, access, longest, request);
+}
+
+[[gnu::noinline]] int not_started(SOCKET descriptor, LPWSAOVERLAPPED overlapped, ULONG_PTR before,
+                                  engine::Status status) noexcept {
+    std::atomic_ref<ULONG_PTR>(overlapped->Internal).store(before, std::memory_order_relaxed);
+    // kNotOpen: broken or closed since it was looked at.
+    return status != engine::Status::kNotOpen ? wsa_error(status) : why_not_open(descriptor);
+}
+
 // Hands a captured request over. Returns WSA_IO_PENDING, or why nothing was started.
-int start(Socket& socket, std::uint32_t generation, LPWSAOVERLAPPED overlapped,
-          engine::WorkRequest& request) noexcept {
+inline int start(Socket& socket, SOCKET descriptor, LPWSAOVERLAPPED overlapped,
+                 engine::WorkRequest& request) noexcept {
     request.context = reinterpret_cast<std::uint64_t>(overlapped);
     // hEvent is read here, once; the low bit says who is told.
     request.flags = (reinterpret_cast<std::uintptr_t>(overlapped->hEvent) & 1U) != 0
@@ -55,17 +79,12 @@ int start(Socket& socket, std::uint32_t generation, LPWSAOVERLAPPED overlapped,
     internal.store(WSS_OPERATION_IN_PROGRESS, std::memory_order_relaxed);
     const engine::Status status =
         socket.core.load(std::memory_order_relaxed)
-            ->post(request, socket.gate, generation, socket.endpoint);
-    if (status == engine::Status::kOk) [[likely]] {
-        return WSA_IO_PENDING;
+            ->post(request, socket.gate, static_cast<std::uint32_t>(descriptor >> 32),
+                   socket.endpoint);
+    if (status != engine::Status::kOk) [[unlikely]] {
+        return not_started(descriptor, overlapped, before, status);
     }
-    internal.store(before, std::memory_order_relaxed);
-    if (status != engine::Status::kNotOpen) {
-        return wsa_error(status);
-    }
-    // Broken or closed since it was looked at.
-    const engine::PostGate::View now = socket.gate.view();
-    return now.generation == generation ? refusal(now) : WSAENOTSOCK;
+    return WSA_IO_PENDING;
 }
 
 }  // namespace
@@ -76,13 +95,9 @@ int WSPAPI wsp_send(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD sent, DWORD
     (void)sent;  // written only by a call that completes at once; none does
     (void)routine;
     (void)thread;
-    SocketTable::Found found;
-    if (const int error = find_socket(s, found); error != 0) [[unlikely]] {
-        return result(error_number, error);
-    }
-    Socket& socket = *found.socket;
-    if (found.view.state != engine::PostGate::State::kOpen) [[unlikely]] {
-        return result(error_number, refusal(found.view));
+    Socket* socket = find_open(s);
+    if (socket == nullptr) [[unlikely]] {
+        return result(error_number, why_not_open(s));
     }
     if (flags != 0) [[unlikely]] {
         return result(error_number, (flags & ~(WSP_MSG_OOB | WSP_MSG_PARTIAL)) == 0 ? WSAEOPNOTSUPP
@@ -91,18 +106,17 @@ int WSPAPI wsp_send(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD sent, DWORD
     if (overlapped == nullptr) [[unlikely]] {
         return result(error_number, WSAEINVAL);
     }
-    const engine::Config& config = Provider::instance().config();
     engine::WorkRequest request;
     request.opcode = engine::Opcode::kSend;
-    if (const int error = capture(socket, buffers, count, engine::kRead, config.max_message, request);
+    if (const int error =
+            capture(*socket, buffers, count, engine::kRead, common().max_message, request);
         error != 0) [[unlikely]] {
         return result(error_number, error);
     }
-    if (socket.outstanding.sends.load(std::memory_order_relaxed) >= config.queue_depth)
-        [[unlikely]] {
+    if (socket->saturation.sends.load(std::memory_order_relaxed)) [[unlikely]] {
         return result(error_number, WSAEWOULDBLOCK);
     }
-    return result(error_number, start(socket, found.view.generation, overlapped, request));
+    return result(error_number, start(*socket, s, overlapped, request));
 }
 
 int WSPAPI wsp_recv(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD received, LPDWORD flags,
@@ -111,13 +125,9 @@ int WSPAPI wsp_recv(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD received, L
     (void)received;
     (void)routine;
     (void)thread;
-    SocketTable::Found found;
-    if (const int error = find_socket(s, found); error != 0) [[unlikely]] {
-        return result(error_number, error);
-    }
-    Socket& socket = *found.socket;
-    if (found.view.state != engine::PostGate::State::kOpen) [[unlikely]] {
-        return result(error_number, refusal(found.view));
+    Socket* socket = find_open(s);
+    if (socket == nullptr) [[unlikely]] {
+        return result(error_number, why_not_open(s));
     }
     if (flags != nullptr && *flags != 0) [[unlikely]] {
         return result(error_number, (*flags & ~(WSP_MSG_OOB | WSP_MSG_PARTIAL | WSP_MSG_PEEK)) == 0
@@ -130,15 +140,14 @@ int WSPAPI wsp_recv(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD received, L
     engine::WorkRequest request;
     request.opcode = engine::Opcode::kReceive;
     // A receive may be longer than any message; only the sum must fit its 32 bits.
-    if (const int error = capture(socket, buffers, count, engine::kWrite, 0xFFFFFFFFU, request);
+    if (const int error = capture(*socket, buffers, count, engine::kWrite, 0xFFFFFFFFU, request);
         error != 0) [[unlikely]] {
         return result(error_number, error);
     }
-    if (socket.outstanding.receives.load(std::memory_order_relaxed) >=
-        Provider::instance().config().queue_depth) [[unlikely]] {
+    if (socket->saturation.receives.load(std::memory_order_relaxed)) [[unlikely]] {
         return result(error_number, WSAEWOULDBLOCK);
     }
-    return result(error_number, start(socket, found.view.generation, overlapped, request));
+    return result(error_number, start(*socket, s, overlapped, request));
 }
 
 BOOL WSPAPI wsp_get_overlapped_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,

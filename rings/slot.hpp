@@ -47,6 +47,9 @@ template <typename T>
     return __atomic_load_n(&word, __ATOMIC_RELAXED);
 }
 
+/// Asks for a line in order to write it, ahead of the write.
+inline void prefetch_for_write(const void* line) noexcept { __builtin_prefetch(line, 1, 3); }
+
 /// Tells the processor that this is a wait loop; keeps a sibling hyper-thread running.
 inline void cpu_pause() noexcept { __builtin_ia32_pause(); }
 

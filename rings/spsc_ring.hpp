@@ -72,6 +72,14 @@ public:
         return slots_[(position_ + index) & mask_].payload;
     }
 
+    /// Takes the lines of the slots after the next one away from the reader's cache, so that the next
+    /// record of several slots does not wait for them. Not the next one's: the reader polls it, and
+    /// would fetch it back at once.
+    void claim_ahead() const noexcept {
+        prefetch_for_write(&slots_[(position_ + 1) & mask_]);
+        prefetch_for_write(&slots_[(position_ + 2) & mask_]);
+    }
+
     /// Publishes the next `count` slots as one record: the head becomes visible last.
     void publish_record(std::uint32_t count) noexcept {
         for (std::uint32_t i = count; i-- > 1;) {

@@ -21,7 +21,7 @@ struct EndpointOwner {
     std::atomic<PollingCore*>* core_slot = nullptr;  // likewise: the core to post to
     PostGate* gate = nullptr;
     std::uint32_t generation = 0;
-    Outstanding* outstanding = nullptr;
+    Saturation* saturation = nullptr;
     RegionTable* regions = nullptr;
 };
 

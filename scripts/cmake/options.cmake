@@ -68,6 +68,11 @@ target_compile_definitions(sanpoll_options INTERFACE
 if(SANPOLL_ARCH)
   target_compile_options(sanpoll_options INTERFACE "-march=${SANPOLL_ARCH}")
 endif()
+# Prefetching a line in order to write it: in every x86-64 processor of the last ten years and a no-op in
+# older ones, but in no -march level.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+  target_compile_options(sanpoll_options INTERFACE -mprfchw)
+endif()
 
 if(SANPOLL_SANITIZE)
   set(sanitize_flags "-fsanitize=${SANPOLL_SANITIZE}" -fno-sanitize-recover=all)

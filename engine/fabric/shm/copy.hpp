@@ -28,6 +28,12 @@ inline void copy_ends(void* to, const void* from, std::size_t length) noexcept {
 }
 }  // namespace detail
 
+/// Exactly N bytes.
+template <std::size_t N>
+inline void copy_exactly(void* to, const void* from) noexcept {
+    std::memcpy(to, from, N);
+}
+
 /// Up to 64 bytes; touches no byte outside [from, from + length) and [to, to + length).
 inline void copy_short(void* to, const void* from, std::size_t length) noexcept {
     if (length >= 32) {

@@ -45,11 +45,11 @@ std::byte* LinkSender::staging_for(std::uint32_t length) noexcept {
     return staging_ + static_cast<std::size_t>(start & (staging_lines_ - 1)) * rings::kCacheLine;
 }
 
-void LinkSender::put_message(RecordHeader header, const Sge* pieces, std::uint32_t count) noexcept {
+void LinkSender::put_pieces(const RecordHeader& header, const Sge* pieces,
+                            std::uint32_t count) noexcept {
     const std::uint32_t slots = slots_for(header.length);
-    header.slots = static_cast<std::uint8_t>(slots);
     std::byte* to = ring_.payload();
-    std::memcpy(to, &header, sizeof(header));
+    write_header(to, header, slots);
     to += sizeof(header);
     std::uint32_t room = kHeadBytes;
     std::uint32_t slot = 0;
@@ -75,7 +75,7 @@ void LinkSender::put_message(RecordHeader header, const Sge* pieces, std::uint32
 
 void LinkSender::put_staged(const RecordHeader& header) noexcept {
     staging_position_ = staging_next_;
-    std::memcpy(ring_.payload(), &header, sizeof(header));
+    write_header(ring_.payload(), header, 1);
     ring_.publish();  // its release also publishes the staged bytes
     ring_doorbell();
 }

@@ -9,6 +9,7 @@
 #include "engine/fabric/shm/copy.hpp"
 #include "engine/fabric/shm/record.hpp"
 #include "engine/fabric/shm/segment.hpp"
+#include "engine/fence.hpp"
 #include "engine/work_request.hpp"
 #include "rings/spsc_ring.hpp"
 
@@ -40,13 +41,19 @@ public:
 
     /// Writes a record without message bytes.
     void put_control(const RecordHeader& header) noexcept {
-        std::memcpy(ring_.payload(), &header, sizeof(header));
+        write_header(ring_.payload(), header, 1);
         ring_.publish();
         ring_doorbell();
     }
 
     /// Writes a message that travels in the ring, gathered from `pieces`.
-    void put_message(RecordHeader header, const Sge* pieces, std::uint32_t count) noexcept;
+    void put_message(const RecordHeader& header, const Sge* pieces, std::uint32_t count) noexcept {
+        if (count == 1) [[likely]] {
+            put_one_piece(header, reinterpret_cast<const std::byte*>(pieces->address));
+        } else {
+            put_pieces(header, pieces, count);
+        }
+    }
 
     /// Publishes a record whose `header.length` bytes were written to staging_for().
     void put_staged(const RecordHeader& header) noexcept;
@@ -60,9 +67,37 @@ public:
     [[nodiscard]] bool corrupt() const noexcept { return ring_.corrupt() || corrupt_; }
 
 private:
+    void put_one_piece(const RecordHeader& header, const std::byte* from) noexcept {
+        std::byte* head = ring_.payload();
+        std::uint32_t left = header.length;
+        const std::uint32_t slots = slots_for(left);
+        if (slots == 1) {
+            write_header(head, header, 1);
+            copy_short(head + sizeof(RecordHeader), from, left);
+            ring_.publish();
+        } else {
+            // The head's line last and in one go: the reader polls it and would take it away in between.
+            const std::byte* next = from + kHeadBytes;
+            left -= kHeadBytes;
+            for (std::uint32_t slot = 1; slot < slots; ++slot) {
+                const std::uint32_t step = left < kNextBytes ? left : kNextBytes;
+                copy_short(ring_.payload(slot), next, step);
+                next += step;
+                left -= step;
+            }
+            write_header(head, header, slots);
+            copy_exactly<kHeadBytes>(head + sizeof(RecordHeader), from);
+            ring_.publish_record(slots);
+            ring_.claim_ahead();
+        }
+        ring_doorbell();
+    }
+    void put_pieces(const RecordHeader& header, const Sge* pieces, std::uint32_t count) noexcept;
+
     void ring_doorbell() noexcept {
         // A plain load after the publishing store; the sleeper's heavy fence orders them. Pairs with
         // LinkReceiver::arm. The line is written only at the reader's sleep edges.
+        light_fence();
         if (armed_->load(std::memory_order_relaxed) != 0) [[unlikely]] {
             knock();
         }
@@ -153,6 +188,7 @@ public:
 
     /// The peer may sleep for want of room: after a batch was taken, tells it.
     void tell_writer() noexcept {
+        light_fence();
         if (receiver.writer_waits()) [[unlikely]] {
             wake_writer();
         }

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "rings/slot.hpp"
 
@@ -35,8 +36,8 @@ enum class RecordKind : std::uint8_t {
 
 struct RecordHeader {
     RecordKind kind;
-    std::uint8_t slots;  // of the whole record
-    std::uint16_t reserved;
+    std::uint8_t slots = 1;  // of the whole record
+    std::uint16_t reserved = 0;
     std::uint32_t connection;  // the receiver's id of it
     std::uint32_t length;
     std::uint32_t credit;
@@ -62,6 +63,17 @@ inline constexpr std::uint32_t kControlReserve = 32;
 }
 static_assert(slots_for(kMaxInRing) == kMaxRecordSlots);
 static_assert(slots_for(64) == 2);
+
+/// Writes a header, `slots` long in all. Two whole words: four small stores would make the reader's first
+/// wide load wait for all of them.
+inline void write_header(std::byte* to, const RecordHeader& header, std::uint32_t slots) noexcept {
+    const std::uint64_t first = static_cast<std::uint64_t>(header.kind) | (slots << 8) |
+                                (static_cast<std::uint64_t>(header.connection) << 32);
+    const std::uint64_t second =
+        header.length | (static_cast<std::uint64_t>(header.credit) << 32);
+    std::memcpy(to, &first, sizeof(first));
+    std::memcpy(to + sizeof(first), &second, sizeof(second));
+}
 
 /// Copies a header out of shared memory, each word read once.
 [[nodiscard]] inline RecordHeader read_header(const std::byte* payload) noexcept {

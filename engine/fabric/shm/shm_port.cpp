@@ -203,7 +203,7 @@ void ShmPort::close(Endpoint& endpoint) noexcept {
     // The owner's memory is not ours any more.
     connection.slot = nullptr;
     connection.gate = nullptr;
-    connection.outstanding = nullptr;
+    connection.saturation = nullptr;
     connection.regions = nullptr;
     if (!flush_control(connection)) {
         connection.keeps_awake = true;

@@ -59,6 +59,25 @@ void for_each_run(const Link& link, const std::byte* head, std::uint32_t length,
     }
 }
 
+// The same into one contiguous place.
+inline void copy_message(const Link& link, const std::byte* head, std::uint32_t length,
+                         std::byte* to) noexcept {
+    const std::byte* from = head + sizeof(RecordHeader);
+    if (length <= kHeadBytes) [[likely]] {
+        copy_short(to, from, length);
+        return;
+    }
+    copy_exactly<kHeadBytes>(to, from);
+    to += kHeadBytes;
+    length -= kHeadBytes;
+    for (std::uint32_t slot = 1; length != 0; ++slot) {
+        const std::uint32_t step = std::min(length, kNextBytes);
+        copy_short(to, link.receiver.slot(slot), step);
+        to += step;
+        length -= step;
+    }
+}
+
 }  // namespace
 
 // ---- posting ----------------------------------------------------------------------------------------
@@ -89,7 +108,9 @@ void ShmPort::post_receive(Connection& connection, const WorkRequest& request) n
         core_.complete({connection.owner, request.context, 0, refused, request.flags});
         return;
     }
-    connection.outstanding->receives.store(connection.receives.size(), std::memory_order_relaxed);
+    if (connection.receives.size() == config_.queue_depth) [[unlikely]] {
+        connection.saturation->receives.store(true, std::memory_order_relaxed);
+    }
     if (connection.debt != 0) [[unlikely]] {
         --connection.debt;  // it stands in for a receive that was too short
     } else {
@@ -127,29 +148,30 @@ void ShmPort::complete_receive(Connection& connection, Status status,
         }
     }
     receives.pop();
-    connection.outstanding->receives.store(receives.size(), std::memory_order_relaxed);
+    if (receives.size() == config_.queue_depth - 1) [[unlikely]] {
+        connection.saturation->receives.store(false, std::memory_order_relaxed);
+    }
     core_.complete(completion);
 }
 
 // ---- arrivals ---------------------------------------------------------------------------------------
 
 std::uint32_t ShmPort::poll_link(Link& link, std::uint32_t budget) noexcept {
+    const std::byte* head = link.receiver.front();
+    if (head == nullptr || link.failed.load(std::memory_order_relaxed)) {
+        return 0;
+    }
     std::uint32_t taken = 0;
-    while (taken < budget) {
-        const std::byte* head = link.receiver.front();
-        if (head == nullptr || link.failed.load(std::memory_order_relaxed)) {
-            break;
-        }
+    while (taken < budget && head != nullptr && !link.failed.load(std::memory_order_relaxed)) {
         std::uint32_t slots = 1;
         if (!take_record(link, head, slots)) [[unlikely]] {
             return taken;  // the link has failed; nothing of it is touched any more
         }
         link.receiver.release(slots);
         ++taken;
+        head = link.receiver.front();
     }
-    if (taken != 0) {
-        link.tell_writer();
-    }
+    link.tell_writer();
     return taken;
 }
 
@@ -245,10 +267,7 @@ bool ShmPort::take_message(Connection& connection, Link& link, const RecordHeade
             const QueuedRequest& front = connection.receives.front();
             if (front.sge_count == 1) [[likely]] {
                 auto* to = reinterpret_cast<std::byte*>(front.sge[0].address);
-                for_each_run(link, head, length, [&](const std::byte* from, std::uint32_t run) {
-                    copy_short(to, from, run);
-                    to += run;
-                });
+                copy_message(link, head, length, to);
             } else {
                 Scatter scatter(connection.receives, 0);
                 for_each_run(link, head, length, [&](const std::byte* from, std::uint32_t run) {
@@ -267,11 +286,7 @@ bool ShmPort::take_message(Connection& connection, Link& link, const RecordHeade
         return true;
     }
     if (in_ring) {
-        std::byte* to = message->bytes;
-        for_each_run(link, head, length, [&](const std::byte* from, std::uint32_t run) {
-            copy_short(to, from, run);
-            to += run;
-        });
+        copy_message(link, head, length, message->bytes);
     } else {
         copy_long(message->bytes, link.receiver.staged(length), length);
     }

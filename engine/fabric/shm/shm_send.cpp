@@ -62,7 +62,9 @@ void ShmPort::post_send(Connection& connection, const WorkRequest& request) noex
             (void)connection.regions->hold(request.piece(i).region);
         }
     }
-    connection.outstanding->sends.store(connection.sends.size(), std::memory_order_relaxed);
+    if (connection.sends.size() == config_.queue_depth) [[unlikely]] {
+        connection.saturation->sends.store(true, std::memory_order_relaxed);
+    }
     if (connection.sends.size() == 1) {
         progress_sends(connection);
     }
@@ -288,7 +290,9 @@ void ShmPort::complete_send(Connection& connection, Status status, std::uint32_t
         }
     }
     sends.pop();
-    connection.outstanding->sends.store(sends.size(), std::memory_order_relaxed);
+    if (sends.size() == config_.queue_depth - 1) [[unlikely]] {
+        connection.saturation->sends.store(false, std::memory_order_relaxed);
+    }
     core_.complete(completion);
 }
 
