@@ -1,0 +1,47 @@
+// What the measuring loops (bench/ping_loops.hpp) want of a connection, whatever carries it.
+//
+// The loops are templates over this concept, so that kernel TCP and the provider run the very same pattern and no
+// virtual call lies in the measured path.
+#pragma once
+
+#include <chrono>
+#include <concepts>
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+namespace sanpoll::bench {
+
+// How one connection is used. Both ends are given the same.
+struct ConnectionShape {
+    std::uint32_t size = 64;     // bytes of a message
+    std::uint32_t receives = 8;  // receives that each end keeps posted
+    std::uint32_t sends = 2;     // sends that may be outstanding at each end
+};
+
+// Length of the acknowledgements in a stream of messages.
+inline constexpr std::uint32_t kAcknowledgementSize = 8;
+
+// A loop gives up when nothing has come for so long.
+inline constexpr std::chrono::seconds kPatience{10};
+
+// A fault of the peer or of what carries the messages, told in one plain line.
+struct ConnectionFault : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+template <class C>
+concept Connection = requires(C& connection, std::uint32_t size, std::uint64_t stamp) {
+    // Starts one message of `size` bytes that begins with `stamp` (if it has room for it). May wait for an
+    // outstanding send when all are in use. Throws ConnectionFault.
+    connection.send(size, stamp);
+    // Waits for the next message, checks that it has `size` bytes, answers its stamp (0 if there was no room).
+    // Throws ConnectionFault, also after kPatience without a message.
+    { connection.receive(size) } -> std::same_as<std::uint64_t>;
+    // Gives back the buffer of the message that receive() answered last: posts it again.
+    connection.recycle();
+    // Waits until no send is outstanding.
+    connection.drain();
+};
+
+}  // namespace sanpoll::bench

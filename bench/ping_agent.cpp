@@ -1,0 +1,276 @@
+#include "bench/ping_agent.hpp"
+
+#include <sys/prctl.h>
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <sanpoll/switch.hpp>
+#include <thread>
+#include <variant>
+
+#include "bench/clock.hpp"
+#include "bench/cpu_placement.hpp"
+#include "bench/latency_histogram.hpp"
+#include "bench/ping_loops.hpp"
+#include "bench/ping_options.hpp"
+#include "bench/san_connection.hpp"
+#include "bench/san_socket.hpp"
+#include "bench/tcp_connection.hpp"
+
+namespace sanpoll::bench {
+namespace {
+
+using nlohmann::json;
+using sanpoll_switch::Provider;
+
+// The provider of this process: loaded by the first agent that wants it, gone with the last. `startup_ns`
+// is how long that took, for whoever asks.
+std::shared_ptr<Provider> process_provider(const std::string& library, std::uint64_t& startup_ns) {
+    static std::mutex mutex;
+    static std::weak_ptr<Provider> loaded;
+    static std::uint64_t took_ns = 0;
+    const std::lock_guard lock(mutex);
+    startup_ns = took_ns;
+    if (auto provider = loaded.lock()) return provider;
+    const std::uint64_t start = Clock::monotonic_ns();
+    sanpoll_switch::LoadOptions options;
+    options.library = library;
+    auto result = Provider::load(options);
+    if (!result) throw ConnectionFault(result.error.message);
+    std::shared_ptr<Provider> provider = std::move(result.provider);
+    loaded = provider;
+    took_ns = startup_ns = Clock::monotonic_ns() - start;
+    return provider;
+}
+
+std::string ascii(const WCHAR* text) {
+    std::string out;
+    for (; *text != 0; ++text)
+        out += *text < 0x80 ? static_cast<char>(*text) : '?';
+    return out;
+}
+
+class Agent {
+public:
+    explicit Agent(AgentRole role) : role_(role) {}
+
+    json obey(const json& command) {
+        const std::string what = command.at("do");
+        if (what == "setup") return set_up(command);
+        if (what == "open") return open(command);
+        if (what == "ping") return ping_phase(command);
+        if (what == "stream") return stream_phase(command);
+        if (what == "close") return close();
+        if (what == "quit") return json::object();
+        throw ConnectionFault("an agent was told '" + what + "', which it does not know");
+    }
+
+private:
+    template <class C>
+    struct Ends {
+        std::unique_ptr<C> server;
+        std::unique_ptr<C> client;
+    };
+
+    bool serves() const { return role_ != AgentRole::kClient; }
+    bool measures() const { return role_ != AgentRole::kServer; }
+
+    json set_up(const json& command) {
+        json answer = json::object();
+        address_ = command.at("address");
+        tcp_waiting_ = command.at("tcp_blocking") ? TcpConnection::Waiting::kBlock
+                                                  : TcpConnection::Waiting::kSpin;
+        completion_ = completion_from(command.at("completion")).value_or(Completion::kPolled);
+        rule_.yield = command.at("yield");
+        rule_.clock = Clock::calibrate();
+        // The library comes before the pinning, so that its threads do not inherit the one CPU of this one.
+        if (command.at("shm")) {
+            std::uint64_t startup_ns = 0;
+            provider_ = process_provider(command.at("library"), startup_ns);
+            answer["startup_ms"] = static_cast<double>(startup_ns) / 1e6;
+            answer["provider"] = ascii(provider_->data().szDescription);
+            answer["provider_path"] = provider_->path();
+        }
+        const int cpu = command.at("cpu");
+        if (!pin_this_thread(cpu)) {
+            throw ConnectionFault("CPU " + std::to_string(cpu) +
+                                  " may not be used; choose others with --cores");
+        }
+        if (!serves()) return answer;
+        if (provider_) {
+            san_listener_.emplace(*provider_, address_);
+            answer["shm_port"] = san_listener_->port();
+            answer["addresses"] = san_listener_->addresses();
+        }
+        if (command.at("tcp")) {
+            tcp_listener_.emplace(address_);
+            answer["tcp_port"] = tcp_listener_->port();
+        }
+        return answer;
+    }
+
+    json open(const json& command) {
+        shape_.size = command.at("size");
+        shape_.receives = command.at("receives");
+        shape_.sends = command.at("sends");
+        next_ = 0;
+        const std::uint16_t port = command.at("port");
+        if (command.at("transport") == "tcp") {
+            open_tcp(port);
+        } else {
+            open_shm(port);
+        }
+        return json::object();
+    }
+
+    void open_shm(std::uint16_t port) {
+        Ends<SanConnection> ends;
+        std::optional<SanConnector> connector;
+        if (measures()) connector.emplace(SanConnector::begin(*provider_, address_, port));
+        if (serves())
+            ends.server = std::make_unique<SanConnection>(san_listener_->accept(), shape_,
+                                                          completion_, rule_);
+        if (measures()) {
+            ends.client = std::make_unique<SanConnection>(std::move(*connector).finish(), shape_,
+                                                          completion_, rule_);
+        }
+        ends_ = std::move(ends);
+    }
+
+    void open_tcp(std::uint16_t port) {
+        Ends<TcpConnection> ends;
+        if (measures()) {
+            ends.client = std::make_unique<TcpConnection>(tcp_connect(address_, port), shape_,
+                                                          tcp_waiting_, rule_);
+        }
+        if (serves()) {
+            ends.server = std::make_unique<TcpConnection>(tcp_listener_->accept(), shape_,
+                                                          tcp_waiting_, rule_);
+        }
+        ends_ = std::move(ends);
+    }
+
+    // Calls `use` with whatever is open.
+    template <class Use>
+    void with_ends(Use&& use) {
+        if (auto* san = std::get_if<Ends<SanConnection>>(&ends_)) return use(*san);
+        if (auto* tcp = std::get_if<Ends<TcpConnection>>(&ends_)) return use(*tcp);
+        throw ConnectionFault("an agent was told to measure before a connection was open");
+    }
+
+    json ping_phase(const json& command) {
+        const std::uint64_t skip = command.at("skip");
+        const std::uint64_t count = command.at("count");
+        histogram_.reset();
+        const std::uint64_t start = rule_.clock.ticks();
+        with_ends([&](auto& ends) {
+            switch (role_) {
+                case AgentRole::kServer:
+                    return serve(*ends.server, shape_.size, next_, skip + count);
+                case AgentRole::kClient:
+                    return ping(*ends.client, rule_.clock, shape_.size, next_, skip, count,
+                                histogram_);
+                case AgentRole::kPair:
+                    return ping_with_self(*ends.client, *ends.server, rule_.clock, shape_.size,
+                                          next_, skip, count, histogram_);
+            }
+        });
+        next_ += skip + count;
+        if (!measures()) return json::object();
+        return {{"elapsed_ns", rule_.clock.to_ns(rule_.clock.ticks() - start)},
+                {"buckets", histogram_.buckets()},
+                {"min", histogram_.min()},
+                {"max", histogram_.max()},
+                {"sum", histogram_.sum()}};
+    }
+
+    json stream_phase(const json& command) {
+        const std::uint64_t count = command.at("count");
+        std::uint64_t ticks = 0;
+        with_ends([&](auto& ends) {
+            switch (role_) {
+                case AgentRole::kServer:
+                    return take_stream(*ends.server, shape_.size, count, shape_.receives);
+                case AgentRole::kClient:
+                    ticks =
+                        send_stream(*ends.client, rule_.clock, shape_.size, count, shape_.receives);
+                    return;
+                case AgentRole::kPair:
+                    ticks = stream_with_self(*ends.client, *ends.server, rule_.clock, shape_.size,
+                                             count, shape_.receives);
+                    return;
+            }
+        });
+        if (!measures()) return json::object();
+        return {{"elapsed_ns", rule_.clock.to_ns(ticks)}};
+    }
+
+    json close() {
+        ends_ = std::monostate{};
+        return json::object();
+    }
+
+    AgentRole role_;
+    std::string address_;
+    TcpConnection::Waiting tcp_waiting_ = TcpConnection::Waiting::kSpin;
+    Completion completion_ = Completion::kPolled;
+    SpinRule rule_;
+    LatencyHistogram histogram_;
+
+    // Later members use earlier ones, so they have to go first.
+    std::shared_ptr<Provider> provider_;
+    std::optional<SanListener> san_listener_;
+    std::optional<TcpListener> tcp_listener_;
+    ConnectionShape shape_;
+    std::uint64_t next_ = 0;  // number of the connection's next message
+    std::variant<std::monostate, Ends<SanConnection>, Ends<TcpConnection>> ends_;
+};
+
+}  // namespace
+
+bool run_agent(AgentRole role, const ControlChannel& channel) {
+    // The leader may take long between commands; when it dies, the channel closes (and the kernel ends this process).
+    constexpr std::chrono::hours kForever{24 * 365};
+    const auto agent = std::make_unique<Agent>(role);
+    try {
+        for (;;) {
+            const json command = channel.receive(kForever);
+            json answer = agent->obey(command);
+            answer["ok"] = true;
+            channel.send(answer);
+            if (command.at("do") == "quit") return true;
+        }
+    } catch (const ChannelClosed&) {
+        return false;
+    } catch (const std::exception& fault) {
+        try {
+            channel.send({{"error", fault.what()}});
+        } catch (const ChannelClosed&) {
+            // Nobody is left who could be told.
+        }
+        return false;
+    }
+}
+
+int run_agent_process(const std::string& role, const std::vector<int>& control_fds) {
+    if (control_fds.empty()) return 2;
+    // Started through /proc/self/exe, it would be called "exe" in every list of processes.
+    prctl(PR_SET_NAME, ("ping-" + role).c_str());
+    const ControlChannel first(control_fds[0]);
+    if (role == "pair") return run_agent(AgentRole::kPair, first) ? 0 : 1;
+    if (role == "client") return run_agent(AgentRole::kClient, first) ? 0 : 1;
+    if (control_fds.size() < 2) return run_agent(AgentRole::kServer, first) ? 0 : 1;
+
+    const ControlChannel second(control_fds[1]);
+    bool client_done = false;
+    std::thread client([&] {
+        prctl(PR_SET_NAME, "ping-client");
+        client_done = run_agent(AgentRole::kClient, second);
+    });
+    const bool server_done = run_agent(AgentRole::kServer, first);
+    client.join();
+    return server_done && client_done ? 0 : 1;
+}
+
+}  // namespace sanpoll::bench

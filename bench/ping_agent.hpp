@@ -1,0 +1,30 @@
+// One end of the measurement (or, with one thread, both): does what the leader says over a control channel.
+//
+// Commands are JSON objects with "do"; every command gets one answer, {"ok": true, ...} or {"error": "one line"},
+// after which the agent ends. Commands, and what their answers add:
+//   setup   {cpu, yield, completion, address, library, shm, tcp, tcp_blocking}
+//           -> {shm_port, tcp_port, provider, provider_path, startup_ms, addresses}   (ports: servers only)
+//   open    {transport: "shm"|"tcp", port, size, receives, sends}       connects or accepts; posts the receives
+//   ping    {skip, count}    -> {elapsed_ns, buckets, min, max, sum}    (measuring ends only)
+//   stream  {count}          -> {elapsed_ns}                            (measuring ends only)
+//   close   {}                                                          ends the connection
+//   quit    {}                                                          ends the agent
+// Between commands the agent sleeps in a read, so that the leader can measure the hand-off on the same CPUs.
+#pragma once
+
+#include <string>
+
+#include "bench/control_channel.hpp"
+
+namespace sanpoll::bench {
+
+enum class AgentRole { kServer, kClient, kPair };
+
+// Serves commands until "quit", a fault or the end of the channel. True if it ended by "quit".
+bool run_agent(AgentRole role, const ControlChannel& channel);
+
+// main() of the processes that sanpoll-ping starts: an agent for each control channel; with two channels the first
+// thread serves and a second one is the client. Answers the exit status.
+int run_agent_process(const std::string& role, const std::vector<int>& control_fds);
+
+}  // namespace sanpoll::bench

@@ -1,0 +1,213 @@
+#include "bench/ping_leader.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "bench/clock.hpp"
+#include "bench/connection.hpp"
+#include "bench/ping_crew.hpp"
+#include "bench/progress.hpp"
+
+namespace sanpoll::bench {
+namespace {
+
+using nlohmann::json;
+
+// Time for all measuring proper of a run without --count, and the bounds of one phase's share of it. Set-up,
+// sentinels and warming up come on top and keep the default run below 15 s.
+constexpr double kRunNs = 8e9;
+constexpr double kShortestPhaseNs = 10e6;
+constexpr double kLongestPhaseNs = 500e6;
+
+// A phase without --count is measured in about so many commands.
+constexpr double kCommandsOfAPhase = 4;
+
+// A command has at least so many messages (as far as there are), however slow they are.
+constexpr std::uint64_t kFewestMessages = 100;
+
+// A command lasts about so long at most: between commands the leader shows progress and notices what has died.
+constexpr double kCommandNs = 1e9;
+
+// Round trips at the start of each command that are not recorded, because the ends have just been asleep.
+constexpr std::uint64_t kAwaken = 16;
+
+// Outstanding sends during ping-pong: one under way, one whose completion may not have been collected yet.
+constexpr std::uint32_t kPingSends = 2;
+
+constexpr std::uint64_t kWarmupStream = 512;
+
+// Cuts a phase into commands: of a given number of messages, or of a given time if the number is 0. The time
+// counts as it passes, not as it was expected, so a machine that turns busy does not stretch the run.
+class Portions {
+public:
+    Portions(std::uint64_t wanted, double phase_ns, double message_ns)
+        : wanted_(wanted), phase_ns_(phase_ns), message_ns_(std::max(message_ns, 1.0)) {}
+
+    // Messages of the next command; 0 when the phase is over.
+    std::uint64_t next() const {
+        if (wanted_ != 0) return std::min(wanted_ - messages_, lasting(kCommandNs));
+        if (elapsed_ns_ >= phase_ns_) return 0;
+        return lasting(std::min(kCommandNs, phase_ns_ / kCommandsOfAPhase));
+    }
+
+    void done(std::uint64_t messages, double ns) {
+        messages_ += messages;
+        elapsed_ns_ += std::max(ns, 1.0);
+        message_ns_ = std::max(ns / static_cast<double>(messages), 1.0);
+    }
+
+    std::uint64_t messages() const { return messages_; }
+    double elapsed_ns() const { return elapsed_ns_; }
+
+private:
+    std::uint64_t lasting(double ns) const {
+        return std::max(static_cast<std::uint64_t>(ns / message_ns_), kFewestMessages);
+    }
+
+    std::uint64_t wanted_;
+    double phase_ns_;
+    double message_ns_;  // the last estimate
+    std::uint64_t messages_ = 0;
+    double elapsed_ns_ = 0;
+};
+
+class Leader {
+public:
+    Leader(const PingOptions& options, const CpuPlan& plan)
+        : options_(options), plan_(plan), crew_(options, plan), clock_(Clock::calibrate()) {
+        const json& facts = crew_.facts();
+        if (options.shm) {
+            run_.provider = ProviderFacts{facts.at("provider"), facts.at("provider_path"),
+                                          facts.at("addresses"), facts.at("startup_ms")};
+        }
+        const std::uint64_t transports = (options.shm ? 1 : 0) + (tcp_wanted() ? 1 : 0);
+        samples_ = std::max<std::uint64_t>(transports * options.sizes.size() * options.rounds, 1);
+        const double phases = static_cast<double>(samples_) * (options.rate ? 2 : 1);
+        phase_ns_ = std::clamp(kRunNs / phases, kShortestPhaseNs, kLongestPhaseNs);
+    }
+
+    PingRun lead() {
+        const std::uint64_t start = Clock::monotonic_ns();
+        run_.reference = measure_handoff(clock_, plan_.handoff_a, plan_.handoff_b);
+        for (const char* transport : {"shm", "tcp"}) {
+            if (std::string(transport) == "shm" ? !options_.shm : !tcp_wanted()) continue;
+            for (const std::uint32_t size : options_.sizes)
+                run_.series.push_back({transport, size, {}});
+        }
+        Progress progress(samples_, options_.quiet);
+        for (std::uint32_t round = 1; round <= options_.rounds; ++round) {
+            for (const std::uint32_t size : options_.sizes) {
+                for (PingSeries& series : run_.series) {
+                    if (series.size != size) continue;
+                    label_ = fmt::format("round {} of {}, {} {} bytes", round, options_.rounds,
+                                         series.transport, size);
+                    series.samples.push_back(take_until_steady(series.transport, size, progress));
+                    progress.step();
+                }
+            }
+        }
+        crew_.dismiss();
+        run_.seconds = static_cast<double>(Clock::monotonic_ns() - start) / 1e9;
+        return std::move(run_);
+    }
+
+private:
+    // One thread cannot wait for its own kernel TCP without giving it a chance, so that is left out.
+    bool tcp_wanted() const { return options_.tcp && options_.layout != Layout::kOneThread; }
+
+    // Everybody is asleep in a read between commands, so the sentinel has the CPUs for itself.
+    Handoff sentinel() const { return measure_handoff(clock_, plan_.handoff_a, plan_.handoff_b); }
+
+    // A host that moved the CPUs for good must not make the run several times as long.
+    std::uint64_t most_repeated() const { return samples_ / 2 + options_.retries; }
+
+    PingSample take_until_steady(const std::string& transport, std::uint32_t size,
+                                 Progress& progress) {
+        for (std::uint32_t attempt = 0;; ++attempt) {
+            PingSample sample;
+            sample.before = sentinel();
+            measure_round_trips(transport, size, sample, progress);
+            if (options_.rate) measure_rate(transport, size, sample, progress);
+            sample.after = sentinel();
+            sample.moved = !same_placement(sample.before, sample.after) ||
+                           !same_placement(run_.reference, sample.after);
+            if (!sample.moved || attempt == options_.retries || run_.repeated >= most_repeated()) {
+                return sample;
+            }
+            ++run_.repeated;
+        }
+    }
+
+    void open(const std::string& transport, const ConnectionShape& shape) {
+        crew_.all({{"do", "open"},
+                   {"transport", transport},
+                   {"port", crew_.facts().at(transport + "_port")},
+                   {"size", shape.size},
+                   {"receives", shape.receives},
+                   {"sends", shape.sends}});
+    }
+
+    json ping(std::uint64_t skip, std::uint64_t count) {
+        return crew_.all({{"do", "ping"}, {"skip", skip}, {"count", count}});
+    }
+
+    Portions portions(double message_ns) const {
+        return {
+            options_.count == 0 ? 0 : std::max<std::uint64_t>(options_.count / options_.rounds, 1),
+            phase_ns_, message_ns};
+    }
+
+    void measure_round_trips(const std::string& transport, std::uint32_t size, PingSample& sample,
+                             Progress& progress) {
+        open(transport, {size, options_.receives, kPingSends});
+        const double warm_ns = ping(options_.warmup, 0).at("elapsed_ns").get<double>();
+        Portions phase = portions(warm_ns / static_cast<double>(options_.warmup));
+        std::uint64_t turns = 0;
+        while (const std::uint64_t count = phase.next()) {
+            progress.show(label_ + ", round trips");
+            const json answer = ping(kAwaken, count);
+            phase.done(count, answer.at("elapsed_ns").get<double>());
+            turns += count + kAwaken;
+            sample.round_trips.merge(LatencyHistogram::from_buckets(
+                answer.at("buckets"), answer.at("min"), answer.at("max"), answer.at("sum")));
+        }
+        sample.loop_ns = phase.elapsed_ns() / static_cast<double>(turns);
+        crew_.all({{"do", "close"}});
+    }
+
+    void measure_rate(const std::string& transport, std::uint32_t size, PingSample& sample,
+                      Progress& progress) {
+        open(transport, {size, options_.rate_receives, options_.window});
+        const auto stream_ns = [&](std::uint64_t count) {
+            return crew_.all({{"do", "stream"}, {"count", count}}).at("elapsed_ns").get<double>();
+        };
+        Portions phase = portions(stream_ns(kWarmupStream) / kWarmupStream);
+        while (const std::uint64_t count = phase.next()) {
+            progress.show(label_ + ", message rate");
+            phase.done(count, stream_ns(count));
+        }
+        sample.messages_per_second =
+            static_cast<double>(phase.messages()) / std::max(phase.elapsed_ns(), 1.0) * 1e9;
+        crew_.all({{"do", "close"}});
+    }
+
+    const PingOptions& options_;
+    const CpuPlan& plan_;
+    PingCrew crew_;  // first: it forks, and afterwards the sentinel makes threads
+    Clock clock_;
+    PingRun run_;
+    std::string label_;
+    std::uint64_t samples_ = 0;
+    double phase_ns_ = 0;
+};
+
+}  // namespace
+
+PingRun lead_run(const PingOptions& options, const CpuPlan& plan) {
+    return Leader(options, plan).lead();
+}
+
+}  // namespace sanpoll::bench

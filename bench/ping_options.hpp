@@ -1,0 +1,73 @@
+// The options of sanpoll-ping: one struct, filled once, checked once.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace sanpoll::bench {
+
+enum class Completion {
+    kPolled,  // hEvent = 1: the application asks WSPGetOverlappedResult until it is done
+    kEvent,   // hEvent = an event: the application waits for it
+    kPort,    // hEvent = NULL: the application takes completions from a port
+};
+
+enum class Layout {
+    kTwoProcesses,  // the default: a server process and a client process
+    kOneProcess,    // two threads of one process
+    kOneThread,     // one thread drives both ends
+};
+
+const char* to_string(Completion completion) noexcept;
+const char* to_string(Layout layout) noexcept;
+std::optional<Completion> completion_from(const std::string& text) noexcept;
+
+struct PingOptions {
+    std::vector<std::uint32_t> sizes{0, 8, 64, 1024, 65536};
+    std::uint64_t count =
+        0;  // round trips (and streamed messages) of each size; 0: as many as fit into a sample's time
+    std::uint64_t warmup = 1000;
+    std::string mode = "inline";  // SANPOLL_MODE of the processes
+    std::string profile;          // SANPOLL_PROFILE; empty: the library's default
+    std::vector<int> cores;       // application CPUs: server, client; empty: chosen
+    std::vector<int> poll_cores;  // SANPOLL_CORES in dedicated mode; empty: chosen
+    Completion completion = Completion::kPolled;
+    std::uint32_t receives = 8;
+    std::uint32_t window = 32;         // sends outstanding in the rate phase
+    std::uint32_t rate_receives = 64;  // receives posted in the rate phase
+    std::uint32_t rounds = 5;
+    std::uint32_t retries = 3;  // of one sample whose placement moved
+    bool shm = true;
+    bool tcp = true;
+    bool tcp_blocking = false;
+    bool rate = true;
+    Layout layout = Layout::kTwoProcesses;
+    std::string address = "127.0.0.1";
+    std::string library;  // empty: what the switch looks for by default
+    std::string json;     // empty: none; "-": standard output, instead of the table
+    bool quiet = false;   // no progress and no remarks
+
+    // Set only in the processes that sanpoll-ping starts itself.
+    std::string role;  // "server", "client" or "pair"
+    std::vector<int> control_fds;
+};
+
+// What parsing came to: options to run with, or a text to print and a status to end with.
+struct ParsedOptions {
+    std::optional<PingOptions> options;
+    std::string text;
+    int status =
+        0;  // 0: help or version, to standard output; 2: a wrong option, one line to standard error
+};
+
+ParsedOptions parse_options(int argc, const char* const* argv);
+
+// "64", "64K", "1M" -> bytes; nothing if it is no such number or above 1 GiB.
+std::optional<std::uint32_t> parse_size(const std::string& text) noexcept;
+
+// The inverse, in the shortest exact form.
+std::string format_size(std::uint32_t bytes);
+
+}  // namespace sanpoll::bench

@@ -1,0 +1,103 @@
+// The table of a run, as people read it (declared in bench/ping_results.hpp).
+#include <fmt/format.h>
+
+#include "bench/ping_results.hpp"
+
+namespace sanpoll::bench {
+namespace {
+
+// Nanoseconds with a unit that keeps three to four digits: "212 ns", "14.7 us", "3.21 ms".
+std::string duration(double ns) {
+    if (ns < 10'000) return fmt::format("{:.0f} ns", ns);
+    if (ns < 1e6) return fmt::format("{:.1f} us", ns / 1e3);
+    if (ns < 1e9) return fmt::format("{:.2f} ms", ns / 1e6);
+    return fmt::format("{:.2f} s", ns / 1e9);
+}
+
+std::string rate(const std::optional<double>& per_second) {
+    if (!per_second) return "-";
+    if (*per_second >= 1e6) return fmt::format("{:.2f} M/s", *per_second / 1e6);
+    return fmt::format("{:.1f} k/s", *per_second / 1e3);
+}
+
+constexpr const char* kRow =
+    "{:<5} {:<9} {:<8} {:>5} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8} {:>10}{}\n";
+
+std::string row_of(const PingSeries& series, const PingOptions& options) {
+    const PingSummary summary = summarize(series);
+    const LatencyHistogram& trips = summary.round_trips;
+    const bool shm = series.transport == "shm";
+    const auto quantile = [&](double q) {
+        return duration(static_cast<double>(trips.quantile(q)));
+    };
+    return fmt::format(
+        fmt::runtime(kRow), series.transport, shm ? options.mode : "kernel",
+        shm                    ? to_string(options.completion)
+        : options.tcp_blocking ? "blocking"
+                               : "spinning",
+        format_size(series.size), quantile(0.5), quantile(0.9), quantile(0.99), quantile(0.999),
+        duration(static_cast<double>(trips.max())), duration(summary.half_p50_ns),
+        summary.ratio ? fmt::format("{:.2f}", *summary.ratio) : "-",
+        rate(summary.messages_per_second),
+        summary.moved == 0
+            ? ""
+            : fmt::format("  moved: {} of {}", summary.moved, series.samples.size()));
+}
+
+std::string placement_lines(const PingRun& run, const PingOptions& options, const CpuPlan& plan) {
+    std::string text;
+    switch (options.layout) {
+        case Layout::kTwoProcesses:
+            text = fmt::format("Placement: server process on CPU {}, client process on CPU {}",
+                               plan.server, plan.client);
+            break;
+        case Layout::kOneProcess:
+            text = fmt::format(
+                "Placement: one process, server thread on CPU {}, client thread on CPU {}",
+                plan.server, plan.client);
+            break;
+        case Layout::kOneThread:
+            text = fmt::format("Placement: one process, one application thread on CPU {}",
+                               plan.server);
+            break;
+    }
+    if (!plan.server_poll.empty()) {
+        text += fmt::format("; polling cores on {}", fmt::join(plan.server_poll, ","));
+        if (options.layout == Layout::kTwoProcesses)
+            text += fmt::format(" and {}", fmt::join(plan.client_poll, ","));
+    }
+    text += fmt::format(" ({})\n", plan.why);
+    if (run.reference.placement == Placement::kOneCpu) {
+        text += "Hand-off: none, all on one CPU\n";
+    } else {
+        text += fmt::format(
+            "Hand-off of a cache line between CPU {} and {}: {:.0f} ns one way ({}; {:.1f} ns to "
+            "overwrite a line that the "
+            "other has read); samples repeated because it moved: {}\n",
+            plan.handoff_a, plan.handoff_b, run_handoff(run).value_or(run.reference.one_way_ns),
+            to_string(run.reference.placement), run.reference.overwrite_ns_per_line, run.repeated);
+    }
+    return text;
+}
+
+}  // namespace
+
+std::string table_of(const PingRun& run, const PingOptions& options, const CpuPlan& plan) {
+    std::string text = placement_lines(run, options, plan);
+    if (!options.quiet && run.provider) {
+        text += fmt::format("Provider: {} ({}), started in {:.1f} ms\n", run.provider->description,
+                            run.provider->path, run.provider->startup_ms);
+    }
+    text += "\n";
+    text += fmt::format(fmt::runtime(kRow), "over", "mode", "complete", "size", "rtt p50", "p90",
+                        "p99", "p99.9", "max", "half p50", "/handoff", "messages", "");
+    for (const PingSeries& series : run.series)
+        text += row_of(series, options);
+    if (!options.quiet) {
+        for (const std::string& remark : plan.remarks)
+            text += "\n" + remark + "\n";
+    }
+    return text;
+}
+
+}  // namespace sanpoll::bench
