@@ -177,13 +177,13 @@ std::string read_file(Config& config, const char* path) {
     }
     for (const auto& [key, node] : table.table()) {
         std::string text;
-        if (const auto word = node.value<std::string>()) {
-            text = *word;
-        } else if (const auto whole = node.value<std::int64_t>()) {
-            text = std::to_string(*whole);
+        if (const auto* word = node.as_string()) {
+            text = word->get();
+        } else if (const auto* whole = node.as_integer()) {
+            text = std::to_string(whole->get());
         } else if (const toml::array* list = node.as_array()) {
             for (const auto& item : *list) {
-                text += (text.empty() ? "" : ",") + std::to_string(item.value_or<std::int64_t>(-1));
+                text += (text.empty() ? "" : ",") + std::to_string(item.value_exact<std::int64_t>().value_or(-1));
             }
         } else {
             text = "?";

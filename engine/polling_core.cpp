@@ -120,9 +120,14 @@ Status PollingCore::post_by_lane(WorkRequest& request, PostGate& gate, std::uint
         return Status::kNoMemory;
     }
     for (std::uint32_t tries = 0; !lane->has_room(request.sge_count); ++tries) {
-        if (tries == 10000) {
+        // The token's holder was preempted. It is made to run rather than the caller told of a shortage
+        // that its own operations have not caused and that no completion of them would end.
+        if (tries >= 10000) {
+            if (tries == 20000) {
+                return Status::kFull;
+            }
             wake();
-            return Status::kFull;
+            ::sched_yield();
         }
         poll_once();
         rings::cpu_pause();

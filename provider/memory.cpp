@@ -70,6 +70,11 @@ HANDLE WSPAPI wsp_register_memory(SOCKET s, PVOID buffer, DWORD length, DWORD fl
             return WSAEFAULT;
         }
         static_assert(MEM_READ == engine::kRead && MEM_WRITE == engine::kWrite);
+        // A close drops the registrations; none may be added behind its back.
+        const std::lock_guard lock(found.socket->mutex);
+        if (found.socket->gate.generation() != found.view.generation) {
+            return WSAENOTSOCK;
+        }
         const engine::RegionRef ref = found.socket->regions.add(address, length, flags);
         if (ref == 0) {
             return WSAENOBUFS;

@@ -69,7 +69,8 @@ public:
         }
 
         void release() {
-            if (slot_ != nullptr) table_->unpin(*std::exchange(slot_, nullptr));
+            if (table_ == nullptr || slot_ == nullptr) return;
+            table_->unpin(*std::exchange(slot_, nullptr));
         }
 
     private:

@@ -1,5 +1,4 @@
-# What `cmake --install` lays down: headers, libraries, sanpoll.pc and the CMake package. (Each tool is
-# installed where it is made.) A target that is not built is left out.
+# What `cmake --install` lays down: headers, libraries, sanpoll.pc and the CMake package. A target that is not built is left out.
 
 include(CMakePackageConfigHelpers)
 
@@ -22,6 +21,10 @@ if(exported)
     INCLUDES DESTINATION "${header_dir}" "${CMAKE_INSTALL_INCLUDEDIR}")
   install(EXPORT sanpoll NAMESPACE sanpoll:: FILE sanpoll-targets.cmake
     DESTINATION "${package_dir}")
+endif()
+
+if(TARGET sanpoll-ping)
+  install(TARGETS sanpoll-ping RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
 endif()
 
 # <ws2san.h> has its own folder, so that it never meets a Windows SDK's; <sanpoll/switch.hpp> brings

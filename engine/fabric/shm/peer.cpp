@@ -3,6 +3,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "engine/fabric/shm/shm_fabric.hpp"
@@ -260,7 +261,7 @@ void Peer::request(const std::shared_ptr<Outgoing>& one) {
     message.to_ip = one->remote.ip;
     message.to_port = one->remote.port;
     message.data_length = static_cast<std::uint32_t>(one->caller_data.size());
-    std::memcpy(message.data, one->caller_data.data(), one->caller_data.size());
+    std::copy(one->caller_data.begin(), one->caller_data.end(), message.data);
     send(message);
 }
 

@@ -226,7 +226,6 @@ void ShmPort::break_connection(Connection& connection, Status reason) noexcept {
         queue(connection);  // service() finishes it
         return;
     }
-    abort_pending(connection, reason);
     // An announced message will never come; it can only be the last one.
     EarlyMessage** at = &connection.early;
     connection.early_tail = nullptr;
@@ -240,12 +239,14 @@ void ShmPort::break_connection(Connection& connection, Status reason) noexcept {
             at = &(*at)->next;
         }
     }
-    // Messages that are here already are delivered first: the gate stays open until they are.
+    // Messages that are here already are delivered first: the gate stays open until they are. It is shut
+    // before anybody learns of the end: who does finds it shut.
     if (connection.established && connection.early == nullptr) {
         (void)connection.gate->break_off(connection.generation,
                                          reason == Status::kReset ? PostGate::State::kReset
                                                                   : PostGate::State::kFailed);
     }
+    abort_pending(connection, reason);
 }
 
 void ShmPort::abort_pending(Connection& connection, Status status) noexcept {

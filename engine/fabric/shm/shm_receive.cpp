@@ -401,14 +401,15 @@ void ShmPort::match_early(Connection& connection) noexcept {
         complete_receive(connection, Status::kOk, length);
     }
     if (connection.broken && connection.early == nullptr) [[unlikely]] {
-        while (!connection.receives.empty()) {
-            complete_receive(connection, connection.reason, 0);
-        }
+        // As in break_connection: the gate first.
         if (connection.established) {
             (void)connection.gate->break_off(connection.generation,
                                              connection.reason == Status::kReset
                                                  ? PostGate::State::kReset
                                                  : PostGate::State::kFailed);
+        }
+        while (!connection.receives.empty()) {
+            complete_receive(connection, connection.reason, 0);
         }
     }
 }

@@ -1,0 +1,53 @@
+#include "bench/control_channel.hpp"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <thread>
+
+namespace sanpoll::bench {
+namespace {
+
+using nlohmann::json;
+using std::chrono::milliseconds;
+
+TEST(ControlChannel, CarriesMessagesInOrder) {
+    auto [ours, theirs] = ControlChannel::pair();
+    ours.send({{"do", "first"}});
+    ours.send({{"do", "second"}});
+    EXPECT_EQ(theirs.receive(milliseconds(1000)).at("do"), "first");
+    EXPECT_EQ(theirs.receive(milliseconds(1000)).at("do"), "second");
+}
+
+TEST(ControlChannel, CarriesMessagesLargerThanASocketBuffer) {
+    auto [ours, theirs] = ControlChannel::pair();
+    json large = json::array();
+    for (int i = 0; i < 200'000; ++i)
+        large.push_back(i);
+    std::thread sender([&, &channel = ours] { channel.send(large); });
+    const json received = theirs.receive(milliseconds(10'000));
+    sender.join();
+    EXPECT_EQ(received, large);
+}
+
+TEST(ControlChannel, GivesUpInTime) {
+    auto [ours, theirs] = ControlChannel::pair();
+    EXPECT_THROW(theirs.receive(milliseconds(20)), ChannelTimeout);
+}
+
+TEST(ControlChannel, NoticesThatTheOtherEndHasGone) {
+    auto [ours, theirs] = ControlChannel::pair();
+    ours.close();
+    EXPECT_THROW(theirs.receive(milliseconds(1000)), ChannelClosed);
+    EXPECT_THROW(theirs.send({{"do", "nothing"}}), ChannelClosed);
+}
+
+TEST(ControlChannel, RefusesAnImpossibleLength) {
+    auto [ours, theirs] = ControlChannel::pair();
+    const std::uint32_t length = 0xFFFFFFFF;
+    ASSERT_EQ(write(ours.fd(), &length, sizeof length), static_cast<ssize_t>(sizeof length));
+    EXPECT_THROW(theirs.receive(milliseconds(1000)), ChannelClosed);
+}
+
+}  // namespace
+}  // namespace sanpoll::bench

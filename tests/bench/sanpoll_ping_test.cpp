@@ -1,0 +1,246 @@
+// The whole program as its user sees it: its JSON, its table, its faults.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "bench/cpu_placement.hpp"
+#include "tests/bench/run_program.hpp"
+
+namespace sanpoll::bench {
+namespace {
+
+using nlohmann::json;
+using Arguments = std::vector<std::string>;
+
+// A run small enough for sanitizers on a busy machine.
+Arguments tiny(Arguments more) {
+    Arguments all{"--count", "200", "--warmup", "20", "--rounds", "1", "--retries", "0"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+}
+
+json run_json(Arguments more, int cpu = -1) {
+    Arguments all = tiny(std::move(more));
+    all.insert(all.end(), {"--json", "-"});
+    const auto result = test::run_ping(all, cpu);
+    EXPECT_EQ(result.status, 0) << result.err;
+    const json parsed = json::parse(result.out, nullptr, false);
+    EXPECT_FALSE(parsed.is_discarded()) << result.out;
+    return parsed.is_discarded() ? json::object() : parsed;
+}
+
+void check_result(const json& result, const std::string& transport, std::uint64_t size) {
+    SCOPED_TRACE(transport + " " + std::to_string(size));
+    EXPECT_EQ(result.at("transport"), transport);
+    EXPECT_EQ(result.at("size"), size);
+    EXPECT_TRUE(result.at("mode").is_string());
+    EXPECT_TRUE(result.at("completion").is_string());
+    const json& rtt = result.at("rtt_ns");
+    EXPECT_GT(rtt.at("p50").get<double>(), 0);
+    EXPECT_LE(rtt.at("p50"), rtt.at("p90"));
+    EXPECT_LE(rtt.at("p90"), rtt.at("p99"));
+    EXPECT_LE(rtt.at("p99"), rtt.at("p999"));
+    EXPECT_LE(rtt.at("p999"), rtt.at("max"));
+    std::uint64_t total = 0;
+    for (const json& bucket : result.at("histogram")) {
+        ASSERT_EQ(bucket.size(), 2U);
+        total += bucket.at(1).get<std::uint64_t>();
+    }
+    EXPECT_EQ(total, 200U);
+}
+
+void check_frame(const json& run) {
+    if (allowed_cpus().size() > 1) {
+        EXPECT_GT(run.at("handoff_ns").get<double>(), 1);
+    } else {
+        EXPECT_TRUE(run.at("handoff_ns").is_null());
+    }
+    EXPECT_TRUE(run.at("placement").is_object());
+    EXPECT_FALSE(run.at("placement").at("why").get<std::string>().empty());
+}
+
+// ------------------------------------------------------------------------------------- kernel TCP --
+
+TEST(SanpollPing, WritesTheDocumentedJson) {
+    const json run = run_json({"--no-shm", "--sizes", "0,64"});
+    check_frame(run);
+    ASSERT_EQ(run.at("results").size(), 2U);
+    check_result(run["results"][0], "tcp", 0);
+    check_result(run["results"][1], "tcp", 64);
+    EXPECT_GT(run["results"][1].at("messages_per_second").get<double>(), 0);
+}
+
+TEST(SanpollPing, WritesJsonToAFileBesideTheTable) {
+    const auto file = std::filesystem::temp_directory_path() /
+                      ("sanpoll_ping_" + std::to_string(getpid()) + ".json");
+    const auto result =
+        test::run_ping(tiny({"--no-shm", "--no-rate", "--sizes", "64", "--json", file.string()}));
+    EXPECT_EQ(result.status, 0) << result.err;
+    EXPECT_NE(result.out.find("rtt p50"), std::string::npos) << result.out;
+    EXPECT_NE(result.out.find("Placement:"), std::string::npos) << result.out;
+    const json run = json::parse(std::ifstream(file), nullptr, false);
+    std::filesystem::remove(file);
+    ASSERT_FALSE(run.is_discarded());
+    EXPECT_TRUE(run["results"][0].at("messages_per_second").is_null());
+}
+
+TEST(SanpollPing, RunsOnOneCpuAndSaysSo) {
+    const int cpu = allowed_cpus().front();
+    const auto result = test::run_ping(tiny({"--no-shm", "--no-rate", "--sizes", "64"}), cpu);
+    EXPECT_EQ(result.status, 0) << result.err;
+    EXPECT_NE(result.out.find("one CPU only"), std::string::npos) << result.out;
+    const json run = run_json({"--no-shm", "--no-rate", "--sizes", "64"}, cpu);
+    EXPECT_TRUE(run.at("handoff_ns").is_null());
+    EXPECT_TRUE(run.at("placement").at("yield"));
+}
+
+TEST(SanpollPing, RunsInOneProcessToo) {
+    const json run = run_json({"--no-shm", "--one-process", "--sizes", "64"});
+    check_result(run["results"][0], "tcp", 64);
+}
+
+TEST(SanpollPing, TellsInOneLineThatTheLibraryIsMissing) {
+    const auto result = test::run_ping(tiny({"--no-tcp", "--library", "/nowhere/libsanpoll.so"}));
+    EXPECT_EQ(result.status, 1);
+    EXPECT_EQ(result.out, "");
+    EXPECT_EQ(test::lines_of(result.err), 1U) << result.err;
+    EXPECT_NE(result.err.find("/nowhere/libsanpoll.so"), std::string::npos) << result.err;
+}
+
+TEST(SanpollPing, TellsInOneLineThatTheJsonFileCannotBeWritten) {
+    const auto result = test::run_ping({"--json", "/nowhere/at/all.json"});
+    EXPECT_EQ(result.status, 1);
+    EXPECT_EQ(test::lines_of(result.err), 1U) << result.err;
+    EXPECT_NE(result.err.find("/nowhere/at/all.json"), std::string::npos) << result.err;
+}
+
+TEST(SanpollPing, TellsInOneLineThatAnAddressIsForeign) {
+    const auto result = test::run_ping(tiny({"--no-shm", "--address", "192.0.2.1"}));
+    EXPECT_EQ(result.status, 1);
+    EXPECT_EQ(test::lines_of(result.err), 1U) << result.err;
+    EXPECT_NE(result.err.find("192.0.2.1"), std::string::npos) << result.err;
+}
+
+// ---------------------------------------------------------------------------------- ends of processes --
+
+// Waits until the program has both processes.
+std::vector<pid_t> both_children(const test::RunningProgram& program) {
+    for (int i = 0; i < 2000; ++i) {
+        auto children = program.children();
+        if (children.size() == 2) return children;
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    return {};
+}
+
+const Arguments kLong{"--no-shm", "--sizes", "64", "--count", "100000000", "--quiet"};
+
+TEST(SanpollPing, TellsInOneLineWhichProcessWasKilled) {
+    for (const std::size_t victim : {0U, 1U}) {
+        test::RunningProgram program("sanpoll-ping", kLong);
+        const auto children = both_children(program);
+        ASSERT_EQ(children.size(), 2U);
+        std::this_thread::sleep_for(std::chrono::milliseconds(300));
+        ASSERT_EQ(kill(children[victim], SIGKILL), 0);
+        const auto result = program.wait(std::chrono::seconds(20));
+        EXPECT_TRUE(result.ended);
+        EXPECT_EQ(result.status, 1);
+        EXPECT_EQ(test::lines_of(result.err), 1U) << result.err;
+        const char* name = victim == 0 ? "server process was killed" : "client process was killed";
+        EXPECT_NE(result.err.find(name), std::string::npos) << result.err;
+        for (const pid_t child : children)
+            EXPECT_NE(kill(child, 0), 0) << "an orphan is left";
+    }
+}
+
+TEST(SanpollPing, LeavesNoOrphansWhenItIsKilledItself) {
+    test::RunningProgram program("sanpoll-ping", kLong);
+    const auto children = both_children(program);
+    ASSERT_EQ(children.size(), 2U);
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    ASSERT_EQ(kill(program.pid(), SIGKILL), 0);
+    program.wait();
+    const auto gone = [&](pid_t child) {
+        // Adopted by someone who may be slow to reap: a zombie counts as gone.
+        std::ifstream stat("/proc/" + std::to_string(child) + "/stat");
+        std::string id, name, state;
+        return !(stat >> id >> name >> state) || state == "Z" || state == "X";
+    };
+    for (const pid_t child : children) {
+        for (int i = 0; i < 1000 && !gone(child); ++i) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        }
+        EXPECT_TRUE(gone(child)) << child;
+    }
+}
+
+// ------------------------------------------------------------------------------------ shared memory --
+
+TEST(SanpollPingShm, MeasuresBesideTcp) {
+    const json run = run_json({"--sizes", "0,8,64,1024,65536"});
+    check_frame(run);
+    ASSERT_EQ(run.at("results").size(), 10U);
+    const std::uint64_t sizes[] = {0, 8, 64, 1024, 65536};
+    for (std::size_t i = 0; i < 5; ++i) {
+        check_result(run["results"][i], "shm", sizes[i]);
+        check_result(run["results"][i + 5], "tcp", sizes[i]);
+        EXPECT_EQ(run["results"][i].at("mode"), "inline");
+        EXPECT_EQ(run["results"][i].at("completion"), "polled");
+        EXPECT_GT(run["results"][i].at("messages_per_second").get<double>(), 0);
+    }
+}
+
+TEST(SanpollPingShm, LearnsOfCompletionsInEveryWay) {
+    for (const char* completion : {"polled", "event", "port"}) {
+        SCOPED_TRACE(completion);
+        const json run = run_json({"--no-tcp", "--sizes", "64", "--completion", completion});
+        check_result(run["results"][0], "shm", 64);
+        EXPECT_EQ(run["results"][0].at("completion"), completion);
+    }
+}
+
+TEST(SanpollPingShm, RunsInOneProcessAndInOneThread) {
+    for (const char* layout : {"--one-process", "--one-thread"}) {
+        SCOPED_TRACE(layout);
+        const json run = run_json({"--no-tcp", "--sizes", "64,65536", layout});
+        check_result(run["results"][0], "shm", 64);
+        check_result(run["results"][1], "shm", 65536);
+    }
+}
+
+TEST(SanpollPingShm, RunsWithDedicatedCores) {
+    const json run = run_json({"--no-tcp", "--sizes", "64", "--mode", "dedicated", "--one-thread"});
+    check_result(run["results"][0], "shm", 64);
+    EXPECT_EQ(run["results"][0].at("mode"), "dedicated");
+}
+
+TEST(SanpollPingShm, RunsOnOneCpu) {
+    const json run = run_json({"--no-tcp", "--sizes", "64"}, allowed_cpus().front());
+    check_result(run["results"][0], "shm", 64);
+}
+
+TEST(SanpollPingShm, WorksWithASingleReceiveAndASingleSend) {
+    const json run = run_json(
+        {"--no-tcp", "--sizes", "64", "--receives", "1", "--window", "1", "--rate-receives", "4"});
+    check_result(run["results"][0], "shm", 64);
+}
+
+TEST(SanpollPingShm, NoticesAKilledPeer) {
+    test::RunningProgram program("sanpoll-ping", {"--no-tcp", "--sizes", "64", "--count",
+                                                  "1000000000", "--quiet", "--no-rate"});
+    const auto children = both_children(program);
+    ASSERT_EQ(children.size(), 2U);
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    ASSERT_EQ(kill(children[0], SIGKILL), 0);
+    const auto result = program.wait(std::chrono::seconds(20));
+    EXPECT_EQ(result.status, 1);
+    EXPECT_EQ(test::lines_of(result.err), 1U) << result.err;
+}
+
+}  // namespace
+}  // namespace sanpoll::bench

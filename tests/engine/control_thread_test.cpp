@@ -1,0 +1,284 @@
+#include "engine/control_thread.hpp"
+
+#include <gtest/gtest.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/engine/manual_clock.hpp"
+#include "tests/engine/patience.hpp"
+
+namespace sanpoll::engine {
+namespace {
+
+using tests::eventually;
+
+class ControlThreadTest : public testing::Test {
+protected:
+    void SetUp() override { ASSERT_EQ(control_.start(), ""); }
+
+    // Everything posted before has run, and due timers too, when this returns.
+    void settle() {
+        control_.call([] {});
+        control_.call([] {});
+    }
+
+    tests::ManualClock clock_;
+    ControlThread control_{clock_};
+    std::string log_;  // written on the control thread, read after settle()
+};
+
+class Bell {
+public:
+    Bell() : fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+    ~Bell() { ::close(fd_); }
+    Bell(const Bell&) = delete;
+    Bell& operator=(const Bell&) = delete;
+    [[nodiscard]] int fd() const { return fd_; }
+    void ring() const {
+        const std::uint64_t one = 1;
+        ASSERT_EQ(::write(fd_, &one, sizeof(one)), 8);
+    }
+    void silence() const {
+        std::uint64_t count = 0;
+        (void)!::read(fd_, &count, sizeof(count));
+    }
+
+private:
+    int fd_;
+};
+
+TEST_F(ControlThreadTest, TasksRunInOrder) {
+    for (int i = 0; i < 10; ++i) {
+        control_.post([this, i] { log_ += std::to_string(i); });
+    }
+    settle();
+    EXPECT_EQ(log_, "0123456789");
+}
+
+TEST_F(ControlThreadTest, CallWaitsForItsTask) {
+    int value = 0;
+    control_.call([&] { value = 7; });
+    EXPECT_EQ(value, 7);
+}
+
+TEST_F(ControlThreadTest, TasksRunOnItsThread) {
+    EXPECT_FALSE(control_.is_this_thread());
+    bool there = false;
+    std::thread::id id;
+    control_.call([&] {
+        there = control_.is_this_thread();
+        id = std::this_thread::get_id();
+    });
+    EXPECT_TRUE(there);
+    EXPECT_NE(id, std::this_thread::get_id());
+}
+
+TEST_F(ControlThreadTest, ATaskMayPostAnother) {
+    std::atomic<bool> done{false};
+    control_.post([&] { control_.post([&] { done.store(true); }); });
+    EXPECT_TRUE(eventually([&] { return done.load(); }));
+}
+
+TEST_F(ControlThreadTest, ManyThreadsCallAtOnce) {
+    int count = 0;  // only ever touched on the control thread
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 4; ++t) {
+        threads.emplace_back([&] {
+            for (int i = 0; i < 500; ++i) {
+                control_.call([&] { ++count; });
+            }
+        });
+    }
+    for (std::thread& thread : threads) {
+        thread.join();
+    }
+    EXPECT_EQ(count, 2000);
+}
+
+TEST_F(ControlThreadTest, StopRunsWhatIsQueued) {
+    int count = 0;
+    for (int i = 0; i < 100; ++i) {
+        control_.post([&] { ++count; });
+    }
+    control_.post([&] { control_.post([&] { ++count; }); });
+    control_.stop();
+    EXPECT_EQ(count, 101);
+    control_.stop();
+}
+
+TEST(ControlThread, StopWithoutStartIsHarmless) {
+    tests::ManualClock clock;
+    ControlThread control(clock);
+    control.stop();
+}
+
+// ---- timers -----------------------------------------------------------------------------------------
+
+TEST_F(ControlThreadTest, ATimerWaitsForItsTime) {
+    control_.call([&] { control_.add_timer(100, [this] { log_ += 'x'; }); });
+    clock_.advance_ms(99);
+    settle();
+    EXPECT_EQ(log_, "");
+    clock_.advance_ms(1);
+    settle();
+    EXPECT_EQ(log_, "x");
+    clock_.advance_ms(1000);
+    settle();
+    EXPECT_EQ(log_, "x") << "a timer runs once";
+}
+
+TEST_F(ControlThreadTest, TimersRunInTheOrderOfTheirTimes) {
+    control_.call([&] {
+        control_.add_timer(30, [this] { log_ += 'c'; });
+        control_.add_timer(10, [this] { log_ += 'a'; });
+        control_.add_timer(20, [this] { log_ += 'b'; });
+        control_.add_timer(20, [this] { log_ += 'B'; });
+    });
+    clock_.advance_ms(50);
+    settle();
+    EXPECT_EQ(log_, "abBc");
+}
+
+TEST_F(ControlThreadTest, ACancelledTimerDoesNotRun) {
+    control_.call([&] {
+        const std::uint64_t first = control_.add_timer(10, [this] { log_ += 'a'; });
+        const std::uint64_t second = control_.add_timer(10, [this] { log_ += 'b'; });
+        EXPECT_NE(first, second);
+        control_.cancel_timer(first);
+        control_.cancel_timer(12345);
+    });
+    clock_.advance_ms(10);
+    settle();
+    EXPECT_EQ(log_, "b");
+}
+
+TEST_F(ControlThreadTest, ATimerMayCancelOneThatIsDueToo) {
+    std::uint64_t second = 0;
+    control_.call([&] {
+        control_.add_timer(10, [&] {
+            log_ += 'a';
+            control_.cancel_timer(second);
+        });
+        second = control_.add_timer(10, [this] { log_ += 'b'; });
+    });
+    clock_.advance_ms(10);
+    settle();
+    EXPECT_EQ(log_, "a");
+}
+
+TEST_F(ControlThreadTest, ATimerMaySetAnother) {
+    control_.call([&] {
+        control_.add_timer(10, [this] {
+            log_ += 'a';
+            control_.add_timer(10, [this] { log_ += 'b'; });
+        });
+    });
+    clock_.advance_ms(10);
+    settle();
+    EXPECT_EQ(log_, "a");
+    clock_.advance_ms(10);
+    settle();
+    EXPECT_EQ(log_, "ab");
+}
+
+TEST(ControlThread, TimersRunByThemselvesOnTheHostsClock) {
+    ControlThread control(Clock::steady());
+    ASSERT_EQ(control.start(), "");
+    std::atomic<int> runs{0};
+    control.call([&] { control.add_timer(5, [&] { runs.fetch_add(1); }); });
+    EXPECT_TRUE(eventually([&] { return runs.load() == 1; }));
+}
+
+// ---- descriptors ------------------------------------------------------------------------------------
+
+TEST_F(ControlThreadTest, AWatchedDescriptorCallsItsHandler) {
+    Bell bell;
+    std::atomic<int> rings{0};
+    control_.call([&] {
+        ASSERT_TRUE(control_.watch(bell.fd(), EPOLLIN, [&](std::uint32_t events) {
+            EXPECT_NE(events & EPOLLIN, 0U);
+            EXPECT_TRUE(control_.is_this_thread());
+            bell.silence();
+            rings.fetch_add(1);
+        }));
+    });
+    bell.ring();
+    EXPECT_TRUE(eventually([&] { return rings.load() == 1; }));
+    bell.ring();
+    EXPECT_TRUE(eventually([&] { return rings.load() == 2; }));
+    control_.call([&] { control_.forget(bell.fd()); });
+}
+
+TEST_F(ControlThreadTest, AForgottenDescriptorIsQuiet) {
+    Bell bell;
+    Bell other;
+    std::atomic<int> rings{0};
+    std::atomic<int> others{0};
+    control_.call([&] {
+        ASSERT_TRUE(control_.watch(bell.fd(), EPOLLIN, [&](std::uint32_t) { rings.fetch_add(1); }));
+        ASSERT_TRUE(control_.watch(other.fd(), EPOLLIN, [&](std::uint32_t) {
+            other.silence();
+            others.fetch_add(1);
+        }));
+        control_.forget(bell.fd());
+        control_.forget(bell.fd());
+    });
+    bell.ring();
+    other.ring();
+    EXPECT_TRUE(eventually([&] { return others.load() == 1; }));
+    control_.call([&] { control_.forget(other.fd()); });
+    EXPECT_EQ(rings.load(), 0);
+}
+
+TEST_F(ControlThreadTest, AHandlerMayForgetItselfAndAnother) {
+    Bell bells[2];
+    std::atomic<int> calls{0};
+    control_.call([&] {
+        for (const Bell& bell : bells) {
+            ASSERT_TRUE(control_.watch(bell.fd(), EPOLLIN, [&](std::uint32_t) {
+                // Whoever comes first sends both away, although both are ready.
+                control_.forget(bells[0].fd());
+                control_.forget(bells[1].fd());
+                calls.fetch_add(1);
+            }));
+        }
+        bells[0].ring();
+        bells[1].ring();
+    });
+    EXPECT_TRUE(eventually([&] { return calls.load() >= 1; }));
+    settle();
+    EXPECT_EQ(calls.load(), 1);
+}
+
+TEST_F(ControlThreadTest, ChangeAsksForOtherEvents) {
+    Bell bell;
+    std::atomic<std::uint32_t> seen{0};
+    control_.call([&] {
+        ASSERT_TRUE(control_.watch(bell.fd(), EPOLLIN, [&](std::uint32_t events) {
+            control_.forget(bell.fd());
+            seen.fetch_or(events);
+        }));
+        control_.change(bell.fd(), EPOLLOUT);
+    });
+    EXPECT_TRUE(eventually([&] { return seen.load() == EPOLLOUT; }));
+    settle();
+}
+
+TEST_F(ControlThreadTest, ABadDescriptorIsRefused) {
+    control_.call([&] {
+        EXPECT_FALSE(control_.watch(-1, EPOLLIN, [](std::uint32_t) {}));
+        Bell bell;
+        EXPECT_TRUE(control_.watch(bell.fd(), EPOLLIN, [](std::uint32_t) {}));
+        EXPECT_FALSE(control_.watch(bell.fd(), EPOLLIN, [](std::uint32_t) {})) << "twice";
+        control_.forget(bell.fd());
+    });
+}
+
+}  // namespace
+}  // namespace sanpoll::engine

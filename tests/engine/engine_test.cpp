@@ -1,0 +1,95 @@
+#include "engine/engine.hpp"
+
+#include <dirent.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "engine/eal.hpp"
+#include "tests/engine/core_bench.hpp"
+#include "tests/engine/thread_state.hpp"
+
+namespace sanpoll::engine {
+namespace {
+
+std::unique_ptr<Engine> start(const Config& config, std::string& error) {
+    return Engine::start(config, Clock::steady(), tests::record_handlers(), error);
+}
+
+int entries_of(const char* path) {
+    DIR* folder = ::opendir(path);
+    int count = 0;
+    while (folder != nullptr && ::readdir(folder) != nullptr) {
+        ++count;
+    }
+    if (folder != nullptr) {
+        ::closedir(folder);
+    }
+    return count;
+}
+
+TEST(Engine, StartsAndEndsManyTimes) {
+    for (int i = 0; i < 20; ++i) {
+        std::string error;
+        const auto engine = start(tests::inline_config(), error);
+        ASSERT_NE(engine, nullptr) << error;
+        EXPECT_EQ(engine->cores().size(), 1U);
+    }
+}
+
+TEST(Engine, LeavesNoThreadAndNoDescriptorBehind) {
+    std::string error;
+    ASSERT_NE(start(tests::inline_config(), error), nullptr);
+    const int threads = entries_of("/proc/self/task");
+    const int descriptors = entries_of("/proc/self/fd");
+    for (int i = 0; i < 5; ++i) {
+        ASSERT_NE(start(tests::inline_config(), error), nullptr);
+    }
+    EXPECT_EQ(entries_of("/proc/self/task"), threads);
+    EXPECT_EQ(entries_of("/proc/self/fd"), descriptors);
+}
+
+TEST(Engine, MakesTheCoresThatAreAskedFor) {
+    Config config = tests::inline_config();
+    config.core_count = 3;
+    std::string error;
+    const auto engine = start(config, error);
+    ASSERT_NE(engine, nullptr) << error;
+    ASSERT_EQ(engine->cores().size(), 3U);
+    for (std::uint32_t i = 0; i < 3; ++i) {
+        EXPECT_EQ(engine->cores()[i]->index(), i);
+        EXPECT_FALSE(engine->cores()[i]->dedicated());
+    }
+}
+
+TEST(Engine, DedicatedModeChoosesACpuThatTheProcessMayUse) {
+    Config config = tests::dedicated_config();
+    config.cores.clear();
+    std::string error;
+    const auto engine = start(config, error);
+    ASSERT_NE(engine, nullptr) << error;
+    ASSERT_EQ(engine->cores().size(), 1U);
+    EXPECT_EQ(engine->cores()[0]->cpu(), static_cast<int>(tests::last_cpu()));
+    EXPECT_EQ(engine->config().cores, std::vector<std::uint32_t>{tests::last_cpu()});
+}
+
+TEST(Engine, DedicatedModeStartsAgainInTheSameProcess) {
+    for (int i = 0; i < 3; ++i) {
+        std::string error;
+        ASSERT_NE(start(tests::dedicated_config(), error), nullptr) << error;
+    }
+}
+
+TEST(Engine, AnImpossibleCpuIsRefusedWithTheRemedy) {
+    for (const std::uint32_t cpu : {1000U, 4095U}) {
+        Config config = tests::dedicated_config();
+        config.cores = {cpu};
+        std::string error;
+        EXPECT_EQ(start(config, error), nullptr);
+        EXPECT_NE(error.find("SANPOLL_CORES"), std::string::npos) << error;
+        EXPECT_NE(error.find(std::to_string(cpu)), std::string::npos) << error;
+    }
+}
+
+}  // namespace
+}  // namespace sanpoll::engine

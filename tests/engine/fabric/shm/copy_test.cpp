@@ -1,0 +1,66 @@
+#include "engine/fabric/shm/copy.hpp"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cstring>
+#include <vector>
+
+namespace sanpoll::engine::shm {
+namespace {
+
+constexpr std::size_t kGuard = 160;  // longer than the longest step of a kernel
+constexpr unsigned char kUntouched = 0xEE;
+
+template <typename Copy>
+void check(Copy copy, std::size_t longest) {
+    for (std::size_t to_offset = 0; to_offset < 33; to_offset += to_offset < 9 ? 1 : 8) {
+        for (std::size_t from_offset = 0; from_offset < 33;
+             from_offset += from_offset < 9 ? 1 : 8) {
+            for (std::size_t length = 0; length <= longest; ++length) {
+                // The source ends where its memory ends, so that reading beyond it is seen by ASan.
+                std::vector<unsigned char> from(from_offset + length);
+                for (std::size_t i = 0; i < from.size(); ++i) {
+                    from[i] = static_cast<unsigned char>(i * 7 + length + 1);
+                }
+                std::array<unsigned char, 2 * kGuard + 33 + 300> to;
+                to.fill(kUntouched);
+                unsigned char* start = to.data() + kGuard + to_offset;
+                copy(start, from.data() + from_offset, length);
+                ASSERT_EQ(std::memcmp(start, from.data() + from_offset, length), 0)
+                    << length << " bytes from " << from_offset << " to " << to_offset;
+                for (const unsigned char* p = to.data(); p != start; ++p) {
+                    ASSERT_EQ(*p, kUntouched) << length << " bytes: wrote before the beginning";
+                }
+                for (const unsigned char* p = start + length; p != to.data() + to.size(); ++p) {
+                    ASSERT_EQ(*p, kUntouched) << length << " bytes: wrote beyond the end";
+                }
+            }
+        }
+    }
+}
+
+TEST(CopyShort, CopiesExactlyEveryLengthAtEveryOffset) {
+    check([](void* to, const void* from, std::size_t length) { copy_short(to, from, length); }, 64);
+}
+
+TEST(CopyLong, CopiesExactlyEveryLengthAtEveryOffset) {
+    check([](void* to, const void* from, std::size_t length) { copy_long(to, from, length); }, 300);
+}
+
+TEST(CopyLong, CopiesLargeBlocks) {
+    for (const std::size_t length : {4096U, 16384U, 65536U, (1U << 20) + 77U}) {
+        std::vector<unsigned char> from(length);
+        for (std::size_t i = 0; i < length; ++i) {
+            from[i] = static_cast<unsigned char>(i * 31 >> 3);
+        }
+        std::vector<unsigned char> to(length + 2, kUntouched);
+        copy_long(to.data() + 1, from.data(), length);
+        EXPECT_EQ(std::memcmp(to.data() + 1, from.data(), length), 0);
+        EXPECT_EQ(to.front(), kUntouched);
+        EXPECT_EQ(to.back(), kUntouched);
+    }
+}
+
+}  // namespace
+}  // namespace sanpoll::engine::shm

@@ -1,0 +1,85 @@
+#include "engine/fabric/shm/request_queue.hpp"
+
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <random>
+
+namespace sanpoll::engine::shm {
+namespace {
+
+WorkRequest request_of(std::uint64_t context, std::uint32_t pieces) {
+    WorkRequest request{};
+    request.context = context;
+    request.length = static_cast<std::uint32_t>(context * 3);
+    request.flags = static_cast<std::uint8_t>(context % 2);
+    request.sge_count = static_cast<std::uint8_t>(pieces);
+    for (std::uint32_t i = 0; i < pieces; ++i) {
+        request.piece(i) = {context * 100 + i, static_cast<std::uint32_t>(context + i), i + 1};
+    }
+    return request;
+}
+
+void expect_front(const RequestQueue& queue, std::uint64_t context, std::uint32_t pieces) {
+    ASSERT_EQ(queue.front().context, context);
+    ASSERT_EQ(queue.front().length, static_cast<std::uint32_t>(context * 3));
+    ASSERT_EQ(queue.front().flags, context % 2);
+    ASSERT_EQ(queue.front().sge_count, pieces);
+    for (std::uint32_t i = 0; i < pieces; ++i) {
+        ASSERT_EQ(queue.piece(i).address, context * 100 + i) << i;
+        ASSERT_EQ(queue.piece(i).length, static_cast<std::uint32_t>(context + i));
+        ASSERT_EQ(queue.piece(i).region, i + 1);
+    }
+}
+
+TEST(RequestQueue, IsEmptyWhenNew) {
+    const RequestQueue queue;
+    EXPECT_TRUE(queue.empty());
+    EXPECT_EQ(queue.size(), 0U);
+}
+
+TEST(RequestQueue, KeepsEveryNumberOfPieces) {
+    for (std::uint32_t pieces = 0; pieces <= kMaxSges; ++pieces) {
+        RequestQueue queue;
+        ASSERT_TRUE(queue.push(request_of(pieces + 1, pieces)));
+        ASSERT_NO_FATAL_FAILURE(expect_front(queue, pieces + 1, pieces));
+        queue.pop();
+        EXPECT_TRUE(queue.empty());
+    }
+}
+
+TEST(RequestQueue, GrowsAndKeepsTheOrder) {
+    RequestQueue queue;
+    for (std::uint64_t i = 0; i < 5000; ++i) {
+        ASSERT_TRUE(queue.push(request_of(i, i % 9)));
+        ASSERT_EQ(queue.size(), i + 1);
+    }
+    for (std::uint64_t i = 0; i < 5000; ++i) {
+        ASSERT_NO_FATAL_FAILURE(expect_front(queue, i, i % 9));
+        queue.pop();
+    }
+    EXPECT_TRUE(queue.empty());
+    EXPECT_EQ(queue.size(), 0U);
+}
+
+TEST(RequestQueue, WrapsWhileItGrowsAndShrinks) {
+    std::mt19937_64 random(5);
+    RequestQueue queue;
+    std::deque<std::pair<std::uint64_t, std::uint32_t>> model;
+    for (std::uint64_t step = 0; step < 100000; ++step) {
+        if (model.size() < random() % 40) {
+            const auto pieces = static_cast<std::uint32_t>(random() % (kMaxSges + 1));
+            ASSERT_TRUE(queue.push(request_of(step, pieces)));
+            model.emplace_back(step, pieces);
+        } else if (!model.empty()) {
+            ASSERT_NO_FATAL_FAILURE(expect_front(queue, model.front().first, model.front().second));
+            queue.pop();
+            model.pop_front();
+        }
+        ASSERT_EQ(queue.size(), model.size());
+        ASSERT_EQ(queue.empty(), model.empty());
+    }
+}
+
+}  // namespace
+}  // namespace sanpoll::engine::shm

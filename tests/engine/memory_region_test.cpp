@@ -1,0 +1,369 @@
+#include "engine/memory_region.hpp"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <map>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "tests/rings/scale.hpp"
+
+namespace sanpoll::engine {
+namespace {
+
+constexpr std::uint32_t kBoth = kRead | kWrite;
+
+// As the control plane does: ask the core, then tidy up.
+bool remove(RegionTable& table, RegionRef ref) {
+    if (!table.retire(ref)) {
+        return false;
+    }
+    table.remove_from_index(ref);
+    return true;
+}
+
+TEST(RegionTable, FindsNothingWhenEmpty) {
+    RegionTable table;
+    EXPECT_EQ(table.find(0, 0, 0), 0U);
+    EXPECT_EQ(table.find(0x1000, 16, kRead), 0U);
+    EXPECT_EQ(table.size(), 0U);
+}
+
+TEST(RegionTable, FindsEverySubRange) {
+    RegionTable table;
+    const RegionRef ref = table.add(0x1000, 16, kBoth);
+    ASSERT_NE(ref, 0U);
+    for (std::uint32_t start = 0; start <= 16; ++start) {
+        for (std::uint32_t length = 0; start + length <= 16; ++length) {
+            EXPECT_EQ(table.find(0x1000 + start, length, kRead), ref) << start << '+' << length;
+        }
+    }
+}
+
+TEST(RegionTable, OneByteTooFarIsRefused) {
+    RegionTable table;
+    ASSERT_NE(table.add(0x1000, 16, kBoth), 0U);
+    EXPECT_EQ(table.find(0x0FFF, 1, kRead), 0U);
+    EXPECT_EQ(table.find(0x0FFF, 17, kRead), 0U);
+    EXPECT_EQ(table.find(0x1000, 17, kRead), 0U);
+    EXPECT_EQ(table.find(0x1010, 1, kRead), 0U);
+    EXPECT_EQ(table.find(0x100F, 2, kRead), 0U);
+}
+
+TEST(RegionTable, AZeroLengthRangeMatchesTheEndIncluded) {
+    RegionTable table;
+    const RegionRef ref = table.add(0x1000, 16, kBoth);
+    EXPECT_EQ(table.find(0x1000, 0, kRead), ref);
+    EXPECT_EQ(table.find(0x1010, 0, kRead), ref);
+    EXPECT_EQ(table.find(0x1011, 0, kRead), 0U);
+    EXPECT_EQ(table.find(0x0FFF, 0, kRead), 0U);
+}
+
+TEST(RegionTable, ARangeThatWrapsIsRefused) {
+    RegionTable table;
+    ASSERT_NE(table.add(~0ULL - 100, 100, kBoth), 0U);
+    EXPECT_NE(table.find(~0ULL - 100, 100, kRead), 0U);
+    EXPECT_EQ(table.find(~0ULL - 100, 0xFFFFFFFF, kRead), 0U);
+    EXPECT_EQ(table.find(~0ULL, 2, kRead), 0U);
+}
+
+TEST(RegionTable, RightsAreHeeded) {
+    RegionTable table;
+    const RegionRef read = table.add(0x1000, 16, kRead);
+    const RegionRef write = table.add(0x2000, 16, kWrite);
+    const RegionRef both = table.add(0x3000, 16, kBoth);
+    EXPECT_EQ(table.find(0x1000, 16, kRead), read);
+    EXPECT_EQ(table.find(0x1000, 16, kWrite), 0U);
+    EXPECT_EQ(table.find(0x1000, 16, kBoth), 0U);
+    EXPECT_EQ(table.find(0x2000, 16, kWrite), write);
+    EXPECT_EQ(table.find(0x2000, 16, kRead), 0U);
+    EXPECT_EQ(table.find(0x3000, 16, kBoth), both);
+    EXPECT_EQ(table.find(0x3000, 16, kRead), both);
+}
+
+TEST(RegionTable, OfOverlappingRegionsOneThatFitsIsFound) {
+    RegionTable table;
+    const RegionRef large = table.add(0x1000, 0x1000, kRead);
+    const RegionRef small = table.add(0x1400, 0x100, kBoth);
+    ASSERT_NE(large, small);
+    EXPECT_EQ(table.find(0x1400, 0x100, kWrite), small);
+    EXPECT_EQ(table.find(0x1400, 0x101, kRead), large);
+    EXPECT_EQ(table.find(0x1FFF, 1, kRead), large);
+    EXPECT_EQ(table.find(0x13FF, 2, kWrite), 0U);
+}
+
+TEST(RegionTable, ALongRegionIsFoundBehindManyShortOnes) {
+    RegionTable table;
+    const RegionRef large = table.add(0x10000, 0x100000, kRead);
+    for (std::uint64_t i = 0; i < 500; ++i) {
+        ASSERT_NE(table.add(0x20000 + i * 64, 16, kRead), 0U);
+    }
+    EXPECT_EQ(table.find(0x20000 + 499 * 64, 64, kRead), large);
+    EXPECT_EQ(table.find(0x100000, 0x1000, kRead), large);
+}
+
+TEST(RegionTable, TheSameRangeTwiceMakesTwoRegions) {
+    RegionTable table;
+    const RegionRef first = table.add(0x1000, 16, kBoth);
+    const RegionRef second = table.add(0x1000, 16, kBoth);
+    EXPECT_NE(first, second);
+    EXPECT_EQ(table.size(), 2U);
+    ASSERT_TRUE(remove(table, first));
+    EXPECT_EQ(table.find(0x1000, 16, kBoth), second);
+}
+
+TEST(RegionTable, ARangeThatSpansTwoRegionsIsRefused) {
+    RegionTable table;
+    ASSERT_NE(table.add(0x1000, 0x100, kBoth), 0U);
+    ASSERT_NE(table.add(0x1100, 0x100, kBoth), 0U);
+    EXPECT_EQ(table.find(0x10FF, 2, kRead), 0U);
+    EXPECT_EQ(table.find(0x1000, 0x200, kRead), 0U);
+    EXPECT_NE(table.find(0x1100, 0x100, kRead), 0U);
+}
+
+TEST(RegionTable, AStaleReferenceIsRefused) {
+    RegionTable table;
+    const RegionRef ref = table.add(0x1000, 16, kBoth);
+    ASSERT_TRUE(table.live(ref));
+    ASSERT_TRUE(remove(table, ref));
+    EXPECT_FALSE(table.live(ref));
+    EXPECT_FALSE(table.hold(ref));
+    EXPECT_FALSE(table.retire(ref));
+    EXPECT_EQ(table.find(0x1000, 16, kRead), 0U);
+    // The entry is used again, under another reference.
+    const RegionRef next = table.add(0x1000, 16, kBoth);
+    EXPECT_NE(next, ref);
+    EXPECT_FALSE(table.live(ref));
+    EXPECT_FALSE(table.hold(ref));
+    table.release(ref);
+    EXPECT_TRUE(remove(table, next)) << "the stale release must not have counted";
+}
+
+TEST(RegionTable, ForgedReferencesAreRefused) {
+    RegionTable table;
+    const RegionRef ref = table.add(0x1000, 16, kBoth);
+    std::mt19937 random(3);
+    for (int i = 0; i < 100000; ++i) {
+        const RegionRef forged = random();
+        if (forged != ref) {
+            ASSERT_FALSE(table.live(forged)) << forged;
+            ASSERT_FALSE(table.hold(forged)) << forged;
+        }
+    }
+    EXPECT_FALSE(table.live(0));
+    table.remove_from_index(0);
+    table.remove_from_index(0xFFFFFFFF);
+    EXPECT_EQ(table.size(), 1U);
+}
+
+TEST(RegionTable, AHeldRegionIsNotRetired) {
+    RegionTable table;
+    const RegionRef ref = table.add(0x1000, 16, kBoth);
+    ASSERT_TRUE(table.hold(ref));
+    ASSERT_TRUE(table.hold(ref));
+    EXPECT_FALSE(table.retire(ref));
+    table.release(ref);
+    EXPECT_FALSE(table.retire(ref));
+    EXPECT_EQ(table.find(0x1000, 16, kBoth), ref);
+    table.release(ref);
+    EXPECT_TRUE(table.retire(ref));
+}
+
+TEST(RegionTable, ARetiredRegionIsNotFoundEvenBeforeItLeavesTheIndex) {
+    RegionTable table;
+    const RegionRef ref = table.add(0x1000, 16, kBoth);
+    ASSERT_NE(table.find(0x1000, 16, kBoth), 0U);
+    ASSERT_TRUE(table.retire(ref));
+    EXPECT_EQ(table.find(0x1000, 16, kBoth), 0U);
+    table.remove_from_index(ref);
+    EXPECT_EQ(table.size(), 0U);
+    table.remove_from_index(ref);
+    EXPECT_EQ(table.size(), 0U);
+}
+
+TEST(RegionTable, ResetDropsHeldOnesToo) {
+    RegionTable table;
+    const RegionRef first = table.add(0x1000, 16, kBoth);
+    const RegionRef second = table.add(0x2000, 16, kBoth);
+    ASSERT_TRUE(table.hold(first));
+    table.reset();
+    EXPECT_EQ(table.size(), 0U);
+    EXPECT_FALSE(table.live(first));
+    EXPECT_FALSE(table.live(second));
+    const RegionRef again = table.add(0x1000, 16, kBoth);
+    EXPECT_NE(again, first);
+    EXPECT_NE(again, second);
+    EXPECT_TRUE(table.retire(again)) << "the old hold must not have stayed";
+}
+
+TEST(RegionTable, GenerationsOfOneEntryDiffer) {
+    RegionTable table;
+    std::map<RegionRef, int> seen;
+    for (int i = 0; i < 1000; ++i) {
+        const RegionRef ref = table.add(0x1000, 16, kBoth);
+        ASSERT_EQ(++seen[ref], 1) << i;
+        ASSERT_TRUE(remove(table, ref));
+    }
+}
+
+// ---- against a model --------------------------------------------------------------------------------
+
+struct Model {
+    struct Region {
+        std::uint64_t base;
+        std::uint64_t end;
+        std::uint32_t access;
+    };
+    std::map<RegionRef, Region> regions;
+
+    [[nodiscard]] bool has(std::uint64_t address, std::uint32_t length,
+                           std::uint32_t access) const {
+        for (const auto& [ref, region] : regions) {
+            if (fits(region, address, length, access)) {
+                return true;
+            }
+        }
+        return false;
+    }
+    [[nodiscard]] static bool fits(const Region& region, std::uint64_t address,
+                                   std::uint32_t length, std::uint32_t access) {
+        return region.base <= address && address + length <= region.end &&
+               (region.access & access) == access;
+    }
+};
+
+void compare(RegionTable& table, const Model& model, std::mt19937_64& random, int queries,
+             std::uint64_t space) {
+    for (int i = 0; i < queries; ++i) {
+        const std::uint64_t address = 0x100000 + random() % space;
+        const auto length = static_cast<std::uint32_t>(random() % 400);
+        const auto access = static_cast<std::uint32_t>(random() % 4);
+        const RegionRef ref = table.find(address, length, access);
+        if (ref == 0) {
+            ASSERT_FALSE(model.has(address, length, access)) << address << '+' << length;
+        } else {
+            const auto found = model.regions.find(ref);
+            ASSERT_NE(found, model.regions.end());
+            ASSERT_TRUE(Model::fits(found->second, address, length, access));
+        }
+    }
+}
+
+TEST(RegionTableModel, AnswersAsABruteForceSearchWhileItChanges) {
+    constexpr std::uint64_t kSpace = 20000;
+    for (const std::uint64_t seed : {1, 2, 3}) {
+        std::mt19937_64 random(seed);
+        RegionTable table;
+        Model model;
+        for (int step = 0; step < 400; ++step) {
+            if (model.regions.empty() || random() % 3 != 0) {
+                const std::uint64_t base = 0x100000 + random() % kSpace;
+                const std::uint64_t length =
+                    random() % 20 == 0 ? random() % 8000 + 1 : random() % 300 + 1;
+                const auto access = static_cast<std::uint32_t>(random() % 4);
+                const RegionRef ref = table.add(base, length, access);
+                ASSERT_NE(ref, 0U);
+                ASSERT_TRUE(
+                    model.regions.emplace(ref, Model::Region{base, base + length, access}).second);
+            } else {
+                auto victim = model.regions.begin();
+                std::advance(victim, static_cast<long>(random() % model.regions.size()));
+                ASSERT_TRUE(remove(table, victim->first));
+                model.regions.erase(victim);
+            }
+            ASSERT_EQ(table.size(), model.regions.size());
+            ASSERT_NO_FATAL_FAILURE(compare(table, model, random, 50, kSpace)) << "seed " << seed;
+        }
+    }
+}
+
+TEST(RegionTableModel, TenThousandRegionsAreAllFound) {
+    const std::uint64_t count = tests::scaled(10000);
+    std::mt19937_64 random(11);
+    RegionTable table;
+    std::vector<RegionRef> refs;
+    Model model;
+    for (std::uint64_t i = 0; i < count; ++i) {
+        const std::uint64_t base = 0x100000 + i * 256;
+        const std::uint64_t length = random() % 256 + 1;
+        refs.push_back(table.add(base, length, kBoth));
+        ASSERT_NE(refs.back(), 0U) << i;
+        ASSERT_TRUE(
+            model.regions.emplace(refs.back(), Model::Region{base, base + length, kBoth}).second);
+    }
+    for (std::uint64_t i = 0; i < count; ++i) {
+        ASSERT_EQ(table.find(0x100000 + i * 256, 1, kBoth), refs[i]) << i;
+        const Model::Region& region = model.regions[refs[i]];
+        ASSERT_EQ(table.find(region.end - 1, 1, kBoth), refs[i]) << i;
+        ASSERT_EQ(table.find(region.end, 1, kBoth) == 0, region.end % 256 != 0 || i + 1 == count);
+    }
+    ASSERT_NO_FATAL_FAILURE(compare(table, model, random, 500, count * 256));
+    for (std::uint64_t i = 0; i < count; i += 2) {
+        if (i % 20 == 0) {
+            ASSERT_TRUE(remove(table, refs[i]));
+            ASSERT_EQ(table.find(0x100000 + i * 256, 1, kBoth), 0U);
+        }
+    }
+}
+
+// ---- concurrently -----------------------------------------------------------------------------------
+
+TEST(RegionTableRace, LastingRegionsAreAlwaysFoundWhileOthersComeAndGo) {
+    constexpr std::uint64_t kLasting = 20;
+    RegionTable table;
+    RegionRef lasting[kLasting];
+    for (std::uint64_t i = 0; i < kLasting; ++i) {
+        lasting[i] = table.add(0x100000 + i * 0x1000, 0x800, kBoth);
+    }
+    std::atomic<bool> stop{false};
+    std::atomic<std::uint64_t> lost{0};
+    std::atomic<std::uint64_t> wrong{0};
+    std::atomic<std::uint64_t> looks{0};
+    std::vector<std::thread> finders;
+    for (std::uint64_t t = 0; t < 2; ++t) {
+        finders.emplace_back([&, t] {
+            std::mt19937_64 random(t);
+            while (!stop.load(std::memory_order_relaxed)) {
+                const std::uint64_t i = random() % kLasting;
+                const std::uint64_t address = 0x100000 + i * 0x1000 + random() % 0x700;
+                if (table.find(address, 0x40, kRead) != lasting[i]) {
+                    lost.fetch_add(1);
+                }
+                // What comes and goes lies between; a range that spans it fits nobody.
+                if (table.find(address, 0x1000, kRead) != 0) {
+                    wrong.fetch_add(1);
+                }
+                const RegionRef passing = table.find(0x100900 + i * 0x1000, 0x10, kRead);
+                if (passing != 0 && passing == lasting[i]) {
+                    wrong.fetch_add(1);
+                }
+                looks.fetch_add(1, std::memory_order_relaxed);
+            }
+        });
+    }
+    std::mt19937_64 random(99);
+    std::vector<RegionRef> passing;
+    const std::uint64_t rounds = tests::scaled(20000);
+    for (std::uint64_t round = 0; round < rounds || looks.load() < 1000; ++round) {
+        if (passing.size() < 200 && random() % 2 == 0) {
+            passing.push_back(table.add(0x100900 + random() % kLasting * 0x1000, 0x100, kRead));
+            ASSERT_NE(passing.back(), 0U);
+        } else if (!passing.empty()) {
+            const std::size_t victim = random() % passing.size();
+            ASSERT_TRUE(remove(table, passing[victim]));
+            passing.erase(passing.begin() + static_cast<std::ptrdiff_t>(victim));
+        }
+    }
+    stop.store(true);
+    for (std::thread& thread : finders) {
+        thread.join();
+    }
+    EXPECT_EQ(lost.load(), 0U);
+    EXPECT_EQ(wrong.load(), 0U);
+    EXPECT_GT(looks.load(), 0U);
+}
+
+}  // namespace
+}  // namespace sanpoll::engine

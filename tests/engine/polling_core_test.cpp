@@ -1,0 +1,635 @@
+#include "engine/polling_core.hpp"
+
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "tests/engine/core_bench.hpp"
+#include "tests/engine/patience.hpp"
+#include "tests/engine/thread_state.hpp"
+#include "tests/rings/scale.hpp"
+
+namespace sanpoll::engine {
+namespace {
+
+using tests::CoreBench;
+using tests::dedicated_config;
+using tests::eventually;
+using tests::FakeSocket;
+using tests::inline_config;
+using tests::scaled;
+
+std::vector<std::uint64_t> counting(std::uint64_t count) {
+    std::vector<std::uint64_t> list(count);
+    std::iota(list.begin(), list.end(), 0U);
+    return list;
+}
+
+std::vector<std::uint64_t> contexts(const std::vector<WorkRequest>& requests) {
+    std::vector<std::uint64_t> list;
+    for (const WorkRequest& request : requests) {
+        list.push_back(tests::Record::number_of(request.context));
+    }
+    return list;
+}
+
+// The lane may be full for a while when the token's holder is preempted.
+void post_patiently(FakeSocket& socket, std::uint64_t number, std::uint8_t flags = 0,
+                    std::uint32_t pieces = 1) {
+    Status status = Status::kFull;
+    while ((status = socket.post(number, flags, pieces)) == Status::kFull) {
+        std::this_thread::yield();
+    }
+    ASSERT_EQ(status, Status::kOk);
+}
+
+// Posts from a thread of its own, which ends then.
+void post_elsewhere(FakeSocket& socket, std::uint64_t first, std::uint64_t count,
+                    std::uint8_t flags = 0) {
+    std::thread([&] {
+        for (std::uint64_t i = 0; i < count; ++i) {
+            ASSERT_EQ(socket.post(first + i, flags), Status::kOk);
+        }
+    }).join();
+}
+
+// ---- the token --------------------------------------------------------------------------------------
+
+TEST(PollToken, IsHeldByOne) {
+    CoreBench bench(inline_config());
+    EXPECT_TRUE(bench.core.try_acquire());
+    EXPECT_FALSE(bench.core.try_acquire());
+    bench.core.release();
+    EXPECT_TRUE(bench.core.try_acquire());
+    bench.core.release();
+}
+
+TEST(PollToken, PollOnceDoesNothingWithoutIt) {
+    CoreBench bench(inline_config());
+    ASSERT_TRUE(bench.core.try_acquire());
+    bench.core.poll_once();
+    EXPECT_EQ(bench.port.polls.load(), 0U);
+    bench.core.release();
+    bench.core.poll_once();
+    EXPECT_EQ(bench.port.polls.load(), 1U);
+}
+
+TEST(PollToken, KeepsPortsToOneThreadAtATime) {
+    CoreBench bench(inline_config());
+    ASSERT_EQ(bench.start(), "");
+    const std::uint64_t each = scaled(20000);
+    FakeSocket first(bench.core, bench.port);
+    FakeSocket second(bench.core, bench.port);
+    FakeSocket* const sockets[2] = {&first, &second};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 4; ++t) {
+        threads.emplace_back([&, t] {
+            for (std::uint64_t i = 0; i < each; ++i) {
+                if (i % 3 == 0) {
+                    bench.core.poll_once();
+                }
+                post_patiently(*sockets[t % 2], i, i % 5 == 0 ? kNotify : 0);
+            }
+        });
+    }
+    for (std::thread& thread : threads) {
+        thread.join();
+    }
+    EXPECT_EQ(first.close(), 2 * each);
+    EXPECT_EQ(second.close(), 2 * each);
+    EXPECT_EQ(bench.port.intruders.load(), 0);
+    EXPECT_EQ(bench.port.posted.size(), 4 * each);
+}
+
+// ---- posting ----------------------------------------------------------------------------------------
+
+TEST(PollingCorePost, InlineTakesEffectAtOnce) {
+    CoreBench bench(inline_config());
+    FakeSocket socket(bench.core, bench.port);
+    for (std::uint64_t i = 0; i < 100; ++i) {
+        ASSERT_EQ(socket.post(i), Status::kOk);
+        ASSERT_EQ(bench.port.posted.size(), i + 1);
+        ASSERT_EQ(bench.port.posted.back().endpoint, &socket.endpoint());
+        ASSERT_EQ(bench.port.posted.back().sequence, i);
+    }
+    EXPECT_EQ(socket.record.completed, counting(100));
+    EXPECT_EQ(bench.core.counters().requests.value(), 100U);
+    EXPECT_EQ(bench.core.counters().completions.value(), 100U);
+}
+
+TEST(PollingCorePost, AShutGateRefusesWithoutAFurtherTrace) {
+    CoreBench bench(inline_config());
+    FakeSocket socket(bench.core, bench.port);
+    EXPECT_EQ(socket.close(), 0U);
+    EXPECT_EQ(socket.post(1), Status::kNotOpen);
+    ASSERT_TRUE(bench.core.try_acquire());
+    EXPECT_EQ(socket.post(2), Status::kNotOpen) << "by way of a lane";
+    (void)bench.core.turn();
+    bench.core.release();
+    EXPECT_TRUE(bench.port.posted.empty());
+    EXPECT_TRUE(socket.record.completed.empty());
+}
+
+TEST(PollingCorePost, GoesByALaneWhileAnotherHoldsTheToken) {
+    CoreBench bench(inline_config());
+    FakeSocket socket(bench.core, bench.port);
+    ASSERT_TRUE(bench.core.try_acquire());
+    for (std::uint32_t pieces = 0; pieces <= kMaxSges; ++pieces) {
+        ASSERT_EQ(socket.post(pieces, 0, pieces), Status::kOk);
+    }
+    EXPECT_TRUE(bench.port.posted.empty());
+    EXPECT_TRUE(bench.core.turn());
+    bench.core.release();
+    EXPECT_EQ(contexts(bench.port.posted), counting(kMaxSges + 1));
+}
+
+TEST(PollingCorePost, AFullLaneIsReportedAndNothingIsAdmitted) {
+    Config config;
+    config.lane_slots = 16;
+    CoreBench bench(config);
+    FakeSocket socket(bench.core, bench.port);
+    ASSERT_TRUE(bench.core.try_acquire());
+    for (std::uint64_t i = 0; i < 16; ++i) {
+        ASSERT_EQ(socket.post(i), Status::kOk);
+    }
+    EXPECT_EQ(socket.post(16), Status::kFull);
+    EXPECT_EQ(socket.gate.view().sequence, 16U);
+    (void)bench.core.turn();
+    bench.core.release();
+    EXPECT_EQ(bench.port.posted.size(), 16U);
+    EXPECT_EQ(socket.post(16), Status::kOk);
+    EXPECT_EQ(contexts(bench.port.posted), counting(17));
+}
+
+TEST(PollingCorePost, ATurnTakesAtMostThirtyTwoFromOneLane) {
+    CoreBench bench(inline_config());
+    FakeSocket busy(bench.core, bench.port);
+    FakeSocket quiet(bench.core, bench.port);
+    ASSERT_TRUE(bench.core.try_acquire());
+    post_elsewhere(busy, 0, 100);
+    post_elsewhere(quiet, 1000, 1);
+    EXPECT_TRUE(bench.core.turn());
+    EXPECT_EQ(bench.port.posted.size(), 33U) << "32 of the one, all of the other";
+    EXPECT_EQ(bench.port.last_budget, 64U);
+    EXPECT_TRUE(bench.core.turn());
+    EXPECT_EQ(bench.port.posted.size(), 65U);
+    while (bench.core.turn()) {
+    }
+    bench.core.release();
+    EXPECT_EQ(bench.port.posted.size(), 101U);
+    EXPECT_EQ(busy.record.completed, counting(100));
+}
+
+// ---- order ------------------------------------------------------------------------------------------
+
+TEST(PollingCoreOrder, ARequestWaitsForItsPredecessorInAnotherLane) {
+    CoreBench bench(inline_config());
+    FakeSocket socket(bench.core, bench.port);
+    ASSERT_TRUE(bench.core.try_acquire());
+    // Whichever lane is looked at first: one of the two orders makes the later post come first.
+    for (std::uint64_t i = 0; i < 6; ++i) {
+        post_elsewhere(socket, i, 1);
+    }
+    for (int turns = 0; bench.port.posted.size() < 6; ++turns) {
+        ASSERT_LT(turns, 10);
+        (void)bench.core.turn();
+    }
+    bench.core.release();
+    EXPECT_EQ(contexts(bench.port.posted), counting(6));
+    EXPECT_EQ(socket.record.completed, counting(6));
+    EXPECT_GT(bench.core.counters().lane_stalls.value(), 0U);
+}
+
+TEST(PollingCoreOrder, AWaitingRequestHoldsUpOtherSocketsOfItsLaneOnly) {
+    CoreBench bench(inline_config());
+    FakeSocket socket(bench.core, bench.port);
+    FakeSocket other(bench.core, bench.port);
+    // A post that was admitted and has not arrived yet.
+    const auto missing = socket.gate.enter(socket.generation());
+    ASSERT_EQ(missing, 0U);
+    ASSERT_TRUE(bench.core.try_acquire());
+    post_elsewhere(socket, 1, 1);
+    post_elsewhere(other, 100, 3);
+    for (int i = 0; i < 5; ++i) {
+        (void)bench.core.turn();
+    }
+    EXPECT_EQ(other.record.completed.size(), 3U);
+    EXPECT_TRUE(socket.record.completed.empty());
+    WorkRequest request{};
+    request.endpoint = &socket.endpoint();
+    request.context = socket.record.context_base;
+    request.sequence = *missing;
+    Lane* lane = LaneRegistry::find_or_make(bench.core, bench.config.lane_slots);
+    ASSERT_NE(lane, nullptr);
+    lane->push(request);
+    for (int i = 0; i < 5; ++i) {
+        (void)bench.core.turn();
+    }
+    bench.core.release();
+    EXPECT_EQ(socket.record.completed, (std::vector<std::uint64_t>{0, 1}));
+}
+
+// Threads hand the socket to and fro under a lock of their own; the order in which they call is the
+// order in which the requests must reach the port.
+void hand_to_and_fro(CoreBench& bench, std::uint64_t posts, std::uint8_t flags) {
+    FakeSocket socket(bench.core, bench.port);
+    std::mutex turn;
+    std::uint64_t next = 0;
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 3; ++t) {
+        threads.emplace_back([&, t] {
+            std::mt19937 random(static_cast<unsigned>(t));
+            for (;;) {
+                std::uint32_t burst = random() % 4 + 1;
+                const std::lock_guard lock(turn);
+                while (burst-- > 0) {
+                    if (next == posts) {
+                        return;
+                    }
+                    post_patiently(socket, next, flags, random() % (kMaxSges + 1));
+                    ++next;
+                }
+            }
+        });
+    }
+    std::atomic<bool> stop{false};
+    std::thread turner([&] {  // takes the token away now and then
+        while (!stop.load()) {
+            bench.core.poll_once();
+            std::this_thread::yield();
+        }
+    });
+    for (std::thread& thread : threads) {
+        thread.join();
+    }
+    stop.store(true);
+    turner.join();
+    EXPECT_EQ(socket.close(), posts);
+    EXPECT_TRUE(eventually([&] { return socket.record.closures() == 1; }));
+    EXPECT_EQ(contexts(bench.port.posted), counting(posts));
+    EXPECT_EQ((flags & kNotify) != 0 ? socket.record.notified : socket.record.completed,
+              counting(posts));
+    EXPECT_EQ(bench.port.intruders.load(), 0);
+}
+
+TEST(PollingCoreOrder, ThreadsThatHandASocketToAndFroInline) {
+    CoreBench bench(inline_config());
+    ASSERT_EQ(bench.start(), "");
+    hand_to_and_fro(bench, scaled(100000), 0);
+}
+
+TEST(PollingCoreOrder, ThreadsThatHandASocketToAndFroInlineNotified) {
+    CoreBench bench(inline_config());
+    ASSERT_EQ(bench.start(), "");
+    hand_to_and_fro(bench, scaled(50000), kNotify);
+}
+
+TEST(PollingCoreOrder, ThreadsThatHandASocketToAndFroDedicated) {
+    CoreBench bench(dedicated_config());
+    ASSERT_EQ(bench.start(), "");
+    hand_to_and_fro(bench, scaled(100000), 0);
+}
+
+TEST(PollingCoreOrder, ThreadsThatHandASocketToAndFroDedicatedNotified) {
+    CoreBench bench(dedicated_config());
+    ASSERT_EQ(bench.start(), "");
+    hand_to_and_fro(bench, scaled(50000), kNotify);
+}
+
+// ---- nobody polls: notified requests must get through all the same ----------------------------------
+
+TEST(PollingCoreBackstop, TakesOverALaneThatItsPosterLeft) {
+    CoreBench bench(inline_config());
+    ASSERT_EQ(bench.start(), "");
+    FakeSocket socket(bench.core, bench.port);
+    ASSERT_TRUE(bench.core.try_acquire());
+    post_elsewhere(socket, 0, 1, kNotify);
+    bench.core.release();
+    EXPECT_TRUE(eventually([&] { return socket.record.notifications() == 1; }));
+}
+
+TEST(PollingCoreBackstop, TakesOverMoreThanOneTurnTakes) {
+    CoreBench bench(inline_config());
+    ASSERT_EQ(bench.start(), "");
+    FakeSocket socket(bench.core, bench.port);
+    ASSERT_TRUE(bench.core.try_acquire());
+    post_elsewhere(socket, 0, 200, kNotify);
+    bench.core.release();
+    EXPECT_TRUE(eventually([&] { return socket.record.notifications() == 200; }))
+        << socket.record.notifications();
+}
+
+TEST(PollingCoreBackstop, TakesOverLanesThatWaitForEachOther) {
+    CoreBench bench(inline_config());
+    ASSERT_EQ(bench.start(), "");
+    FakeSocket socket(bench.core, bench.port);
+    ASSERT_TRUE(bench.core.try_acquire());
+    for (std::uint64_t i = 0; i < 6; ++i) {
+        post_elsewhere(socket, i, 1, kNotify);
+    }
+    bench.core.release();
+    EXPECT_TRUE(eventually([&] { return socket.record.notifications() == 6; }))
+        << socket.record.notifications();
+}
+
+TEST(PollingCoreBackstop, NothingIsLeftInALaneWhenThreadsTakeTurns) {
+    CoreBench bench(inline_config());
+    ASSERT_EQ(bench.start(), "");
+    const std::uint64_t rounds = scaled(5000);
+    for (std::uint64_t round = 0; round < 3; ++round) {
+        FakeSocket socket(bench.core, bench.port);
+        std::vector<std::thread> threads;
+        for (int t = 0; t < 3; ++t) {
+            threads.emplace_back([&] {
+                for (std::uint64_t i = 0; i < rounds; ++i) {
+                    post_patiently(socket, i, kNotify);
+                }
+            });
+        }
+        for (std::thread& thread : threads) {
+            thread.join();
+        }
+        // Nobody polls any more.
+        EXPECT_TRUE(eventually([&] { return socket.record.notifications() == 3 * rounds; }))
+            << socket.record.notifications();
+        socket.close();
+        EXPECT_TRUE(eventually([&] { return socket.record.closures() == 1; }));
+    }
+}
+
+TEST(PollingCoreBackstop, SleepsWhenNobodyWaitsToBeTold) {
+    CoreBench bench(inline_config());
+    ASSERT_EQ(bench.start(), "");
+    bench.port.complete_at_once.store(false);
+    FakeSocket socket(bench.core, bench.port);
+    ASSERT_TRUE(eventually([&] { return tests::thread_named("sanpoll-back") != 0; }));
+    const int thread = tests::thread_named("sanpoll-back");
+    ASSERT_TRUE(eventually([&] { return tests::thread_sleeps(thread); }));
+    for (std::uint64_t i = 0; i < 100; ++i) {
+        ASSERT_EQ(socket.post(i), Status::kOk);
+    }
+    ASSERT_TRUE(eventually([&] { return tests::thread_sleeps(thread); }));
+    EXPECT_EQ(bench.core.counters().turns.value(), 0U) << "polled requests wake nobody";
+    EXPECT_EQ(bench.port.armed.load(), 0);
+}
+
+TEST(PollingCoreBackstop, PollsWhileANotifiedRequestIsPending) {
+    CoreBench bench(inline_config());
+    ASSERT_EQ(bench.start(), "");
+    bench.port.complete_at_once.store(false);
+    FakeSocket socket(bench.core, bench.port);
+    ASSERT_EQ(socket.post(7, kNotify), Status::kOk);
+    EXPECT_TRUE(eventually([&] { return bench.port.polls.load() > 10; }));
+    bench.port.arrivals.store(1);
+    EXPECT_TRUE(eventually([&] { return socket.record.notifications() == 1; }));
+    const int thread = tests::thread_named("sanpoll-back");
+    ASSERT_NE(thread, 0);
+    EXPECT_TRUE(eventually([&] { return tests::thread_sleeps(thread); }));
+}
+
+TEST(PollingCoreBackstop, ArmsThePortsWhenItSleepsOverAPendingRequest) {
+    Config config;
+    config.profile = Profile::kEco;
+    CoreBench bench(config);
+    ASSERT_EQ(bench.start(), "");
+    bench.port.complete_at_once.store(false);
+    FakeSocket socket(bench.core, bench.port);
+    ASSERT_EQ(socket.post(7, kNotify), Status::kOk);
+    EXPECT_TRUE(eventually([&] { return bench.port.armed.load() == 1; }));
+    EXPECT_TRUE(eventually([&] { return bench.core.counters().sleeps.value() != 0; }));
+    bench.port.arrivals.store(1);
+    bench.core.wake();
+    EXPECT_TRUE(eventually([&] { return socket.record.notifications() == 1; }));
+    EXPECT_TRUE(eventually([&] { return bench.port.armed.load() == 0; }));
+}
+
+// ---- notices ----------------------------------------------------------------------------------------
+
+TEST(PollingCoreNotices, OverflowLosesNoneAndKeepsTheOrder) {
+    for (const bool dedicated : {false, true}) {
+        Config config = dedicated ? dedicated_config() : inline_config();
+        config.notifier_slots = 16;
+        CoreBench bench(config);
+        ASSERT_EQ(bench.start(), "");
+        FakeSocket socket(bench.core, bench.port);
+        std::atomic<bool> go{false};
+        socket.record.on_notify = [&](const Completion&) {
+            while (!go.load()) {
+                std::this_thread::yield();
+            }
+        };
+        constexpr std::uint64_t kPosts = 1000;
+        for (std::uint64_t i = 0; i < kPosts; ++i) {
+            post_patiently(socket, i, kNotify);
+        }
+        EXPECT_TRUE(eventually([&] { return bench.port.count.load() == kPosts; }));
+        go.store(true);
+        EXPECT_TRUE(eventually([&] { return socket.record.notifications() == kPosts; }));
+        EXPECT_EQ(socket.record.notified, counting(kPosts));
+        EXPECT_EQ(bench.core.counters().notifications.value(), kPosts);
+    }
+}
+
+TEST(PollingCoreNotices, ClosedComesAfterTheLastNotice) {
+    CoreBench bench(inline_config());
+    ASSERT_EQ(bench.start(), "");
+    FakeSocket socket(bench.core, bench.port);
+    std::atomic<bool> go{false};
+    std::atomic<int> closed_early{0};
+    socket.record.on_notify = [&](const Completion&) {
+        while (!go.load()) {
+            std::this_thread::yield();
+        }
+        closed_early.fetch_add(socket.record.closures());
+    };
+    for (std::uint64_t i = 0; i < 10; ++i) {
+        ASSERT_EQ(socket.post(i, kNotify), Status::kOk);
+    }
+    EXPECT_EQ(socket.close(), 10U);
+    go.store(true);
+    EXPECT_TRUE(eventually([&] { return socket.record.closures() == 1; }));
+    EXPECT_EQ(socket.record.notifications(), 10U);
+    EXPECT_EQ(closed_early.load(), 0);
+}
+
+TEST(PollingCoreNotices, ClosedComesAtOnceIfNothingWasNotified) {
+    CoreBench bench(inline_config());
+    FakeSocket socket(bench.core, bench.port);
+    ASSERT_EQ(socket.post(0), Status::kOk);
+    EXPECT_EQ(socket.close(), 1U);
+    EXPECT_EQ(socket.record.closures(), 1);
+}
+
+// ---- run --------------------------------------------------------------------------------------------
+
+struct CountOp final : ControlOp {
+    explicit CountOp(PollingCore& target) : core(target) {}
+    void run() noexcept override {
+        ++runs;
+        had_token = !core.try_acquire();
+        if (!had_token) {
+            core.release();
+        }
+    }
+    PollingCore& core;
+    int runs = 0;
+    bool had_token = false;
+};
+
+TEST(PollingCoreRun, RunsUnderTheTokenAndWaits) {
+    for (const bool dedicated : {false, true}) {
+        CoreBench bench(dedicated ? dedicated_config() : inline_config());
+        ASSERT_EQ(bench.start(), "");
+        CountOp op(bench.core);
+        for (int i = 1; i <= 100; ++i) {
+            bench.core.run(op);
+            ASSERT_EQ(op.runs, i);
+            ASSERT_TRUE(op.had_token);
+        }
+    }
+}
+
+// Threads post until the gate shuts; the close must come after every post that was let in, and no other.
+void close_among_posts(const Config& config) {
+    CoreBench bench(config);
+    ASSERT_EQ(bench.start(), "");
+    const std::uint64_t rounds = 40;
+    std::size_t before = 0;
+    for (std::uint64_t round = 0; round < rounds; ++round) {
+        FakeSocket socket(bench.core, bench.port);
+        std::atomic<std::uint64_t> accepted{0};
+        std::vector<std::thread> threads;
+        for (int t = 0; t < 3; ++t) {
+            threads.emplace_back([&] {
+                for (;;) {
+                    const Status status = socket.post(0);
+                    if (status == Status::kNotOpen) {
+                        return;
+                    }
+                    accepted.fetch_add(status == Status::kOk ? 1 : 0);
+                    if (accepted.load() % 64 == 63 || status == Status::kFull) {
+                        std::this_thread::yield();
+                    }
+                }
+            });
+        }
+        while (accepted.load() < round % 100) {
+            std::this_thread::yield();
+        }
+        const std::uint32_t admitted = socket.close();
+        ASSERT_EQ(bench.port.posted_at_close, before + admitted) << round;
+        for (std::thread& thread : threads) {
+            thread.join();
+        }
+        ASSERT_EQ(accepted.load(), admitted) << round;
+        ASSERT_EQ(socket.record.completions(), admitted);
+        ASSERT_EQ(socket.record.closures(), 1);
+        before += admitted;
+    }
+}
+
+TEST(PollingCoreRun, AtItsPlaceInTheOrderInline) { close_among_posts(inline_config()); }
+
+TEST(PollingCoreRun, AtItsPlaceInTheOrderDedicated) { close_among_posts(dedicated_config()); }
+
+// ---- waiting ----------------------------------------------------------------------------------------
+
+// Somebody else completes the request, after the waiter has really gone to sleep.
+void wait_asleep(const Config& config) {
+    CoreBench bench(config);
+    ASSERT_EQ(bench.start(), "");
+    bench.port.complete_at_once.store(false);
+    FakeSocket socket(bench.core, bench.port);
+    for (std::uint64_t round = 1; round <= 10; ++round) {
+        ASSERT_EQ(socket.post(round), Status::kOk);
+        const int waiter = tests::this_thread_id();
+        std::atomic<bool> slept{false};
+        std::thread finisher([&] {
+            slept.store(eventually([&] { return tests::thread_sleeps(waiter); }));
+            bench.port.arrivals.store(1);
+            bench.core.wake();
+        });
+        bench.core.wait_until([&] { return socket.record.completions() == round; });
+        finisher.join();
+        EXPECT_TRUE(slept.load()) << round;
+    }
+    EXPECT_EQ(socket.record.completions(), 10U);
+}
+
+TEST(PollingCoreWait, SleepsAndIsWokenBalanced) {
+    Config config = inline_config();
+    config.spin_us = 1;
+    wait_asleep(config);
+}
+
+TEST(PollingCoreWait, SleepsAndIsWokenEco) {
+    Config config = inline_config();
+    config.profile = Profile::kEco;
+    config.spin_us = 0;
+    wait_asleep(config);
+}
+
+TEST(PollingCoreWait, SleepsAndIsWokenDedicated) {
+    Config config = dedicated_config();
+    config.spin_us = 1;
+    wait_asleep(config);
+}
+
+TEST(PollingCoreWait, ReturnsAtOnceWhenItIsTrueAlready) {
+    CoreBench bench(inline_config());
+    bench.core.wait_until([] { return true; });
+    EXPECT_LE(bench.port.polls.load(), 1U);
+}
+
+TEST(PollingCoreWait, TurnsTheCoreItselfFirst) {
+    Config config = inline_config();
+    config.profile = Profile::kUltra;
+    CoreBench bench(config);
+    bench.port.complete_at_once.store(false);
+    bench.port.arrivals.store(1);
+    FakeSocket socket(bench.core, bench.port);
+    ASSERT_EQ(socket.post(1), Status::kOk);
+    bench.core.wait_until([&] { return socket.record.completions() == 1; });
+    EXPECT_GE(bench.port.polls.load(), 1U);
+}
+
+// ---- dedicated --------------------------------------------------------------------------------------
+
+TEST(PollingCoreDedicated, HoldsTheTokenAndItsCpu) {
+    CoreBench bench(dedicated_config());
+    ASSERT_EQ(bench.start(), "");
+    EXPECT_TRUE(bench.core.dedicated());
+    EXPECT_EQ(bench.core.cpu(), static_cast<int>(tests::last_cpu()));
+    EXPECT_TRUE(eventually([&] { return bench.port.polls.load() > 0; }));
+    EXPECT_FALSE(bench.core.try_acquire());
+}
+
+TEST(PollingCoreDedicated, SleepsWhenIdleAndIsWokenByAPost) {
+    for (const Profile profile : {Profile::kBalanced, Profile::kEco}) {
+        Config config = dedicated_config();
+        config.profile = profile;
+        CoreBench bench(config);
+        ASSERT_EQ(bench.start(), "");
+        FakeSocket socket(bench.core, bench.port);
+        for (std::uint64_t round = 1; round <= 5; ++round) {
+            const std::uint64_t sleeps = bench.core.counters().sleeps.value();
+            ASSERT_TRUE(eventually([&] { return bench.core.counters().sleeps.value() > sleeps; }));
+            ASSERT_EQ(socket.post(round), Status::kOk);
+            ASSERT_TRUE(eventually([&] { return socket.record.completions() == round; }));
+        }
+    }
+}
+
+TEST(PollingCoreDedicated, AnImpossibleCpuIsRefusedWithTheRemedy) {
+    Config config = dedicated_config();
+    config.cores = {4095};
+    CoreBench bench(config);
+    const std::string error = bench.start();
+    EXPECT_NE(error.find("SANPOLL_CORES"), std::string::npos) << error;
+}
+
+}  // namespace
+}  // namespace sanpoll::engine

@@ -1,0 +1,210 @@
+#include "engine/post_gate.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "tests/rings/scale.hpp"
+
+namespace sanpoll::engine {
+namespace {
+
+using State = PostGate::State;
+
+TEST(PostGate, IsFreeWhenNew) {
+    PostGate gate;
+    EXPECT_EQ(gate.view().generation, 0U);
+    EXPECT_EQ(gate.view().state, State::kShut);
+    EXPECT_EQ(gate.view().sequence, 0U);
+}
+
+TEST(PostGate, LiveGenerationsAreOddAndFreeOnesEven) {
+    PostGate gate;
+    for (std::uint32_t life = 0; life < 5; ++life) {
+        const std::uint32_t generation = gate.revive();
+        EXPECT_EQ(generation, 2 * life + 1);
+        EXPECT_EQ(gate.generation(), generation);
+        ASSERT_TRUE(gate.close(generation).has_value());
+        EXPECT_EQ(gate.generation(), generation + 1);
+    }
+}
+
+TEST(PostGate, AFreeGateRefusesEveryGeneration) {
+    PostGate gate;
+    const std::uint32_t old = gate.revive();
+    ASSERT_TRUE(gate.open(old));
+    ASSERT_TRUE(gate.close(old).has_value());
+    for (std::uint32_t generation = 0; generation < 8; ++generation) {
+        EXPECT_FALSE(gate.enter(generation).has_value()) << generation;
+    }
+}
+
+TEST(PostGate, ShutRefusesEntry) {
+    PostGate gate;
+    const std::uint32_t generation = gate.revive();
+    EXPECT_FALSE(gate.enter(generation).has_value());
+    EXPECT_EQ(gate.view().sequence, 0U);
+}
+
+TEST(PostGate, OpenNumbersTheEntries) {
+    PostGate gate;
+    const std::uint32_t generation = gate.revive();
+    ASSERT_TRUE(gate.open(generation));
+    for (std::uint32_t i = 0; i < 100; ++i) {
+        EXPECT_EQ(gate.enter(generation), i);
+    }
+    EXPECT_EQ(gate.view().sequence, 100U);
+}
+
+TEST(PostGate, AStaleGenerationIsRefusedEverywhere) {
+    PostGate gate;
+    const std::uint32_t old = gate.revive();
+    ASSERT_TRUE(gate.open(old));
+    ASSERT_TRUE(gate.close(old).has_value());
+    const std::uint32_t generation = gate.revive();
+    EXPECT_FALSE(gate.open(old));
+    ASSERT_TRUE(gate.open(generation));
+    EXPECT_FALSE(gate.enter(old).has_value());
+    EXPECT_FALSE(gate.break_off(old, State::kReset));
+    EXPECT_FALSE(gate.close(old).has_value());
+    EXPECT_EQ(gate.view().state, State::kOpen);
+    EXPECT_EQ(gate.enter(generation), 0U);
+}
+
+TEST(PostGate, OpensOnce) {
+    PostGate gate;
+    const std::uint32_t generation = gate.revive();
+    EXPECT_TRUE(gate.open(generation));
+    EXPECT_FALSE(gate.open(generation));
+    ASSERT_TRUE(gate.break_off(generation, State::kFailed));
+    EXPECT_FALSE(gate.open(generation));
+}
+
+TEST(PostGate, BreakOffKeepsTheSequenceAndRefusesEntry) {
+    for (const State state : {State::kReset, State::kFailed}) {
+        PostGate gate;
+        const std::uint32_t generation = gate.revive();
+        ASSERT_TRUE(gate.open(generation));
+        ASSERT_TRUE(gate.enter(generation).has_value());
+        ASSERT_TRUE(gate.enter(generation).has_value());
+        EXPECT_TRUE(gate.break_off(generation, state));
+        EXPECT_EQ(gate.view().state, state);
+        EXPECT_EQ(gate.view().sequence, 2U);
+        EXPECT_FALSE(gate.enter(generation).has_value());
+    }
+}
+
+TEST(PostGate, BreaksOffOnceAndOnlyWhenOpen) {
+    PostGate gate;
+    const std::uint32_t generation = gate.revive();
+    EXPECT_FALSE(gate.break_off(generation, State::kReset));
+    ASSERT_TRUE(gate.open(generation));
+    EXPECT_TRUE(gate.break_off(generation, State::kReset));
+    EXPECT_FALSE(gate.break_off(generation, State::kFailed));
+    EXPECT_EQ(gate.view().state, State::kReset);
+}
+
+TEST(PostGate, CloseTellsWhatItWas) {
+    PostGate gate;
+    const std::uint32_t generation = gate.revive();
+    ASSERT_TRUE(gate.open(generation));
+    for (int i = 0; i < 3; ++i) {
+        ASSERT_TRUE(gate.enter(generation).has_value());
+    }
+    ASSERT_TRUE(gate.break_off(generation, State::kFailed));
+    const auto before = gate.close(generation);
+    ASSERT_TRUE(before.has_value());
+    EXPECT_EQ(before->generation, generation);
+    EXPECT_EQ(before->state, State::kFailed);
+    EXPECT_EQ(before->sequence, 3U);
+    EXPECT_FALSE(gate.close(generation).has_value());
+}
+
+TEST(PostGate, SequenceWrapsWithoutTouchingTheRest) {
+    // 2^32 entries are too many for a test; this many show that the carry has a field of its own.
+    PostGate gate;
+    const std::uint32_t generation = gate.revive();
+    ASSERT_TRUE(gate.open(generation));
+    for (std::uint32_t i = 0; i < 70000; ++i) {
+        ASSERT_EQ(gate.enter(generation), i);
+    }
+    EXPECT_EQ(gate.view().state, State::kOpen);
+    EXPECT_EQ(gate.view().generation, generation);
+}
+
+TEST(PostGateRace, CloseLearnsTheExactNumberOfAdmittedPosts) {
+    constexpr int kThreads = 3;
+    const std::uint64_t rounds = tests::scaled(2000);
+    PostGate gate;
+    for (std::uint64_t round = 0; round < rounds; ++round) {
+        const std::uint32_t generation = gate.revive();
+        std::vector<std::uint32_t> admitted[kThreads];
+        std::atomic<int> running{0};
+        std::vector<std::thread> threads;
+        if (round == 0 || round % 2 == 1) {
+            ASSERT_TRUE(gate.open(generation));
+        }
+        for (int t = 0; t < kThreads; ++t) {
+            threads.emplace_back([&, t] {
+                running.fetch_add(1);
+                while (gate.generation() == generation) {
+                    if (const auto sequence = gate.enter(generation)) {
+                        admitted[t].push_back(*sequence);
+                    }
+                }
+                EXPECT_FALSE(gate.enter(generation).has_value());
+            });
+        }
+        while (running.load() == 0) {
+            std::this_thread::yield();
+        }
+        (void)gate.open(generation);
+        for (std::uint64_t spin = 0; spin < round % 50 * 20; ++spin) {
+            (void)gate.view();
+        }
+        if (round % 3 == 0) {
+            (void)gate.break_off(generation, State::kReset);
+        }
+        const auto before = gate.close(generation);
+        for (std::thread& thread : threads) {
+            thread.join();
+        }
+        ASSERT_TRUE(before.has_value());
+        std::vector<std::uint32_t> all;
+        for (const auto& some : admitted) {
+            ASSERT_TRUE(std::is_sorted(some.begin(), some.end()));
+            all.insert(all.end(), some.begin(), some.end());
+        }
+        ASSERT_EQ(all.size(), before->sequence) << "round " << round;
+        std::sort(all.begin(), all.end());
+        for (std::uint32_t i = 0; i < all.size(); ++i) {
+            ASSERT_EQ(all[i], i) << "numbers are given out once each";
+        }
+    }
+}
+
+TEST(PostGateRace, OneOfManyClosersWins) {
+    const std::uint64_t rounds = tests::scaled(2000);
+    PostGate gate;
+    for (std::uint64_t round = 0; round < rounds; ++round) {
+        const std::uint32_t generation = gate.revive();
+        ASSERT_TRUE(gate.open(generation));
+        std::atomic<int> winners{0};
+        std::vector<std::thread> threads;
+        for (int t = 0; t < 3; ++t) {
+            threads.emplace_back(
+                [&] { winners.fetch_add(gate.close(generation).has_value() ? 1 : 0); });
+        }
+        for (std::thread& thread : threads) {
+            thread.join();
+        }
+        ASSERT_EQ(winners.load(), 1);
+        ASSERT_EQ(gate.generation(), generation + 1);
+    }
+}
+
+}  // namespace
+}  // namespace sanpoll::engine

@@ -1,0 +1,119 @@
+// A million messages, and the threads that post and poll never enter the heap. First it is shown that
+// the count is right, also for what the library does.
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+
+#include "tests/system/allocation_counter.hpp"
+#include "tests/system/child.hpp"
+#include "tests/system/process_state.hpp"
+#include "tests/system/scale.hpp"
+#include "tests/system/steady_connection.hpp"
+
+namespace sanpoll::system_test {
+namespace {
+
+constexpr std::uint64_t kWarmUp = 10'000;
+constexpr std::uint64_t kMessages = 1'000'000;
+
+const std::atomic<std::uint32_t> never{0};
+
+Pattern pattern_of(const std::string& text) {
+    return text == "pingpong" ? Pattern::kPingPong : Pattern::kOneWay;
+}
+
+/// Heap calls of this thread, and of the polling core's if there is one, while `exchange` runs warm.
+template <typename Exchange>
+std::uint64_t heap_calls_in(Exchange exchange) {
+    exchange(kWarmUp);
+    const pid_t core = thread_named(::getpid(), "sanpoll-core");
+    const std::uint64_t core_before = heap_calls_of(core);
+    const std::uint64_t before = heap_calls();
+    exchange(kMessages);
+    const std::uint64_t after = heap_calls();
+    return after - before + heap_calls_of(core) - core_before;
+}
+
+const Role follower("follower", [](Channel& test, const Arguments& arguments) {
+    const auto provider = load_provider();
+    const Listener listener(*provider);
+    test.tell(std::to_string(listener.port()));
+    SteadyConnection connection(*provider, listener.accept(), never);
+    const std::uint64_t calls = heap_calls_in([&](std::uint64_t messages) {
+        follow(pattern_of(arguments.at(0)), connection, messages);
+    });
+    test.tell(std::to_string(calls));
+    test.expect("close");
+    return 0;
+});
+
+class NoAllocations : public ::testing::TestWithParam<const char*> {
+protected:
+    void SetUp() override {
+        if (kSanitized) {
+            GTEST_SKIP() << "the sanitizers have a heap of their own, whose functions they define";
+        }
+    }
+};
+
+TEST_F(NoAllocations, AreCountedInTheProgramAndInTheLibrary) {
+    const std::uint64_t at_first = heap_calls();
+    ::operator delete(::operator new(100));
+    EXPECT_EQ(heap_calls(), at_first + 2);
+    const auto provider = load_provider();
+    const Listener listener(*provider);
+    // A connect has an object of its own in the library, made by the calling thread.
+    const ProviderSocket socket = provider->socket();
+    sockaddr_in where{};
+    where.sin_family = AF_INET;
+    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    where.sin_port = htons(listener.port());
+    int error = 0;
+    provider->table().lpWSPBind(socket.descriptor, reinterpret_cast<sockaddr*>(&where),
+                                sizeof(where), &error);
+    const std::uint64_t before = heap_calls();
+    provider->table().lpWSPConnect(socket.descriptor, reinterpret_cast<sockaddr*>(&where),
+                                   sizeof(where), nullptr, nullptr, nullptr, nullptr, &error);
+    EXPECT_GT(heap_calls(), before);
+    EXPECT_EQ(error, WSAEWOULDBLOCK);
+    provider->close(socket.descriptor);
+}
+
+TEST_P(NoAllocations, InlineBetweenTwoProcesses) {
+    const Pattern pattern = pattern_of(GetParam());
+    const auto provider = load_provider();
+    Child child("follower", {GetParam()});
+    const auto port = child.channel().hear();
+    ASSERT_TRUE(port);
+    SteadyConnection connection(
+        *provider, connect_to(*provider, static_cast<std::uint16_t>(std::stoul(*port))), never);
+    const std::uint64_t calls =
+        heap_calls_in([&](std::uint64_t messages) { lead(pattern, connection, messages); });
+    const auto their_calls = child.channel().hear();
+    EXPECT_EQ(calls, 0U);
+    EXPECT_EQ(their_calls, "0");
+    child.channel().tell("close");
+    EXPECT_EQ(child.reap(), 0);
+}
+
+TEST_P(NoAllocations, DedicatedCore) {
+    const Pattern pattern = pattern_of(GetParam());
+    const auto provider =
+        load_provider({{"SANPOLL_MODE", "dedicated"}, {"SANPOLL_PROFILE", "ultra"}});
+    ASSERT_NE(thread_named(::getpid(), "sanpoll-core"), 0);
+    const Listener listener(*provider);
+    const auto [one, other] = connected_pair(*provider, listener);
+    SteadyConnection leading(*provider, one, never);
+    SteadyConnection following(*provider, other, never);
+    EXPECT_EQ(heap_calls_in([&](std::uint64_t messages) {
+                  lead_and_follow(pattern, leading, following, messages);
+              }),
+              0U);
+}
+
+INSTANTIATE_TEST_SUITE_P(Patterns, NoAllocations, ::testing::Values("pingpong", "oneway"),
+                         [](const auto& info) { return std::string(info.param); });
+
+}  // namespace
+}  // namespace sanpoll::system_test
