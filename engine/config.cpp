@@ -66,6 +66,9 @@ KnobRule choice(std::string_view name, std::string_view allowed, std::string_vie
 // "3", "2,3" or "4-7".
 bool set_cores(Config& config, std::string_view text) {
     std::vector<std::uint32_t> cores;
+    if (text.ends_with(',')) {
+        return false;
+    }
     while (!text.empty()) {
         const std::size_t comma = std::min(text.find(','), text.size());
         const std::string_view part = text.substr(0, comma);

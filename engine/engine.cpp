@@ -87,6 +87,13 @@ std::string Engine::begin() {
         fabric_->add_port(*ports_.back());
         notifier_.add_core(*cores_.back());
     }
+    std::vector<PollingCore*> all;
+    for (const auto& core : cores_) {
+        all.push_back(core.get());
+    }
+    for (const auto& core : cores_) {
+        core->set_cores(all);
+    }
     if (std::string error = notifier_.start(); !error.empty()) {
         return error;
     }

@@ -92,8 +92,8 @@ RegionRef RegionTable::add(std::uint64_t address, std::uint64_t length, std::uin
     const std::lock_guard lock(mutex_);
     std::uint32_t index = 0;
     if (!free_.empty()) {
-        index = free_.back();
-        free_.pop_back();
+        index = free_.front();  // the longest unused: its old references stay stale longest
+        free_.pop_front();
     } else {
         if (entry_count_ >= kMaxEntries) {
             return 0;

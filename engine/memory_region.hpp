@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -97,7 +98,8 @@ private:
     // Entries and their holds are made together and lie apart, so that the core's counting does not take
     // away the lines that posting threads read.
     struct Chunk {
-        explicit Chunk(std::uint32_t size) : entries(new Entry[size]), holds(new PaddedHolds[size]) {
+        explicit Chunk(std::uint32_t size)
+            : entries(new Entry[size]), holds(new PaddedHolds[size]) {
             for (std::uint32_t i = 0; i < size; ++i) {
                 entries[i].holds = &holds[i].value;
             }
@@ -166,7 +168,7 @@ private:
 
     mutable std::mutex mutex_;  // guards what follows and all writing above
     std::uint32_t entry_count_ = 0;
-    std::vector<std::uint32_t> free_;
+    std::deque<std::uint32_t> free_;
     std::vector<std::uint32_t> sorted_;
     std::uint32_t index_capacity_ = 0;
     std::vector<std::unique_ptr<IndexItem[]>> index_storage_;  // old ones stay for late readers

@@ -63,7 +63,8 @@ std::string PollingCore::start() {
     event.events = EPOLLIN | EPOLLET;
     if (epoll_fd_ < 0 || wake_fd_ < 0 ||
         ::epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, wake_fd_, &event) != 0) {
-        return "cannot make the polling core's descriptors; raise the limit on open files (ulimit -n)";
+        return "cannot make the polling core's descriptors; raise the limit on open files (ulimit "
+               "-n)";
     }
     if (dedicated_) {
         cpu_ = static_cast<int>(config_.cores.at(index_));
@@ -101,12 +102,25 @@ void PollingCore::stop() {
 
 // Another thread entered before us and has not handed over yet: queue behind it.
 void PollingCore::post_behind(const WorkRequest& request) noexcept {
+    // The request is admitted and must not be lost. Without a lane, or with a full one, this thread stays
+    // until it is the request's turn; the other one needs no token to hand over.
     Lane* lane = lane_of_this_thread();
     while (lane == nullptr || !lane->has_room(request.sge_count)) {
-        // The request is admitted and must not be lost; room comes, since the lane is ours to drain.
-        poll_once();
-        rings::cpu_pause();
-        lane = lane_of_this_thread();
+        if (try_acquire()) {
+            (void)turn();
+            const bool in_turn = request.endpoint->next_sequence == request.sequence;
+            if (in_turn) {
+                apply(request);
+            }
+            release();
+            if (in_turn) {
+                return;
+            }
+        }
+        ::sched_yield();
+        if (lane == nullptr) {
+            lane = lane_of_this_thread();
+        }
     }
     lane->push(request);
     see_to_lanes();
@@ -194,8 +208,8 @@ void PollingCore::run(ControlOp& op, Endpoint* endpoint, std::uint32_t sequence)
     if (!dedicated_) {
         acquire_patiently();
         // Posts admitted before us may still be on their way to a lane; they need no token for that.
-        for (std::uint32_t tries = 0;
-             endpoint != nullptr && endpoint->next_sequence != sequence; ++tries) {
+        for (std::uint32_t tries = 0; endpoint != nullptr && endpoint->next_sequence != sequence;
+             ++tries) {
             (void)turn();
             if (tries % 64 == 63) {
                 ::sched_yield();

@@ -35,12 +35,13 @@ struct Handlers {
 struct CoreCounters {
     Counter turns;
     Counter busy_turns;
-    Counter requests;       // work requests applied
-    Counter completions;    // polled and notified
+    Counter requests;     // work requests applied
+    Counter completions;  // polled and notified
     Counter notifications;
     Counter sleeps;
-    Counter lane_stalls;    // a request had to wait for an earlier one of its endpoint
-    Counter longest_gap_ns;  // dedicated: the longest time between two looks at the clock, 64 turns apart
+    Counter lane_stalls;  // a request had to wait for an earlier one of its endpoint
+    Counter
+        longest_gap_ns;  // dedicated: the longest time between two looks at the clock, 64 turns apart
 };
 
 /// The poll token. turn() may be called by whoever holds it, and by nobody else:
@@ -59,6 +60,9 @@ public:
 
     /// Before start(). The port lives as long as the core.
     void add_port(FabricPort& port);
+    /// Before start(): all cores of the engine. A thread that waits here may depend on a connection whose
+    /// other end is served by another one of them.
+    void set_cores(std::vector<PollingCore*> cores) { cores_ = std::move(cores); }
     /// Starts the core's thread. Returns an empty string or why it cannot, with the remedy.
     [[nodiscard]] std::string start();
     /// Stops and joins it. Pending operations have been closed before.
@@ -219,7 +223,8 @@ private:
     void flush_notices() noexcept;
     void wake_waiters() noexcept;
     [[nodiscard]] Lane* lane_of_this_thread() noexcept;
-    [[nodiscard]] Status post_by_lane(WorkRequest& request, PostGate& gate, std::uint32_t generation,
+    [[nodiscard]] Status post_by_lane(WorkRequest& request, PostGate& gate,
+                                      std::uint32_t generation,
                                       const std::atomic<Endpoint*>& endpoint) noexcept;
     void acquire_patiently() noexcept;
     void sleep_until_woken() noexcept;
@@ -249,14 +254,16 @@ private:
     std::atomic<Lane*> dead_lanes_{nullptr};  // of ended threads; freed off the core
 
     // Under the token.
+    std::vector<PollingCore*> cores_;  // constant after start()
     alignas(rings::kCacheLine) std::vector<Lane*> lanes_;
     std::vector<FabricPort*> ports_;
     bool lanes_left_ = false;  // the last turn left requests in lanes that the next one may take
     std::vector<Notice> overflow_;  // notices that found the ring full, in order
     std::size_t overflow_head_ = 0;
     CoreCounters counters_;
-    std::atomic<std::uint32_t> notified_pending_{0};  // written under the token, read by the backstop
-    std::atomic<std::uint32_t> kept_awake_{0};        // likewise
+    std::atomic<std::uint32_t> notified_pending_{
+        0};                                     // written under the token, read by the backstop
+    std::atomic<std::uint32_t> kept_awake_{0};  // likewise
     std::uint64_t last_look_ns_ = 0;
 
     rings::SpscRing notices_;
@@ -279,6 +286,11 @@ void PollingCore::wait_until(Done done) noexcept {
     const std::uint64_t spin = static_cast<std::uint64_t>(config_.spin_us) * 1000;
     for (std::uint32_t i = 0;; ++i) {
         poll_once();
+        for (PollingCore* other : cores_) {
+            if (other != this) {
+                other->poll_once();
+            }
+        }
         if (done()) {
             return;
         }
@@ -291,6 +303,12 @@ void PollingCore::wait_until(Done done) noexcept {
     // Announces itself, so that completions ring and the backstop takes over the polling.
     waiters_.fetch_add(1, std::memory_order_seq_cst);
     wake();
+    for (PollingCore* other : cores_) {
+        if (other != this) {
+            other->waiters_.fetch_add(1, std::memory_order_seq_cst);
+            other->wake();
+        }
+    }
     for (;;) {
         // Pairs with the release in wake_waiters().
         const std::uint32_t seen = wake_count_.load(std::memory_order_acquire);
@@ -301,6 +319,11 @@ void PollingCore::wait_until(Done done) noexcept {
         sleep_on_wake_count(seen, fenced);
     }
     waiters_.fetch_sub(1, std::memory_order_seq_cst);
+    for (PollingCore* other : cores_) {
+        if (other != this) {
+            other->waiters_.fetch_sub(1, std::memory_order_seq_cst);
+        }
+    }
 }
 
 }  // namespace sanpoll::engine

@@ -46,9 +46,11 @@ void closed(void* owner) noexcept {
         finish_close(*socket);
         return;
     }
+    // Asked before: the closing thread may be the one that ends the engine next. The record itself stays.
+    const bool on_notifier = Provider::instance().engine().notifier().is_this_thread();
     // Pairs with the acquire in close_socket.
     socket->gone.store(1, std::memory_order_release);
-    if (Provider::instance().engine().notifier().is_this_thread()) {
+    if (on_notifier) {
         socket->gone.notify_all();
     }
 }

@@ -204,6 +204,8 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
         const std::uint32_t generation = found.view.generation;
         std::shared_ptr<engine::IncomingConnection> request;
         WSAEVENT event = nullptr;
+        // Asked outside the socket's lock: the table takes its own before a socket's.
+        const bool room = Provider::instance().sockets().has_room();
         {
             const std::lock_guard lock(socket.mutex);
             if (socket.gate.generation() != generation) {
@@ -221,7 +223,7 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
                 socket.accept_armed = true;
                 return WSAEWOULDBLOCK;
             }
-            if (!Provider::instance().sockets().has_room()) {
+            if (!room) {
                 return WSAEMFILE;
             }
             request = std::move(socket.requests.front());

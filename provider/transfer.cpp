@@ -64,6 +64,11 @@ inline int capture(Socket& socket, const WSABUF* buffers, DWORD count, std::uint
     return status != engine::Status::kNotOpen ? wsa_error(status) : why_not_open(descriptor);
 }
 
+// A close drops the registrations: if the socket was closed meanwhile, that is the answer.
+[[gnu::noinline]] int buffers_refused(SOCKET descriptor, int error) noexcept {
+    return find_open(descriptor) != nullptr ? error : why_not_open(descriptor);
+}
+
 // Hands a captured request over. Returns WSA_IO_PENDING, or why nothing was started.
 inline int start(Socket& socket, SOCKET descriptor, LPWSAOVERLAPPED overlapped,
                  engine::WorkRequest& request) noexcept {
@@ -111,7 +116,7 @@ int WSPAPI wsp_send(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD sent, DWORD
     if (const int error =
             capture(*socket, buffers, count, engine::kRead, common().max_message, request);
         error != 0) [[unlikely]] {
-        return result(error_number, error);
+        return result(error_number, buffers_refused(s, error));
     }
     if (socket->saturation.sends.load(std::memory_order_relaxed)) [[unlikely]] {
         return result(error_number, WSAEWOULDBLOCK);
@@ -142,7 +147,7 @@ int WSPAPI wsp_recv(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD received, L
     // A receive may be longer than any message; only the sum must fit its 32 bits.
     if (const int error = capture(*socket, buffers, count, engine::kWrite, 0xFFFFFFFFU, request);
         error != 0) [[unlikely]] {
-        return result(error_number, error);
+        return result(error_number, buffers_refused(s, error));
     }
     if (socket->saturation.receives.load(std::memory_order_relaxed)) [[unlikely]] {
         return result(error_number, WSAEWOULDBLOCK);

@@ -57,9 +57,12 @@ Chatter::~Chatter() {
 
 WSAEVENT Chatter::event_of(std::size_t index) const {
     switch (told_) {
-        case Told::kPolled: return kPolled;
-        case Told::kByPort: return nullptr;
-        case Told::kByEvent: break;
+        case Told::kPolled:
+            return kPolled;
+        case Told::kByPort:
+            return nullptr;
+        case Told::kByEvent:
+            break;
     }
     return events_[index]->handle();
 }
@@ -179,8 +182,8 @@ void Chatter::take_from_port(DWORD milliseconds) {
         if (operation.pending && operation.overlapped.Internal == WSS_OPERATION_IN_PROGRESS) {
             accuse("a notification came before the result");
         }
-        take(operation, {static_cast<int>(entries[i].Internal),
-                         entries[i].dwNumberOfBytesTransferred});
+        take(operation,
+             {static_cast<int>(entries[i].Internal), entries[i].dwNumberOfBytesTransferred});
         post(operation);
     }
 }
@@ -232,8 +235,12 @@ void Chatter::sleep_until_end(std::chrono::steady_clock::time_point deadline) {
                 post(next);
                 break;
             }
-            case Told::kByPort: take_from_port(kNap); break;
-            case Told::kByEvent: take_from_events(kNap); break;
+            case Told::kByPort:
+                take_from_port(kNap);
+                break;
+            case Told::kByEvent:
+                take_from_events(kNap);
+                break;
         }
     }
 }

@@ -64,8 +64,7 @@ std::vector<std::string> merged(const Environment& changes) {
 Channel::~Channel() { ::close(fd_); }
 
 bool Channel::tell(std::string_view text) const {
-    return ::send(fd_, text.data(), text.size(), MSG_NOSIGNAL) ==
-           static_cast<ssize_t>(text.size());
+    return ::send(fd_, text.data(), text.size(), MSG_NOSIGNAL) == static_cast<ssize_t>(text.size());
 }
 
 std::optional<std::string> Channel::hear(std::chrono::milliseconds patience) const {

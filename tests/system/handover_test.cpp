@@ -64,8 +64,7 @@ public:
 
     /// The oldest pending operation, if it has ended: that it belongs to the message that is due.
     bool collect() {
-        const auto result =
-            result_of(provider_, socket_, &operations_[collected_ % kDepth]);
+        const auto result = result_of(provider_, socket_, &operations_[collected_ % kDepth]);
         if (!result) {
             return false;
         }

@@ -52,7 +52,7 @@ void expect_heap_works() {
 
 TEST(HostEal, StaysTheHostsOwn) {
     std::string lcores = "0@(" + cpus_of_this_thread() + ")";
-    std::string options[] = {"host", "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry",
+    std::string options[] = {"host", "--no-huge", "--no-shconf",       "--no-pci", "--no-telemetry",
                              "-m",   "64",        "--log-level=error", "--lcores", lcores};
     std::vector<char*> arguments;
     for (std::string& option : options) {

@@ -23,8 +23,7 @@ constexpr std::uint32_t kRounds = 50;
 /// A message to be recognised, to and fro over one socket. One operation at a time each way.
 class Line {
 public:
-    Line(const Provider& provider, ProviderSocket socket)
-        : provider_(provider), socket_(socket) {
+    Line(const Provider& provider, ProviderSocket socket) : provider_(provider), socket_(socket) {
         register_memory(provider_, socket_.descriptor, words_, sizeof(words_), MEM_READWRITE);
         send_.hEvent = receive_.hEvent = kPolled;
     }
@@ -38,9 +37,7 @@ public:
         WSABUF buffer{sizeof(words_[0]), reinterpret_cast<CHAR*>(&words_[0])};
         check("WSPSend", post_send(provider_, socket_.descriptor, &buffer, 1, &send_));
     }
-    void said() {
-        check("a send", *result_of(provider_, socket_.descriptor, &send_, true));
-    }
+    void said() { check("a send", *result_of(provider_, socket_.descriptor, &send_, true)); }
     std::uint64_t heard() {
         check("a receive", *result_of(provider_, socket_.descriptor, &receive_, true));
         return words_[1];

@@ -124,8 +124,8 @@ bool SendFlow::post() {
     Operation& operation = *operations_[place];
     const std::uint32_t count = fill(operation, message, memory_.data() + place * kCopied);
     operation.prepare(notified_by(plan_.telling, plan_.stream.dice(posted_) >> 40));
-    const int error = post_send(*plan_.provider, plan_.socket, operation.pieces, count,
-                                &operation.overlapped);
+    const int error =
+        post_send(*plan_.provider, plan_.socket, operation.pieces, count, &operation.overlapped);
     // The array is the caller's again.
     std::fill_n(operation.pieces, Operation::kMostPieces, WSABUF{});
     if (error == WSAEWOULDBLOCK) {
@@ -200,7 +200,8 @@ bool ReceiveFlow::post() {
     // Some have just the room that is needed, some more.
     const std::uint32_t most = large ? kLongestMessage : kSlot;
     const std::uint32_t room =
-        dice % 2 == 0 ? length : length + static_cast<std::uint32_t>((dice >> 8) % (most - length + 1));
+        dice % 2 == 0 ? length
+                      : length + static_cast<std::uint32_t>((dice >> 8) % (most - length + 1));
     std::uint32_t count = piece_count(dice);
     if (room == 0 && count == 1) {
         count = 0;
@@ -208,7 +209,8 @@ bool ReceiveFlow::post() {
         const auto& places = cuts(room, count, dice);
         for (std::uint32_t i = 0; i < count; ++i) {
             const std::uint32_t size = places[i + 1] - places[i];
-            std::byte* start = large ? large_.get() + places[i] : slot(posted_) + places[i] + i * kGuard;
+            std::byte* start =
+                large ? large_.get() + places[i] : slot(posted_) + places[i] + i * kGuard;
             operation.pieces[i] = piece(start, size);
             if (!large) {
                 std::fill_n(start + size, kGuard, kGuardByte);

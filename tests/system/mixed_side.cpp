@@ -121,8 +121,8 @@ MixedSide::MixedSide(const Provider& provider, const TrafficPlan& plan, std::uin
       port_(sanpoll_switch::CreateIoCompletionPort(sanpoll_switch::INVALID_HANDLE_VALUE, nullptr, 0,
                                                    0)) {
     for (std::uint32_t i = 0; i < sockets_.size(); ++i) {
-        sanpoll_switch::CreateIoCompletionPort(
-            sanpoll_switch::as_handle(sockets_[i].switch_handle), port_, i, 0);
+        sanpoll_switch::CreateIoCompletionPort(sanpoll_switch::as_handle(sockets_[i].switch_handle),
+                                               port_, i, 0);
         // The longest messages go over every fourth socket only: they are most of the time of a run.
         const bool with_longest = i % 4 == 0;
         const auto plan_of = [&](std::uint32_t way) {

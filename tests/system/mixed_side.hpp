@@ -12,7 +12,7 @@ namespace sanpoll::system_test {
 struct TrafficPlan {
     std::uint64_t seed = 0;
     std::uint32_t sockets = 0;
-    std::uint32_t threads = 0;                // of one side
+    std::uint32_t threads = 0;            // of one side
     std::uint64_t messages_each_way = 0;  // of one socket
 
     [[nodiscard]] std::uint64_t messages() const noexcept {

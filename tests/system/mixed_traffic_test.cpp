@@ -66,11 +66,11 @@ void between_processes(const TrafficPlan& plan, const Environment& knobs) {
     std::printf("SANPOLL_TEST_SEED=%llu\n", static_cast<unsigned long long>(plan.seed));
     const auto provider = load_provider(knobs);
     const Listener listener(*provider);
-    Child peer("mixed_peer",
-               {std::to_string(listener.port()), std::to_string(plan.seed),
-                std::to_string(plan.sockets), std::to_string(plan.threads),
-                std::to_string(plan.messages_each_way)},
-               knobs);
+    Child peer(
+        "mixed_peer",
+        {std::to_string(listener.port()), std::to_string(plan.seed), std::to_string(plan.sockets),
+         std::to_string(plan.threads), std::to_string(plan.messages_each_way)},
+        knobs);
     std::vector<ProviderSocket> sockets;
     for (std::uint32_t i = 0; i < plan.sockets; ++i) {
         sockets.push_back(listener.accept());

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-
 #include "tests/system/allocation_counter.hpp"
 #include "tests/system/child.hpp"
 #include "tests/system/process_state.hpp"
@@ -40,9 +39,8 @@ const Role follower("follower", [](Channel& test, const Arguments& arguments) {
     const Listener listener(*provider);
     test.tell(std::to_string(listener.port()));
     SteadyConnection connection(*provider, listener.accept(), never);
-    const std::uint64_t calls = heap_calls_in([&](std::uint64_t messages) {
-        follow(pattern_of(arguments.at(0)), connection, messages);
-    });
+    const std::uint64_t calls = heap_calls_in(
+        [&](std::uint64_t messages) { follow(pattern_of(arguments.at(0)), connection, messages); });
     test.tell(std::to_string(calls));
     test.expect("close");
     return 0;

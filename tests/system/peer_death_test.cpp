@@ -130,8 +130,7 @@ protected:
         }
         EXPECT_EQ(child.reap(), -SIGKILL);
         for (const auto& chatter : chatters) {
-            ASSERT_TRUE(chatter->ended())
-                << chatter->pending() << " operations are still pending";
+            ASSERT_TRUE(chatter->ended()) << chatter->pending() << " operations are still pending";
             resets_ += chatter->resets();
             chatter->check_after_end();
             EXPECT_EQ(chatter->fault(), "");
@@ -219,10 +218,11 @@ void PeerDeath::print_delays() {
         const auto index = static_cast<std::size_t>(part * static_cast<double>(delays_.size() - 1));
         return std::chrono::duration<double, std::milli>(delays_[index]).count();
     };
-    std::printf("%zu connections, %llu messages received, then %llu operations reset; from kill -9 "
-                "to a connection's last completion p50 %.2f p90 %.2f p99 %.2f max %.2f ms\n",
-                delays_.size(), static_cast<unsigned long long>(received_),
-                static_cast<unsigned long long>(resets_), at(0.5), at(0.9), at(0.99), at(1.0));
+    std::printf(
+        "%zu connections, %llu messages received, then %llu operations reset; from kill -9 "
+        "to a connection's last completion p50 %.2f p90 %.2f p99 %.2f max %.2f ms\n",
+        delays_.size(), static_cast<unsigned long long>(received_),
+        static_cast<unsigned long long>(resets_), at(0.5), at(0.9), at(0.99), at(1.0));
 }
 
 TEST_F(PeerDeath, OfAConnectorUnderTraffic) { survive_often(scaled(100, 12), false, true); }

@@ -66,7 +66,8 @@ pid_t thread_named(pid_t process, const std::string& name) {
 
 std::set<std::string> files_at_risk(pid_t process) {
     const auto lasting = [](const std::string& path) {
-        for (const std::string_view folder : {"/dev/shm/", "/tmp/", "/run/", "/var/", "/dev/huge"}) {
+        for (const std::string_view folder :
+             {"/dev/shm/", "/tmp/", "/run/", "/var/", "/dev/huge"}) {
             if (path.starts_with(folder) && !path.ends_with(" (deleted)")) {
                 return true;
             }

@@ -22,7 +22,8 @@ inline constexpr bool kThreadSanitizer = false;
 inline constexpr bool kSanitized = kAddressSanitizer || kThreadSanitizer;
 
 /// `count`, or `sanitized` of it when a sanitizer slows everything down.
-[[nodiscard]] constexpr std::uint64_t scaled(std::uint64_t count, std::uint64_t sanitized) noexcept {
+[[nodiscard]] constexpr std::uint64_t scaled(std::uint64_t count,
+                                             std::uint64_t sanitized) noexcept {
     return kSanitized ? sanitized : count;
 }
 

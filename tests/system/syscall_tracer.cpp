@@ -81,7 +81,8 @@ void SyscallTracer::detach_all() {
             const int status = wait_for(id);
             if (WIFSTOPPED(status)) {
                 const bool own = WSTOPSIG(status) == kSyscallStop || status >> 16 != 0;
-                ::ptrace(PTRACE_DETACH, id, nullptr, own ? 0L : static_cast<long>(WSTOPSIG(status)));
+                ::ptrace(PTRACE_DETACH, id, nullptr,
+                         own ? 0L : static_cast<long>(WSTOPSIG(status)));
             }
         }
     }

@@ -28,8 +28,10 @@ std::string to_string(const Address& address) {
 namespace sanpoll::engine::shm {
 
 namespace {
-constexpr std::uint64_t kKnockAgainMs = 1;  // the listener's queue of processes was full
-}
+constexpr std::uint64_t kKnockAgainMs = 1;       // the listener's queue of processes was full
+constexpr std::uint64_t kLookAgainMs = 100;      // after running out of descriptors
+constexpr std::uint64_t kIntroductionMs = 5000;  // for a process to introduce itself
+}  // namespace
 
 // ---- Incoming and Outgoing --------------------------------------------------------------------------
 
@@ -193,18 +195,38 @@ void ShmFabric::knock(int listener_fd) {
     for (;;) {
         const int fd = ::accept4(listener_fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+                // They stay queued. Looking away for a moment keeps the thread from spinning on them.
+                log(LogLevel::kError, "no descriptors are left for another process (ulimit -n)");
+                control_.change(listener_fd, 0);
+                control_.add_timer(kLookAgainMs, [this, listener_fd] {
+                    const bool ours = std::any_of(
+                        listeners_.begin(), listeners_.end(),
+                        [&](const auto& item) { return item.second.fd == listener_fd; });
+                    if (ours) {  // else it was closed, and the number may be somebody else's
+                        control_.change(listener_fd, EPOLLIN);
+                    }
+                });
+            }
             return;
         }
         std::uint32_t uid = 0;
         if (!same_user(fd, uid)) {
-            log(LogLevel::kWarn, "turned away a process of user id {}: only our own user's may connect",
-                uid);
+            log(LogLevel::kWarn,
+                "turned away a process of user id {}: only our own user's may connect", uid);
             ::close(fd);
             continue;
         }
         ShmPort& port = *ports_[next_port_++ % ports_.size()];
         auto peer = std::make_shared<Peer>(*this, fd, false, port);
         if (peer->begin()) {
+            // Who connects and then says nothing holds a descriptor of ours.
+            control_.add_timer(kIntroductionMs, [waiting = std::weak_ptr<Peer>(peer)] {
+                if (const std::shared_ptr<Peer> silent = waiting.lock();
+                    silent && silent->state() != Peer::State::kReady) {
+                    silent->end({});
+                }
+            });
             peers_.insert(std::move(peer));
         }
     }
@@ -264,9 +286,9 @@ void ShmFabric::dial(const std::shared_ptr<Outgoing>& outgoing) {
     }
     if (fd < 0) {
         // Only "nobody listens" is certain; with anything else the switch may try TCP.
-        const Status status = fd == -ECONNREFUSED                 ? Status::kNoListener
+        const Status status = fd == -ECONNREFUSED                ? Status::kNoListener
                               : (fd == -EMFILE || fd == -ENFILE) ? Status::kNoMemory
-                                                                  : Status::kTimedOut;
+                                                                 : Status::kTimedOut;
         finish(outgoing, {status, {}});
         return;
     }
@@ -293,8 +315,8 @@ std::shared_ptr<Peer> ShmFabric::twin_of(const Peer& peer, const std::uint64_t i
     for (const std::shared_ptr<Peer>& other : peers_) {
         const bool linked =
             other->state() == Peer::State::kReady || other->state() == Peer::State::kLinking;
-        if (other.get() != &peer && other->initiator() && linked && &other->port() == &peer.port() &&
-            other->is_engine(id)) {
+        if (other.get() != &peer && other->initiator() && linked &&
+            &other->port() == &peer.port() && other->is_engine(id)) {
             return other;
         }
     }
@@ -362,12 +384,13 @@ std::string ShmFabric::start() {
     bool watched = false;
     if (trouble_fd_ >= 0) {
         control_.call([&] {
-            watched = control_.watch(trouble_fd_, EPOLLIN,
-                                     [this](std::uint32_t) { look_for_trouble(); });
+            watched =
+                control_.watch(trouble_fd_, EPOLLIN, [this](std::uint32_t) { look_for_trouble(); });
         });
     }
     return watched ? std::string()
-                   : "cannot make the shared-memory fabric's descriptors; raise the limit on open files "
+                   : "cannot make the shared-memory fabric's descriptors; raise the limit on open "
+                     "files "
                      "(ulimit -n)";
 }
 

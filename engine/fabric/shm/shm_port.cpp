@@ -89,6 +89,9 @@ void ShmPort::reap() {
 
 void ShmPort::add_link(Link& link) {
     links_.push_back(&link);
+    if (armed_) {
+        link.receiver.arm();  // the peer does not know of the link yet, so nothing can be missed
+    }
     epoll_event event{};
     event.events = EPOLLIN | EPOLLET;
     (void)::epoll_ctl(core_.epoll_fd(), EPOLL_CTL_ADD, link.own_doorbell(), &event);
@@ -242,9 +245,9 @@ void ShmPort::break_connection(Connection& connection, Status reason) noexcept {
     // Messages that are here already are delivered first: the gate stays open until they are. It is shut
     // before anybody learns of the end: who does finds it shut.
     if (connection.established && connection.early == nullptr) {
-        (void)connection.gate->break_off(connection.generation,
-                                         reason == Status::kReset ? PostGate::State::kReset
-                                                                  : PostGate::State::kFailed);
+        (void)connection.gate->break_off(connection.generation, reason == Status::kReset
+                                                                    ? PostGate::State::kReset
+                                                                    : PostGate::State::kFailed);
     }
     abort_pending(connection, reason);
 }
@@ -327,6 +330,7 @@ std::uint32_t ShmPort::poll(std::uint32_t budget) noexcept {
 }
 
 void ShmPort::arm() noexcept {
+    armed_ = true;
     for (Link* link : links_) {
         link->receiver.arm();
         if (queued_head_ != nullptr) {
@@ -336,6 +340,7 @@ void ShmPort::arm() noexcept {
 }
 
 void ShmPort::disarm() noexcept {
+    armed_ = false;
     for (Link* link : links_) {
         link->disarm();
     }

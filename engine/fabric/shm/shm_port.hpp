@@ -20,11 +20,11 @@ struct ShmCounters {
     Counter messages_received;
     Counter bytes_sent;
     Counter bytes_received;
-    Counter early_messages;   // kept in private memory until a receive came
-    Counter stalls;           // the peer had no receive for a message of ours
-    Counter full_rings;       // the ring had no room; tried again in a later turn
-    Counter stale_records;    // for a connection that is gone: normal after a close
-    Counter lying_peers;      // links ended because the peer broke the protocol
+    Counter early_messages;  // kept in private memory until a receive came
+    Counter stalls;          // the peer had no receive for a message of ours
+    Counter full_rings;      // the ring had no room; tried again in a later turn
+    Counter stale_records;   // for a connection that is gone: normal after a close
+    Counter lying_peers;     // links ended because the peer broke the protocol
 };
 
 class ShmPort final : public FabricPort {
@@ -121,6 +121,7 @@ private:
     ShmCounters counters_;
 
     std::vector<Link*> links_;
+    bool armed_ = false;                    // the core sleeps or is about to
     std::unique_ptr<Connection*[]> table_;  // by the index in an id; under the token
     std::uint32_t table_mask_;
     Connection* queued_head_ = nullptr;
@@ -129,7 +130,7 @@ private:
 
     std::atomic<Connection*> dead_{nullptr};  // freed by the control plane, off the core
 
-    std::mutex ids_mutex_;  // guards what follows; control plane only
+    std::mutex ids_mutex_;                 // guards what follows; control plane only
     std::vector<std::uint32_t> free_ids_;  // queue: the longest unused first
     std::size_t free_head_ = 0;
     std::uint32_t next_index_ = 0;

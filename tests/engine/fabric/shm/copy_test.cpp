@@ -19,15 +19,16 @@ void check(Copy copy, std::size_t longest) {
              from_offset += from_offset < 9 ? 1 : 8) {
             for (std::size_t length = 0; length <= longest; ++length) {
                 // The source ends where its memory ends, so that reading beyond it is seen by ASan.
-                std::vector<unsigned char> from(from_offset + length);
+                std::vector<unsigned char> from(1 + from_offset + length);
                 for (std::size_t i = 0; i < from.size(); ++i) {
                     from[i] = static_cast<unsigned char>(i * 7 + length + 1);
                 }
                 std::array<unsigned char, 2 * kGuard + 33 + 300> to;
                 to.fill(kUntouched);
                 unsigned char* start = to.data() + kGuard + to_offset;
-                copy(start, from.data() + from_offset, length);
-                ASSERT_EQ(std::memcmp(start, from.data() + from_offset, length), 0)
+                const unsigned char* source = from.data() + 1 + from_offset;
+                copy(start, source, length);
+                ASSERT_EQ(std::memcmp(start, source, length), 0)
                     << length << " bytes from " << from_offset << " to " << to_offset;
                 for (const unsigned char* p = to.data(); p != start; ++p) {
                     ASSERT_EQ(*p, kUntouched) << length << " bytes: wrote before the beginning";
