@@ -6,6 +6,8 @@
 
 #include <string>
 
+#include "tests/provider/patience.hpp"
+
 namespace sanpoll::test {
 
 /// Of an operation that was waited for.
@@ -76,5 +78,17 @@ struct Polled : WSAOVERLAPPED {
 struct Notified : WSAOVERLAPPED {
     explicit Notified(WSAEVENT event = nullptr) : WSAOVERLAPPED{} { hEvent = event; }
 };
+
+/// Repeats a post as long as it would block: on a busy machine a dedicated core may not run for a while,
+/// and then there is no room for many posts.
+template <typename Post>
+[[nodiscard]] int patiently(Post post) {
+    int error = WSAEWOULDBLOCK;
+    (void)eventually([&] {
+        error = post();
+        return error != WSAEWOULDBLOCK;
+    });
+    return error;
+}
 
 }  // namespace sanpoll::test

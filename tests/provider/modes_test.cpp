@@ -18,17 +18,6 @@ struct Setting {
     }
 };
 
-// A dedicated core that is not running may leave no room for the moment.
-template <typename Post>
-int patiently(Post post) {
-    int error = 0;
-    (void)eventually([&] {
-        error = post();
-        return error != WSAEWOULDBLOCK;
-    });
-    return error;
-}
-
 class ModesTest : public ProviderTest, public testing::WithParamInterface<Setting> {
 protected:
     Knobs knobs() const override {

@@ -63,7 +63,8 @@ TEST_P(ThreadsTest, ASocketHandedToAndFroKeepsItsOrder) {
             }
             char* const place = pair.client.at(next * 4);
             std::memcpy(place, &next, sizeof(next));
-            ASSERT_EQ(san.send(pair.client.s, place, 4, &sends[next]), WSA_IO_PENDING);
+            ASSERT_EQ(patiently([&] { return san.send(pair.client.s, place, 4, &sends[next]); }),
+                      WSA_IO_PENDING);
             turn.store(next + 1, std::memory_order_release);
         }
     };
@@ -96,7 +97,10 @@ TEST_P(ThreadsTest, ReceivesHandedToAndFroAreFilledInOrder) {
                 std::this_thread::yield();
                 continue;
             }
-            ASSERT_EQ(san.recv(pair.server.s, pair.server.at(next * 4), 4, &receives[next]),
+            ASSERT_EQ(patiently([&] {
+                          return san.recv(pair.server.s, pair.server.at(next * 4), 4,
+                                          &receives[next]);
+                      }),
                       WSA_IO_PENDING);
             turn.store(next + 1, std::memory_order_release);
         }

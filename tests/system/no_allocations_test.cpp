@@ -14,12 +14,27 @@ namespace sanpoll::system_test {
 namespace {
 
 constexpr std::uint64_t kWarmUp = 10'000;
+constexpr std::uint64_t kBurst = 2 * SteadyConnection::kDepth;
 constexpr std::uint64_t kMessages = 1'000'000;
 
 const std::atomic<std::uint32_t> never{0};
 
 Pattern pattern_of(const std::string& text) {
     return text == "pingpong" ? Pattern::kPingPong : Pattern::kOneWay;
+}
+
+// Part of the warm-up: queues grow to what they are used for. As many messages as the other side has
+// posted receives for, and as many again as may wait for more of them, which nobody posts meanwhile.
+void send_burst(SteadyConnection& connection) {
+    for (std::uint64_t i = 0; i < kBurst; ++i) {
+        connection.send(i);
+    }
+}
+
+void receive_burst(SteadyConnection& connection) {
+    for (std::uint64_t i = 0; i < kBurst; ++i) {
+        EXPECT_EQ(connection.receive(), i);
+    }
 }
 
 /// Heap calls of this thread, and of the polling core's if there is one, while `exchange` runs warm.
@@ -39,6 +54,10 @@ const Role follower("follower", [](Channel& test, const Arguments& arguments) {
     const Listener listener(*provider);
     test.tell(std::to_string(listener.port()));
     SteadyConnection connection(*provider, listener.accept(), never);
+    test.expect("burst");
+    receive_burst(connection);
+    send_burst(connection);
+    test.tell("burst");
     const std::uint64_t calls = heap_calls_in(
         [&](std::uint64_t messages) { follow(pattern_of(arguments.at(0)), connection, messages); });
     test.tell(std::to_string(calls));
@@ -86,6 +105,10 @@ TEST_P(NoAllocations, InlineBetweenTwoProcesses) {
     ASSERT_TRUE(port);
     SteadyConnection connection(
         *provider, connect_to(*provider, static_cast<std::uint16_t>(std::stoul(*port))), never);
+    send_burst(connection);
+    child.channel().tell("burst");
+    child.channel().expect("burst");
+    receive_burst(connection);
     const std::uint64_t calls =
         heap_calls_in([&](std::uint64_t messages) { lead(pattern, connection, messages); });
     const auto their_calls = child.channel().hear();
@@ -104,6 +127,10 @@ TEST_P(NoAllocations, DedicatedCore) {
     const auto [one, other] = connected_pair(*provider, listener);
     SteadyConnection leading(*provider, one, never);
     SteadyConnection following(*provider, other, never);
+    send_burst(leading);
+    receive_burst(following);
+    send_burst(following);
+    receive_burst(leading);
     EXPECT_EQ(heap_calls_in([&](std::uint64_t messages) {
                   lead_and_follow(pattern, leading, following, messages);
               }),

@@ -21,10 +21,14 @@ struct QueuedRequest {
 };
 static_assert(sizeof(QueuedRequest) == 64);
 
-/// A ring of cells that doubles when it is full: idle connections stay small, busy ones stop allocating
+/// A ring of cells that grows fourfold when it is full: idle connections stay small, busy ones stop allocating
 /// once they have grown to what they use. Owned by the core.
 class RequestQueue {
 public:
+    /// Room for what most connections ever have pending, made with the connection and off the core. Beyond
+    /// it push() allocates, each time the queue is deeper than it ever was. False when memory is short.
+    [[nodiscard]] bool prepare() noexcept { return grow(kPrepared); }
+
     /// False when memory is short; the queue is then unchanged.
     [[nodiscard]] bool push(const WorkRequest& request) noexcept {
         const std::uint32_t cells = cells_for(request.sge_count);
@@ -77,8 +81,10 @@ private:
         return cells_[position & (capacity_ - 1)];
     }
 
+    static constexpr std::uint32_t kPrepared = 32;
+
     bool grow(std::uint32_t needed) noexcept {
-        std::uint32_t capacity = capacity_ == 0 ? 8 : capacity_ * 2;
+        std::uint32_t capacity = capacity_ == 0 ? 8 : capacity_ * 4;
         while (capacity < tail_ - head_ + needed) {
             capacity *= 2;
         }

@@ -55,7 +55,8 @@ Connection* ShmPort::make_connection(const EndpointOwner& owner) {
         return nullptr;
     }
     auto* connection = new (std::nothrow) Connection;
-    if (connection == nullptr) {
+    if (connection == nullptr || !connection->sends.prepare() || !connection->receives.prepare()) {
+        delete connection;
         free_ids_.push_back(id);
         return nullptr;
     }
