@@ -15,7 +15,7 @@
 
 namespace sanpoll::engine::shm {
 
-class Connection;
+struct Connection;
 
 /// The writing half. Token holder of the link's core only.
 class LinkSender {
