@@ -58,6 +58,7 @@ const Role follower("follower", [](Channel& test, const Arguments& arguments) {
     receive_burst(connection);
     send_burst(connection);
     test.tell("burst");
+    connection.drain();
     const std::uint64_t calls = heap_calls_in(
         [&](std::uint64_t messages) { follow(pattern_of(arguments.at(0)), connection, messages); });
     test.tell(std::to_string(calls));
@@ -107,6 +108,7 @@ TEST_P(NoAllocations, InlineBetweenTwoProcesses) {
         *provider, connect_to(*provider, static_cast<std::uint16_t>(std::stoul(*port))), never);
     send_burst(connection);
     child.channel().tell("burst");
+    connection.drain();
     child.channel().expect("burst");
     receive_burst(connection);
     const std::uint64_t calls =

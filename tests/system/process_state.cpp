@@ -64,7 +64,9 @@ pid_t thread_named(pid_t process, const std::string& name) {
     return 0;
 }
 
-std::set<std::string> files_at_risk(pid_t process) {
+namespace {
+
+std::set<std::string> lasting_files(pid_t process) {
     const auto lasting = [](const std::string& path) {
         for (const std::string_view folder :
              {"/dev/shm/", "/tmp/", "/run/", "/var/", "/dev/huge"}) {
@@ -89,6 +91,19 @@ std::set<std::string> files_at_risk(pid_t process) {
         if (path != std::string::npos && line[rights + 4] == 's' && lasting(line.substr(path))) {
             files.insert(line.substr(path));
         }
+    }
+    return files;
+}
+
+// What the program had open when it began is its parent's (a test runner's log, say) and not ours.
+const std::set<std::string> inherited = lasting_files(::getpid());
+
+}  // namespace
+
+std::set<std::string> files_at_risk(pid_t process) {
+    std::set<std::string> files = lasting_files(process);
+    for (const std::string& path : inherited) {
+        files.erase(path);
     }
     return files;
 }

@@ -81,6 +81,12 @@ void SteadyConnection::send(std::uint64_t number) {
     ++sent_;
 }
 
+void SteadyConnection::drain() {
+    for (std::uint64_t i = sent_ < kDepth ? 0 : sent_ - kDepth; i < sent_; ++i) {
+        finish(sends_[i % kDepth]);
+    }
+}
+
 std::uint64_t SteadyConnection::receive() {
     Operation& operation = receives_[received_ % kDepth];
     finish(operation);

@@ -24,6 +24,8 @@ public:
 
     /// Waits while kDepth are pending.
     void send(std::uint64_t number);
+    /// Waits until no send is pending. Inline, they get no further unless somebody polls.
+    void drain();
     /// Waits for a message, answers its number and posts the receive again.
     std::uint64_t receive();
 
