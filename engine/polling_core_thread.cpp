@@ -144,7 +144,9 @@ void PollingCore::sleep_until_woken() noexcept {
     }
     const bool fenced = heavy_fence();
     // What was written before the fence is seen now; what comes later finds the flags.
-    if (!turn() && !stopping_.load(std::memory_order_acquire)) {
+    // Notices that found the notifier's ring full must be tried again: nobody rings when it has room.
+    if (!turn() && overflow_head_ == overflow_.size() &&
+        !stopping_.load(std::memory_order_acquire)) {
         counters_.sleeps.add();
         if (!dedicated_) {
             release();
