@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <toml++/toml.h>
 
 #include <algorithm>
 #include <bit>
@@ -9,7 +10,6 @@
 #include <cstdlib>
 #include <functional>
 #include <optional>
-#include <toml++/toml.h>
 
 namespace sanpoll::engine {
 
@@ -31,7 +31,7 @@ std::optional<std::uint64_t> to_number(std::string_view text) {
 }
 
 KnobRule number(std::string_view name, std::string_view allowed, std::string_view description,
-                std::uint32_t Config::* member, std::uint32_t low, std::uint32_t high,
+                std::uint32_t Config::*member, std::uint32_t low, std::uint32_t high,
                 bool power_of_two = false) {
     return {{name, allowed, description},
             [=](Config& config, std::string_view text) {
@@ -48,7 +48,7 @@ KnobRule number(std::string_view name, std::string_view allowed, std::string_vie
 
 template <typename Enum>
 KnobRule choice(std::string_view name, std::string_view allowed, std::string_view description,
-                Enum Config::* member, std::vector<std::string_view> words) {
+                Enum Config::*member, std::vector<std::string_view> words) {
     return {{name, allowed, description},
             [=](Config& config, std::string_view text) {
                 const auto found = std::find(words.begin(), words.end(), text);
@@ -75,8 +75,7 @@ bool set_cores(Config& config, std::string_view text) {
         text.remove_prefix(std::min(comma + 1, text.size()));
         const std::size_t dash = part.find('-');
         const auto first = to_number(part.substr(0, dash));
-        const auto last =
-            dash == std::string_view::npos ? first : to_number(part.substr(dash + 1));
+        const auto last = dash == std::string_view::npos ? first : to_number(part.substr(dash + 1));
         if (!first || !last || *first > *last || *last > 4095 || *last - *first > 63) {
             return false;
         }
@@ -117,13 +116,13 @@ const std::vector<KnobRule>& rules() {
         number("lane_slots", "a power of two, 16 to 65536", "slots of a thread's lane to a core",
                &Config::lane_slots, 16, 65536, true),
         number("notifier_slots", "a power of two, 16 to 1048576",
-               "slots of a core's ring to the notifier thread", &Config::notifier_slots, 16, 1U << 20,
-               true),
+               "slots of a core's ring to the notifier thread", &Config::notifier_slots, 16,
+               1U << 20, true),
         number("queue_depth", "64 to 1048576", "outstanding operations, each socket and direction",
                &Config::queue_depth, 64, 1U << 20),
         number("shm_ring_slots", "a power of two, 256 to 1048576",
-               "64-byte slots of a shared-memory link, each direction", &Config::shm_ring_slots, 256,
-               1U << 20, true),
+               "64-byte slots of a shared-memory link, each direction", &Config::shm_ring_slots,
+               256, 1U << 20, true),
         number("shm_staging_kb", "a power of two, 256 to 1048576",
                "staging area of a shared-memory link for larger messages, KiB each direction",
                &Config::shm_staging_kb, 256, 1U << 20, true),
@@ -135,8 +134,8 @@ const std::vector<KnobRule>& rules() {
         number("max_connections", "a power of two, 64 to 1048576", "connections a polling core",
                &Config::max_connections, 64, 1U << 20, true),
         number("connect_timeout_ms", "1 to 3600000",
-               "how long a connect may take before WSAETIMEDOUT, ms", &Config::connect_timeout_ms, 1,
-               3600000),
+               "how long a connect may take before WSAETIMEDOUT, ms", &Config::connect_timeout_ms,
+               1, 3600000),
         {{"log_level", "trace, debug, info, warn, error or off", "messages on standard error"},
          [](Config& config, std::string_view text) {
              static constexpr std::string_view words[] = {"trace", "debug", "info",
@@ -186,12 +185,14 @@ std::string read_file(Config& config, const char* path) {
             text = std::to_string(whole->get());
         } else if (const toml::array* list = node.as_array()) {
             for (const auto& item : *list) {
-                text += (text.empty() ? "" : ",") + std::to_string(item.value_exact<std::int64_t>().value_or(-1));
+                text += (text.empty() ? "" : ",") +
+                        std::to_string(item.value_exact<std::int64_t>().value_or(-1));
             }
         } else {
             text = "?";
         }
-        if (std::string error = set_from(config, key.str(), text, fmt::format("configuration file {}", path));
+        if (std::string error =
+                set_from(config, key.str(), text, fmt::format("configuration file {}", path));
             !error.empty()) {
             return error;
         }
@@ -237,7 +238,8 @@ std::string load_config(Config& config) {
             variable += static_cast<char>(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
         }
         if (const char* value = std::getenv(variable.c_str()); value != nullptr) {
-            if (std::string error = set_from(config, rule.knob.name, value, variable); !error.empty()) {
+            if (std::string error = set_from(config, rule.knob.name, value, variable);
+                !error.empty()) {
                 return error;
             }
         }
@@ -245,7 +247,8 @@ std::string load_config(Config& config) {
     // A piece must fit the staging area several times over, or sender and receiver would take turns.
     if (static_cast<std::uint64_t>(config.eager_max) * 4 > config.shm_staging_kb * 1024ULL) {
         return fmt::format(
-            "eager_max = {} is too long for shm_staging_kb = {}; the staging area must hold four such "
+            "eager_max = {} is too long for shm_staging_kb = {}; the staging area must hold four "
+            "such "
             "messages",
             config.eager_max, config.shm_staging_kb);
     }

@@ -34,9 +34,9 @@ struct Config {
     std::uint32_t notifier_slots = 1024;  // slots of a core's ring to the notifier thread
     std::uint32_t queue_depth = 4096;     // outstanding operations a socket and direction
 
-    std::uint32_t shm_ring_slots = 1024;   // slots of a link's ring, one direction
-    std::uint32_t shm_staging_kb = 2048;   // staging area of a link, one direction
-    std::uint32_t eager_max = 16384;       // longest message sent before the receiver answers, bytes
+    std::uint32_t shm_ring_slots = 1024;  // slots of a link's ring, one direction
+    std::uint32_t shm_staging_kb = 2048;  // staging area of a link, one direction
+    std::uint32_t eager_max = 16384;      // longest message sent before the receiver answers, bytes
     std::uint32_t max_message = 16U << 20;  // SO_MAX_MSG_SIZE, bytes
     std::uint32_t max_connections = 65536;  // a polling core's connections
 
@@ -45,8 +45,8 @@ struct Config {
 };
 
 struct Knob {
-    std::string_view name;         // also the key in a configuration file; SANPOLL_<NAME> outside
-    std::string_view allowed;      // in words, for messages
+    std::string_view name;     // also the key in a configuration file; SANPOLL_<NAME> outside
+    std::string_view allowed;  // in words, for messages
     std::string_view description;
 };
 

@@ -21,7 +21,8 @@ std::string ControlThread::start() {
     event.data.fd = wake_fd_;
     if (epoll_fd_ < 0 || wake_fd_ < 0 ||
         ::epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, wake_fd_, &event) != 0) {
-        return "cannot make the control thread's descriptors; raise the limit on open files (ulimit -n)";
+        return "cannot make the control thread's descriptors; raise the limit on open files "
+               "(ulimit -n)";
     }
     try {
         thread_ = std::thread([this] { thread_main(); });
@@ -133,7 +134,8 @@ int ControlThread::run_timers() {
         const auto first = timers_.begin();
         const std::uint64_t now = clock_.now_ns();
         if (first->first > now) {
-            return static_cast<int>(std::min<std::uint64_t>((first->first - now) / 1000000 + 1, 60000));
+            return static_cast<int>(
+                std::min<std::uint64_t>((first->first - now) / 1000000 + 1, 60000));
         }
         const std::function<void()> task = std::move(first->second.second);
         timers_.erase(first);

@@ -55,12 +55,18 @@ std::string start(const Config& config) {
     bool huge = config.hugepages != Hugepages::kOff && free_pages >= wanted_pages;
     if (config.hugepages == Hugepages::kRequired && !huge) {
         return fmt::format(
-            "hugepages = required, but {} of the {} 2 MiB pages that eal_memory_mb = {} takes are free; "
+            "hugepages = required, but {} of the {} 2 MiB pages that eal_memory_mb = {} takes are "
+            "free; "
             "reserve them (sysctl vm.nr_hugepages={}) or set SANPOLL_HUGEPAGES=auto",
             free_pages, wanted_pages, config.eal_memory_mb, wanted_pages);
     }
-    std::vector<std::string> options = {"sanpoll", "--no-pci", "--no-telemetry", "--log-level=error",
-                                        "--lcores", lcore_option(), "-m",
+    std::vector<std::string> options = {"sanpoll",
+                                        "--no-pci",
+                                        "--no-telemetry",
+                                        "--log-level=error",
+                                        "--lcores",
+                                        lcore_option(),
+                                        "-m",
                                         std::to_string(config.eal_memory_mb)};
     if (huge) {
         for (const char* option : {"--in-memory", "--iova-mode=va", "--single-file-segments"}) {
@@ -83,7 +89,8 @@ std::string start(const Config& config) {
     }).join();
     if (result < 0) {
         return fmt::format(
-            "DPDK's environment layer did not start ({}); set SANPOLL_MODE=inline to run without it",
+            "DPDK's environment layer did not start ({}); set SANPOLL_MODE=inline to run without "
+            "it",
             std::strerror(error));
     }
     current = huge ? State::kHugepages : State::kOrdinaryPages;
@@ -98,9 +105,11 @@ std::string adopt_this_thread(const Config& config, int cpu) {
     cpu_set_t set;
     CPU_ZERO(&set);
     CPU_SET(static_cast<unsigned>(cpu), &set);
-    if (const int error = ::pthread_setaffinity_np(::pthread_self(), sizeof(set), &set); error != 0) {
+    if (const int error = ::pthread_setaffinity_np(::pthread_self(), sizeof(set), &set);
+        error != 0) {
         return fmt::format(
-            "cannot pin a polling core on CPU {} ({}); choose an online CPU that this process may use "
+            "cannot pin a polling core on CPU {} ({}); choose an online CPU that this process may "
+            "use "
             "(SANPOLL_CORES, see taskset -p and the cpuset of its cgroup)",
             cpu, std::strerror(error));
     }
@@ -126,10 +135,14 @@ void release_this_thread() noexcept { ::rte_thread_unregister(); }
 std::string state() {
     const std::lock_guard lock(mutex);
     switch (current) {
-        case State::kNotStarted: return "not started";
-        case State::kOrdinaryPages: return "ordinary pages";
-        case State::kHugepages: return "hugepages";
-        case State::kFailed: break;
+        case State::kNotStarted:
+            return "not started";
+        case State::kOrdinaryPages:
+            return "ordinary pages";
+        case State::kHugepages:
+            return "hugepages";
+        case State::kFailed:
+            break;
     }
     return "failed";
 }

@@ -34,7 +34,8 @@ std::string choose_cores(Config& config) {
     for (const std::uint32_t cpu : config.cores) {
         if (cpu >= CPU_SETSIZE || !CPU_ISSET(cpu, &allowed)) {
             return fmt::format(
-                "SANPOLL_CORES names CPU {}, which is offline or not among those that this process may "
+                "SANPOLL_CORES names CPU {}, which is offline or not among those that this process "
+                "may "
                 "use (see taskset -p and the cpuset of its cgroup)",
                 cpu);
         }
@@ -70,7 +71,8 @@ std::unique_ptr<Engine> Engine::start(Config config, Clock& clock, const Handler
 
 std::string Engine::begin() {
     if (!register_heavy_fence()) {
-        log(LogLevel::kInfo, "this kernel has no membarrier; sleeping cores look around every millisecond");
+        log(LogLevel::kInfo,
+            "this kernel has no membarrier; sleeping cores look around every millisecond");
     }
     const std::size_t count =
         config_.mode == Mode::kDedicated ? config_.cores.size() : config_.core_count;
@@ -81,8 +83,8 @@ std::string Engine::begin() {
     for (std::size_t i = 0; i < count; ++i) {
         cores_.push_back(std::make_unique<PollingCore>(config_, clock_, handlers_, notifier_,
                                                        static_cast<std::uint32_t>(i)));
-        ports_.push_back(std::make_unique<shm::ShmPort>(config_, *cores_.back(),
-                                                        fabric_->trouble_fd()));
+        ports_.push_back(
+            std::make_unique<shm::ShmPort>(config_, *cores_.back(), fabric_->trouble_fd()));
         cores_.back()->add_port(*ports_.back());
         fabric_->add_port(*ports_.back());
         notifier_.add_core(*cores_.back());

@@ -24,7 +24,8 @@ public:
     /// Starts threads and fabrics. nullptr and a message that names the remedy on failure. DPDK's EAL is
     /// started only in dedicated mode; without it a start takes well under 20 ms.
     [[nodiscard]] static std::unique_ptr<Engine> start(Config config, Clock& clock,
-                                                       const Handlers& handlers, std::string& error);
+                                                       const Handlers& handlers,
+                                                       std::string& error);
     /// All endpoints have been closed before. Ends links, threads and cores.
     ~Engine();
     Engine(const Engine&) = delete;

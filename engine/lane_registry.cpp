@@ -11,8 +11,8 @@ namespace sanpoll::engine {
 
 namespace {
 
-std::mutex registry_mutex;                // held while lanes are made, retired or forgotten
-std::atomic<std::uint32_t> epoch{1};      // of the engine whose lanes threads may use
+std::mutex registry_mutex;            // held while lanes are made, retired or forgotten
+std::atomic<std::uint32_t> epoch{1};  // of the engine whose lanes threads may use
 
 struct ThreadLanes {
     std::uint32_t seen_epoch = 0;
@@ -22,7 +22,7 @@ struct ThreadLanes {
 };
 
 thread_local ThreadLanes thread_lanes;
-std::atomic<bool> abandoned{false};       // we are a forked child; the mutex may be locked for ever
+std::atomic<bool> abandoned{false};      // we are a forked child; the mutex may be locked for ever
 thread_local bool thread_ended = false;  // trivially destroyed, so still readable at the very end
 // The destructor above makes every access to thread_lanes go through a guard; the hot path uses this
 // plain pointer. (Not in the static TLS block: that model would pull the whole library's thread-local
@@ -89,8 +89,6 @@ void LaneRegistry::forget_all() noexcept {
     epoch.fetch_add(1, std::memory_order_relaxed);
 }
 
-void LaneRegistry::abandon_in_child() noexcept {
-    abandoned.store(true, std::memory_order_relaxed);
-}
+void LaneRegistry::abandon_in_child() noexcept { abandoned.store(true, std::memory_order_relaxed); }
 
 }  // namespace sanpoll::engine

@@ -7,22 +7,22 @@ namespace sanpoll::engine {
 
 enum class Status : std::uint8_t {
     kOk,
-    kAborted,           // this side closed the endpoint while the operation was pending
-    kReset,             // the peer closed, died or broke the protocol
-    kTransportFailed,   // the transport gave up: time-out, device gone
-    kMessageTooLong,    // the message does not fit the receive; it is kept for the next one
-    kBadRegion,         // a region of the request was deregistered before the request took effect
-    kNoMemory,          // the engine could not get the memory it needs
-    kNoListener,        // connect: nobody listens there
-    kRefused,           // connect: the listener's side said no
-    kUnreachable,       // connect: the destination does not exist
-    kTimedOut,          // connect: no answer, or no way to tell
+    kAborted,          // this side closed the endpoint while the operation was pending
+    kReset,            // the peer closed, died or broke the protocol
+    kTransportFailed,  // the transport gave up: time-out, device gone
+    kMessageTooLong,   // the message does not fit the receive; it is kept for the next one
+    kBadRegion,        // a region of the request was deregistered before the request took effect
+    kNoMemory,         // the engine could not get the memory it needs
+    kNoListener,       // connect: nobody listens there
+    kRefused,          // connect: the listener's side said no
+    kUnreachable,      // connect: the destination does not exist
+    kTimedOut,         // connect: no answer, or no way to tell
     kAddressNotAvailable,  // not an address of this fabric
-    kAddressInUse,      // another process of this host listens there
-    kWithdrawn,         // accept: the originator is gone
-    kNotAllowed,        // the peer belongs to another user
-    kFull,              // too many outstanding; nothing was started
-    kNotOpen,           // the endpoint takes no requests (not connected, broken or closed)
+    kAddressInUse,         // another process of this host listens there
+    kWithdrawn,            // accept: the originator is gone
+    kNotAllowed,           // the peer belongs to another user
+    kFull,                 // too many outstanding; nothing was started
+    kNotOpen,              // the endpoint takes no requests (not connected, broken or closed)
 };
 
 }  // namespace sanpoll::engine

@@ -62,8 +62,9 @@ static_assert(std::is_trivially_copyable_v<WorkRequest>);
 
 /// Slots that a request with `sge_count` pieces takes in a lane.
 [[nodiscard]] constexpr std::uint32_t lane_slots(std::uint32_t sge_count) noexcept {
-    return sge_count <= kInlineSges ? 1
-                                    : 1 + (sge_count - kInlineSges + kSgesPerSlot - 1) / kSgesPerSlot;
+    return sge_count <= kInlineSges
+               ? 1
+               : 1 + (sge_count - kInlineSges + kSgesPerSlot - 1) / kSgesPerSlot;
 }
 
 /// The end of one send or receive.

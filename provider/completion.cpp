@@ -10,7 +10,8 @@ namespace {
 // The operation was submitted with hEvent's low bit set: the switch polls, nobody is called.
 void completed(std::uint64_t context, std::uint32_t bytes, engine::Status status) noexcept {
     auto* overlapped = reinterpret_cast<LPWSAOVERLAPPED>(context);
-    overlapped->OffsetHigh = status == engine::Status::kOk ? 0 : static_cast<DWORD>(wsa_error(status));
+    overlapped->OffsetHigh =
+        status == engine::Status::kOk ? 0 : static_cast<DWORD>(wsa_error(status));
     overlapped->Offset = 0;
     overlapped->InternalHigh = bytes;
     // The last touch: the caller may reuse or free the structure from here on. Pairs with the acquire in

@@ -72,81 +72,83 @@ void wait_for_signals(Socket& socket) noexcept {
 }
 
 int WSPAPI wsp_event_select(SOCKET s, WSAEVENT event, LONG mask, LPINT error_number) {
-    return result(error_number, guarded([&]() -> int {
-        SocketTable::Found found;
-        if (const int error = find_socket(s, found); error != 0) {
-            return error;
-        }
-        if ((mask & ~(FD_ACCEPT | FD_CONNECT)) != 0 || (mask != 0 && event == nullptr)) {
-            return WSAEINVAL;
-        }
-        Socket& socket = *found.socket;
-        bool signal = false;
-        std::uint32_t version = 0;
-        {
-            const std::lock_guard lock(socket.mutex);
-            if (socket.gate.generation() != found.view.generation) {
-                return WSAENOTSOCK;
+    return result(
+        error_number, guarded([&]() -> int {
+            SocketTable::Found found;
+            if (const int error = find_socket(s, found); error != 0) {
+                return error;
             }
-            version = ++socket.event_version;
-            socket.event = mask != 0 ? event : nullptr;
-            socket.event_mask = mask;
-            socket.recorded = 0;
-            socket.accept_armed = true;
-            // What is true already is indicated now: a request may have come between WSPListen and
-            // this, a connect may have ended before.
-            if (!socket.requests.empty() && record_event(socket, FD_ACCEPT)) {
-                socket.accept_armed = false;
-                signal = true;
+            if ((mask & ~(FD_ACCEPT | FD_CONNECT)) != 0 || (mask != 0 && event == nullptr)) {
+                return WSAEINVAL;
             }
-            if (socket.connect_unreported && record_event(socket, FD_CONNECT)) {
-                signal = true;
+            Socket& socket = *found.socket;
+            bool signal = false;
+            std::uint32_t version = 0;
+            {
+                const std::lock_guard lock(socket.mutex);
+                if (socket.gate.generation() != found.view.generation) {
+                    return WSAENOTSOCK;
+                }
+                version = ++socket.event_version;
+                socket.event = mask != 0 ? event : nullptr;
+                socket.event_mask = mask;
+                socket.recorded = 0;
+                socket.accept_armed = true;
+                // What is true already is indicated now: a request may have come between WSPListen and
+                // this, a connect may have ended before.
+                if (!socket.requests.empty() && record_event(socket, FD_ACCEPT)) {
+                    socket.accept_armed = false;
+                    signal = true;
+                }
+                if (socket.connect_unreported && record_event(socket, FD_CONNECT)) {
+                    signal = true;
+                }
             }
-        }
-        if (!Provider::instance().engine().notifier().is_this_thread()) {
-            wait_for_signals(socket);
-        }
-        if (signal) {
-            signal_event(socket, version);
-        }
-        return 0;
-    }));
+            if (!Provider::instance().engine().notifier().is_this_thread()) {
+                wait_for_signals(socket);
+            }
+            if (signal) {
+                signal_event(socket, version);
+            }
+            return 0;
+        }));
 }
 
 int WSPAPI wsp_enum_network_events(SOCKET s, WSAEVENT event, LPWSANETWORKEVENTS events,
                                    LPINT error_number) {
-    return result(error_number, guarded([&]() -> int {
-        SocketTable::Found found;
-        if (const int error = find_socket(s, found); error != 0) {
-            return error;
-        }
-        if (events == nullptr) {
-            return WSAEINVAL;
-        }
-        // Reset first, read second; who records does it the other way round, so at worst the event is
-        // signalled with nothing recorded, never the reverse.
-        if (event != nullptr) {
-            INT upcall_error = 0;
-            if (Provider::instance().upcalls().lpWPUResetEvent(event, &upcall_error) == FALSE) {
+    return result(
+        error_number, guarded([&]() -> int {
+            SocketTable::Found found;
+            if (const int error = find_socket(s, found); error != 0) {
+                return error;
+            }
+            if (events == nullptr) {
                 return WSAEINVAL;
             }
-        }
-        Socket& socket = *found.socket;
-        const std::lock_guard lock(socket.mutex);
-        if (socket.gate.generation() != found.view.generation) {
-            return WSAENOTSOCK;
-        }
-        events->lNetworkEvents = socket.recorded;
-        if ((socket.recorded & FD_ACCEPT) != 0) {
-            events->iErrorCode[FD_ACCEPT_BIT] = 0;
-        }
-        if ((socket.recorded & FD_CONNECT) != 0) {
-            events->iErrorCode[FD_CONNECT_BIT] = socket.connect_error;
-            socket.connect_unreported = false;
-        }
-        socket.recorded = 0;
-        return 0;
-    }));
+            // Reset first, read second; who records does it the other way round, so at worst the event is
+            // signalled with nothing recorded, never the reverse.
+            if (event != nullptr) {
+                INT upcall_error = 0;
+                if (Provider::instance().upcalls().lpWPUResetEvent(event, &upcall_error) == FALSE) {
+                    return WSAEINVAL;
+                }
+            }
+            Socket& socket = *found.socket;
+            const std::lock_guard lock(socket.mutex);
+            if (socket.gate.generation() != found.view.generation) {
+                return WSAENOTSOCK;
+            }
+            events->lNetworkEvents = socket.recorded;
+            if ((socket.recorded & FD_ACCEPT) != 0) {
+                events->iErrorCode[FD_ACCEPT_BIT] = 0;
+            }
+            if ((socket.recorded & FD_CONNECT) != 0) {
+                events->iErrorCode[FD_CONNECT_BIT] = socket.connect_error;
+                socket.connect_unreported = false;
+            }
+            socket.recorded = 0;
+            return 0;
+        }));
 }
 
 }  // namespace sanpoll::provider

@@ -48,8 +48,8 @@ int address_list(LPVOID out, DWORD out_length, LPDWORD returned) {
     }
     const std::vector<std::uint32_t> addresses = Provider::instance().engine().fabric().addresses();
     // The list, then the addresses that its entries point to, in the caller's one buffer.
-    const std::size_t entries = offsetof(SOCKET_ADDRESS_LIST, Address) +
-                                addresses.size() * sizeof(SOCKET_ADDRESS);
+    const std::size_t entries =
+        offsetof(SOCKET_ADDRESS_LIST, Address) + addresses.size() * sizeof(SOCKET_ADDRESS);
     const std::size_t needed = entries + addresses.size() * sizeof(sockaddr_in);
     *returned = static_cast<DWORD>(needed);
     if (out == nullptr || out_length < needed) {
@@ -89,8 +89,10 @@ bool known_code(DWORD code) noexcept {
         case WSP_FIONREAD:
         case WSP_FIONBIO:
         case WSP_FIOASYNC:
-        case WSP_SIOCATMARK: return true;
-        default: return false;
+        case WSP_SIOCATMARK:
+            return true;
+        default:
+            return false;
     }
 }
 
@@ -111,26 +113,29 @@ int WSPAPI wsp_ioctl(SOCKET s, DWORD code, LPVOID in, DWORD in_length, LPVOID ou
     (void)routine;
     (void)thread;
     return result(error_number, guarded([&]() -> int {
-        if (const int error = life_error(); error != 0) {
-            return error;
-        }
-        // Before the descriptor is looked at: a switch asks for these with whatever it has.
-        if (code == SIO_GET_EXTENSION_FUNCTION_POINTER) {
-            return extension_pointer(in, in_length, out, out_length, returned);
-        }
-        SocketTable::Found found;
-        if (const int error = find_socket(s, found); error != 0) {
-            return error;
-        }
-        switch (code) {
-            case SIO_ADDRESS_LIST_QUERY: return address_list(out, out_length, returned);
-            case SIO_GET_QOS:
-            case SIO_SET_QOS:
-            case SIO_GET_GROUP_QOS:
-            case SIO_SET_GROUP_QOS: return WSAENOPROTOOPT;  // no quality of service
-            default: return known_code(code) ? WSAEOPNOTSUPP : WSAEINVAL;
-        }
-    }));
+                      if (const int error = life_error(); error != 0) {
+                          return error;
+                      }
+                      // Before the descriptor is looked at: a switch asks for these with whatever it has.
+                      if (code == SIO_GET_EXTENSION_FUNCTION_POINTER) {
+                          return extension_pointer(in, in_length, out, out_length, returned);
+                      }
+                      SocketTable::Found found;
+                      if (const int error = find_socket(s, found); error != 0) {
+                          return error;
+                      }
+                      switch (code) {
+                          case SIO_ADDRESS_LIST_QUERY:
+                              return address_list(out, out_length, returned);
+                          case SIO_GET_QOS:
+                          case SIO_SET_QOS:
+                          case SIO_GET_GROUP_QOS:
+                          case SIO_SET_GROUP_QOS:
+                              return WSAENOPROTOOPT;  // no quality of service
+                          default:
+                              return known_code(code) ? WSAEOPNOTSUPP : WSAEINVAL;
+                      }
+                  }));
 }
 
 int WSPAPI wsp_duplicate_socket(SOCKET s, DWORD process_id, LPWSAPROTOCOL_INFOW info,

@@ -129,67 +129,69 @@ int make_accepted(engine::IncomingConnection& request, const engine::ConnectData
 }  // namespace
 
 int WSPAPI wsp_listen(SOCKET s, int backlog, LPINT error_number) {
-    return result(error_number, guarded([&]() -> int {
-        SocketTable::Found found;
-        if (const int error = find_socket(s, found); error != 0) {
-            return error;
-        }
-        Socket& socket = *found.socket;
-        const std::uint32_t generation = found.view.generation;
-        std::vector<std::shared_ptr<engine::IncomingConnection>> excess;
-        engine::Address local;
-        {
+    return result(
+        error_number, guarded([&]() -> int {
+            SocketTable::Found found;
+            if (const int error = find_socket(s, found); error != 0) {
+                return error;
+            }
+            Socket& socket = *found.socket;
+            const std::uint32_t generation = found.view.generation;
+            std::vector<std::shared_ptr<engine::IncomingConnection>> excess;
+            engine::Address local;
+            {
+                const std::lock_guard lock(socket.mutex);
+                if (socket.gate.generation() != generation) {
+                    return WSAENOTSOCK;
+                }
+                const bool again = socket.state == State::kListening;
+                if (socket.state == State::kConnected) {
+                    return socket.gate.view().state == engine::PostGate::State::kOpen ? WSAEISCONN
+                                                                                      : WSAEINVAL;
+                }
+                if ((socket.state != State::kBound && !again) || socket.local.port == 0) {
+                    return WSAEINVAL;
+                }
+                socket.backlog = std::clamp(backlog, 1, kMaxBacklog);
+                while (static_cast<int>(socket.requests.size()) > socket.backlog) {
+                    excess.push_back(std::move(socket.requests.back()));
+                    socket.requests.pop_back();
+                }
+                if (!again) {
+                    socket.state = State::kListening;
+                    local = socket.local;
+                }
+            }
+            for (const auto& request : excess) {
+                request->reject(engine::Status::kRefused);
+            }
+            if (local.port == 0) {
+                return 0;  // only the backlog was to be changed
+            }
+            std::unique_ptr<engine::Listening> listening;
+            const engine::Status status = Provider::instance().engine().fabric().listen(
+                local,
+                [&socket, generation](std::shared_ptr<engine::IncomingConnection> request) {
+                    return take_request(socket, generation, std::move(request));
+                },
+                listening);
+            if (status == engine::Status::kAddressInUse) {
+                engine::log(
+                    engine::LogLevel::kError,
+                    "another process of this host listens at {}; stop it or choose another port",
+                    engine::to_string(local));
+            }
             const std::lock_guard lock(socket.mutex);
             if (socket.gate.generation() != generation) {
-                return WSAENOTSOCK;
+                return WSAENOTSOCK;  // closed in the meantime; `listening` ends with this scope
             }
-            const bool again = socket.state == State::kListening;
-            if (socket.state == State::kConnected) {
-                return socket.gate.view().state == engine::PostGate::State::kOpen ? WSAEISCONN
-                                                                                 : WSAEINVAL;
+            if (status != engine::Status::kOk) {
+                socket.state = State::kBound;
+                return wsa_error(status);
             }
-            if ((socket.state != State::kBound && !again) || socket.local.port == 0) {
-                return WSAEINVAL;
-            }
-            socket.backlog = std::clamp(backlog, 1, kMaxBacklog);
-            while (static_cast<int>(socket.requests.size()) > socket.backlog) {
-                excess.push_back(std::move(socket.requests.back()));
-                socket.requests.pop_back();
-            }
-            if (!again) {
-                socket.state = State::kListening;
-                local = socket.local;
-            }
-        }
-        for (const auto& request : excess) {
-            request->reject(engine::Status::kRefused);
-        }
-        if (local.port == 0) {
-            return 0;  // only the backlog was to be changed
-        }
-        std::unique_ptr<engine::Listening> listening;
-        const engine::Status status = Provider::instance().engine().fabric().listen(
-            local,
-            [&socket, generation](std::shared_ptr<engine::IncomingConnection> request) {
-                return take_request(socket, generation, std::move(request));
-            },
-            listening);
-        if (status == engine::Status::kAddressInUse) {
-            engine::log(engine::LogLevel::kError,
-                        "another process of this host listens at {}; stop it or choose another port",
-                        engine::to_string(local));
-        }
-        const std::lock_guard lock(socket.mutex);
-        if (socket.gate.generation() != generation) {
-            return WSAENOTSOCK;  // closed in the meantime; `listening` ends with this scope
-        }
-        if (status != engine::Status::kOk) {
-            socket.state = State::kBound;
-            return wsa_error(status);
-        }
-        socket.listening = std::move(listening);
-        return 0;
-    }));
+            socket.listening = std::move(listening);
+            return 0;
+        }));
 }
 
 SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDITIONPROC condition,
@@ -215,10 +217,12 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
                 return WSAEINVAL;
             }
             // Before the request leaves the queue, so that a bad call costs nothing.
-            if (addr != nullptr && (addrlen == nullptr || *addrlen < static_cast<INT>(sizeof(sockaddr_in)))) {
+            if (addr != nullptr &&
+                (addrlen == nullptr || *addrlen < static_cast<INT>(sizeof(sockaddr_in)))) {
                 return WSAEFAULT;
             }
-            std::erase_if(socket.requests, [](const auto& waiting) { return waiting->withdrawn(); });
+            std::erase_if(socket.requests,
+                          [](const auto& waiting) { return waiting->withdrawn(); });
             if (socket.requests.empty()) {
                 socket.accept_armed = true;
                 return WSAEWOULDBLOCK;

@@ -87,41 +87,42 @@ HANDLE WSPAPI wsp_register_memory(SOCKET s, PVOID buffer, DWORD length, DWORD fl
 }
 
 int WSPAPI wsp_deregister_memory(SOCKET s, HANDLE handle, LPINT error_number) {
-    return result(error_number, guarded([&]() -> int {
-        SocketTable::Found found;
-        if (const int error = find_socket(s, found); error != 0) {
-            return error;
-        }
-        Socket& socket = *found.socket;
-        const engine::RegionRef ref = from_handle(socket, found.view.generation, handle);
-        if (ref == 0 || !socket.regions.live(ref)) {
-            return WSAEINVAL;
-        }
-        engine::PollingCore* core = socket.core.load(std::memory_order_acquire);
-        if (core == nullptr) {
-            return WSAEINVAL;
-        }
-        // On the core, in order with the posts: those admitted before have taken effect and hold their
-        // regions or are done; those that come later find the reference stale.
-        struct RetireOp final : engine::ControlOp {
-            RetireOp(engine::RegionTable& table, engine::RegionRef region)
-                : regions(table), ref(region) {}
-            void run() noexcept override { retired = regions.retire(ref); }
-            engine::RegionTable& regions;
-            engine::RegionRef ref;
-            bool retired = false;
-        } op(socket.regions, ref);
-        if (const auto sequence = socket.gate.enter(found.view.generation)) {
-            core->run(op, socket.endpoint.load(std::memory_order_acquire), *sequence);
-        } else {
-            core->run(op);  // broken: nothing is pending any more
-        }
-        if (!op.retired) {
-            return WSAEINVAL;  // in use by a transfer, or deregistered by another thread just now
-        }
-        socket.regions.remove_from_index(ref);
-        return 0;
-    }));
+    return result(
+        error_number, guarded([&]() -> int {
+            SocketTable::Found found;
+            if (const int error = find_socket(s, found); error != 0) {
+                return error;
+            }
+            Socket& socket = *found.socket;
+            const engine::RegionRef ref = from_handle(socket, found.view.generation, handle);
+            if (ref == 0 || !socket.regions.live(ref)) {
+                return WSAEINVAL;
+            }
+            engine::PollingCore* core = socket.core.load(std::memory_order_acquire);
+            if (core == nullptr) {
+                return WSAEINVAL;
+            }
+            // On the core, in order with the posts: those admitted before have taken effect and hold their
+            // regions or are done; those that come later find the reference stale.
+            struct RetireOp final : engine::ControlOp {
+                RetireOp(engine::RegionTable& table, engine::RegionRef region)
+                    : regions(table), ref(region) {}
+                void run() noexcept override { retired = regions.retire(ref); }
+                engine::RegionTable& regions;
+                engine::RegionRef ref;
+                bool retired = false;
+            } op(socket.regions, ref);
+            if (const auto sequence = socket.gate.enter(found.view.generation)) {
+                core->run(op, socket.endpoint.load(std::memory_order_acquire), *sequence);
+            } else {
+                core->run(op);  // broken: nothing is pending any more
+            }
+            if (!op.retired) {
+                return WSAEINVAL;  // in use by a transfer, or deregistered by another thread just now
+            }
+            socket.regions.remove_from_index(ref);
+            return 0;
+        }));
 }
 
 }  // namespace sanpoll::provider

@@ -19,9 +19,10 @@ Provider& Provider::instance() {
 int Provider::start(const WSPUPCALLTABLEEX& upcalls) {
     const std::lock_guard lock(life_mutex_);
     if (life() == Life::kForked) {
-        engine::log(engine::LogLevel::kError,
-                    "a forked child cannot use the provider that its parent started; exec a program, or "
-                    "start the provider after the fork");
+        engine::log(
+            engine::LogLevel::kError,
+            "a forked child cannot use the provider that its parent started; exec a program, or "
+            "start the provider after the fork");
         return WSASYSNOTREADY;
     }
     upcall_tables_.push_back(std::make_unique<WSPUPCALLTABLEEX>(upcalls));
@@ -60,9 +61,10 @@ int Provider::cleanup() {
         return WSANOTINITIALISED;
     }
     if (startups_ == 1 && engine_->notifier().is_this_thread()) {
-        engine::log(engine::LogLevel::kError,
-                    "the last WSPCleanup was called inside an upcall, whose thread it would have to end; "
-                    "call it from another thread");
+        engine::log(
+            engine::LogLevel::kError,
+            "the last WSPCleanup was called inside an upcall, whose thread it would have to end; "
+            "call it from another thread");
         return WSAENETDOWN;
     }
     if (--startups_ != 0) {
@@ -88,23 +90,40 @@ void Provider::abandon_in_child() noexcept {
 int wsa_error(engine::Status status) noexcept {
     using engine::Status;
     switch (status) {
-        case Status::kOk: return 0;
-        case Status::kAborted: return WSA_OPERATION_ABORTED;
-        case Status::kReset: return WSAECONNRESET;
-        case Status::kTransportFailed: return WSAECONNABORTED;
-        case Status::kMessageTooLong: return WSAEMSGSIZE;
-        case Status::kBadRegion: return WSAEFAULT;
-        case Status::kNoMemory: return WSAENOBUFS;
-        case Status::kNoListener: return WSAECONNRESET;
-        case Status::kRefused: return WSAECONNREFUSED;
-        case Status::kUnreachable: return WSAEHOSTUNREACH;
-        case Status::kTimedOut: return WSAETIMEDOUT;
-        case Status::kAddressNotAvailable: return WSAEADDRNOTAVAIL;
-        case Status::kAddressInUse: return WSAENETDOWN;
-        case Status::kWithdrawn: return WSAECONNRESET;
-        case Status::kNotAllowed: return WSAETIMEDOUT;
-        case Status::kFull: return WSAEWOULDBLOCK;
-        case Status::kNotOpen: return WSAENOTCONN;
+        case Status::kOk:
+            return 0;
+        case Status::kAborted:
+            return WSA_OPERATION_ABORTED;
+        case Status::kReset:
+            return WSAECONNRESET;
+        case Status::kTransportFailed:
+            return WSAECONNABORTED;
+        case Status::kMessageTooLong:
+            return WSAEMSGSIZE;
+        case Status::kBadRegion:
+            return WSAEFAULT;
+        case Status::kNoMemory:
+            return WSAENOBUFS;
+        case Status::kNoListener:
+            return WSAECONNRESET;
+        case Status::kRefused:
+            return WSAECONNREFUSED;
+        case Status::kUnreachable:
+            return WSAEHOSTUNREACH;
+        case Status::kTimedOut:
+            return WSAETIMEDOUT;
+        case Status::kAddressNotAvailable:
+            return WSAEADDRNOTAVAIL;
+        case Status::kAddressInUse:
+            return WSAENETDOWN;
+        case Status::kWithdrawn:
+            return WSAECONNRESET;
+        case Status::kNotAllowed:
+            return WSAETIMEDOUT;
+        case Status::kFull:
+            return WSAEWOULDBLOCK;
+        case Status::kNotOpen:
+            return WSAENOTCONN;
     }
     return WSAENETDOWN;
 }
@@ -117,9 +136,12 @@ int why_not_open(SOCKET descriptor) noexcept {
 
 int refusal(const engine::PostGate::View& view) noexcept {
     switch (view.state) {
-        case engine::PostGate::State::kReset: return WSAECONNRESET;
-        case engine::PostGate::State::kFailed: return WSAECONNABORTED;
-        default: return WSAENOTCONN;
+        case engine::PostGate::State::kReset:
+            return WSAECONNRESET;
+        case engine::PostGate::State::kFailed:
+            return WSAECONNABORTED;
+        default:
+            return WSAENOTCONN;
     }
 }
 

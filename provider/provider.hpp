@@ -39,7 +39,9 @@ public:
     static Provider& instance();
 
     /// Any thread; what every call looks at first.
-    [[nodiscard]] Life life() const noexcept { return common().life.load(std::memory_order_acquire); }
+    [[nodiscard]] Life life() const noexcept {
+        return common().life.load(std::memory_order_acquire);
+    }
     [[nodiscard]] SocketTable& sockets() noexcept { return common().sockets; }
     [[nodiscard]] engine::Engine& engine() noexcept { return *engine_; }
     [[nodiscard]] const engine::Config& config() const noexcept { return config_; }
@@ -81,9 +83,12 @@ inline void set_error(LPINT error_number, int error) noexcept {
 /// The error of a call that cannot find its provider running: 0 if it does.
 [[nodiscard]] inline int life_error() noexcept {
     switch (common().life.load(std::memory_order_acquire)) {
-        case Life::kUp: return 0;
-        case Life::kForked: return WSAENETDOWN;  // sockets do not follow fork(), see the README
-        case Life::kDown: break;
+        case Life::kUp:
+            return 0;
+        case Life::kForked:
+            return WSAENETDOWN;  // sockets do not follow fork(), see the README
+        case Life::kDown:
+            break;
     }
     return WSANOTINITIALISED;
 }

@@ -67,38 +67,38 @@ SOCKET WSPAPI wsp_socket(int af, int type, int protocol, LPWSAPROTOCOL_INFOW inf
 
 int WSPAPI wsp_bind(SOCKET s, const struct sockaddr* name, int namelen, LPINT error_number) {
     return result(error_number, guarded([&]() -> int {
-        SocketTable::Found found;
-        if (const int error = find_socket(s, found); error != 0) {
-            return error;
-        }
-        sockaddr_in address{};
-        if (name == nullptr || namelen < static_cast<int>(sizeof(address))) {
-            return WSAEFAULT;
-        }
-        std::memcpy(&address, name, sizeof(address));
-        if (address.sin_family != AF_INET) {
-            return WSAEFAULT;
-        }
-        Socket& socket = *found.socket;
-        {
-            const std::lock_guard lock(socket.mutex);
-            if (socket.state != State::kCreated) {
-                return WSAEINVAL;
-            }
-        }
-        const std::uint32_t ip = ntohl(address.sin_addr.s_addr);
-        if (ip != INADDR_ANY && !Provider::instance().engine().fabric().serves(ip)) {
-            return WSAEADDRNOTAVAIL;
-        }
-        const std::lock_guard lock(socket.mutex);
-        if (socket.state != State::kCreated) {
-            return WSAEINVAL;
-        }
-        // No check against other sockets: the port space belongs to TCP/IP.
-        socket.local = {ip, ntohs(address.sin_port)};
-        socket.state = State::kBound;
-        return 0;
-    }));
+                      SocketTable::Found found;
+                      if (const int error = find_socket(s, found); error != 0) {
+                          return error;
+                      }
+                      sockaddr_in address{};
+                      if (name == nullptr || namelen < static_cast<int>(sizeof(address))) {
+                          return WSAEFAULT;
+                      }
+                      std::memcpy(&address, name, sizeof(address));
+                      if (address.sin_family != AF_INET) {
+                          return WSAEFAULT;
+                      }
+                      Socket& socket = *found.socket;
+                      {
+                          const std::lock_guard lock(socket.mutex);
+                          if (socket.state != State::kCreated) {
+                              return WSAEINVAL;
+                          }
+                      }
+                      const std::uint32_t ip = ntohl(address.sin_addr.s_addr);
+                      if (ip != INADDR_ANY && !Provider::instance().engine().fabric().serves(ip)) {
+                          return WSAEADDRNOTAVAIL;
+                      }
+                      const std::lock_guard lock(socket.mutex);
+                      if (socket.state != State::kCreated) {
+                          return WSAEINVAL;
+                      }
+                      // No check against other sockets: the port space belongs to TCP/IP.
+                      socket.local = {ip, ntohs(address.sin_port)};
+                      socket.state = State::kBound;
+                      return 0;
+                  }));
 }
 
 void finish_close(Socket& socket) noexcept {

@@ -46,12 +46,12 @@ struct alignas(rings::kCacheLine) Socket {
     // events
     WSAEVENT event = nullptr;
     LONG event_mask = 0;
-    LONG recorded = 0;             // FD_* that happened since the last enumeration
-    bool accept_armed = true;      // FD_ACCEPT may be indicated; re-armed by WSPAccept
+    LONG recorded = 0;         // FD_* that happened since the last enumeration
+    bool accept_armed = true;  // FD_ACCEPT may be indicated; re-armed by WSPAccept
     bool connect_unreported = false;
     int connect_error = 0;
-    std::uint32_t event_version = 0;            // of the registration; a late signal finds another one
-    std::atomic<std::uint32_t> signalling{0};   // signals of `event` that are running now
+    std::uint32_t event_version = 0;  // of the registration; a late signal finds another one
+    std::atomic<std::uint32_t> signalling{0};  // signals of `event` that are running now
 
     // listening
     int backlog = 0;
@@ -63,8 +63,9 @@ struct alignas(rings::kCacheLine) Socket {
     LPWSABUF callee_data = nullptr;  // the caller's buffer for the peer's data
 
     // closing
-    std::atomic<std::uint32_t> gone{0};          // the endpoint is closed and its last upcall made
-    std::atomic<bool> finish_on_notifier{false};  // the closing thread is the notifier: it cannot wait
+    std::atomic<std::uint32_t> gone{0};  // the endpoint is closed and its last upcall made
+    std::atomic<bool> finish_on_notifier{
+        false};  // the closing thread is the notifier: it cannot wait
 
     [[nodiscard]] engine::EndpointOwner owner(std::uint32_t generation) noexcept {
         engine::EndpointOwner result;

@@ -34,8 +34,7 @@ Socket* SocketTable::allocate(SOCKET& descriptor) {
         free_.erase(free_.begin(), free_.begin() + static_cast<std::ptrdiff_t>(free_head_));
         free_head_ = 0;
     }
-    Socket& socket =
-        chunks_[index / kChunk].load(std::memory_order_relaxed)[index % kChunk];
+    Socket& socket = chunks_[index / kChunk].load(std::memory_order_relaxed)[index % kChunk];
     {
         const std::lock_guard socket_lock(socket.mutex);
         socket.state = State::kCreated;

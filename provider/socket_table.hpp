@@ -54,7 +54,8 @@ public:
             return nullptr;
         }
         Socket* socket = chunk + index % kChunk;
-        return socket->gate.open_for(static_cast<std::uint32_t>(descriptor >> 32)) ? socket : nullptr;
+        return socket->gate.open_for(static_cast<std::uint32_t>(descriptor >> 32)) ? socket
+                                                                                   : nullptr;
     }
 
     /// A live record in state kCreated and its descriptor; nullptr when the table is full or memory is
@@ -68,7 +69,8 @@ public:
     [[nodiscard]] std::vector<SOCKET> live();
 
 private:
-    [[nodiscard]] static SOCKET descriptor_of(const Socket& socket, std::uint32_t generation) noexcept {
+    [[nodiscard]] static SOCKET descriptor_of(const Socket& socket,
+                                              std::uint32_t generation) noexcept {
         return (static_cast<SOCKET>(generation) << 32) | (socket.index + 1U);
     }
 

@@ -44,8 +44,7 @@ int WSPAPI wsp_cleanup(LPINT error_number) {
 
 extern "C" int WSPAPI WSPStartupEx(WORD wVersionRequested, LPWSPDATA lpWSPData,
                                    LPWSAPROTOCOL_INFOW lpProtocolInfo,
-                                   LPWSPUPCALLTABLEEX lpUpcallTable,
-                                   LPWSPPROC_TABLE lpProcTable) {
+                                   LPWSPUPCALLTABLEEX lpUpcallTable, LPWSPPROC_TABLE lpProcTable) {
     using namespace sanpoll::provider;
     (void)lpProtocolInfo;  // says that the switch is above; there is nobody else here
     if (lpWSPData == nullptr || lpProcTable == nullptr || lpUpcallTable == nullptr) {
@@ -54,8 +53,7 @@ extern "C" int WSPAPI WSPStartupEx(WORD wVersionRequested, LPWSPDATA lpWSPData,
     if (by_major(wVersionRequested) < by_major(kVersion)) {
         return WSAVERNOTSUPPORTED;
     }
-    const int error =
-        guarded([&] { return Provider::instance().start(*lpUpcallTable); });
+    const int error = guarded([&] { return Provider::instance().start(*lpUpcallTable); });
     if (error != 0) {
         return error == WSAENOBUFS ? WSAEPROVIDERFAILEDINIT : error;
     }

@@ -105,8 +105,8 @@ int WSPAPI wsp_send(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD sent, DWORD
         return result(error_number, why_not_open(s));
     }
     if (flags != 0) [[unlikely]] {
-        return result(error_number, (flags & ~(WSP_MSG_OOB | WSP_MSG_PARTIAL)) == 0 ? WSAEOPNOTSUPP
-                                                                                   : WSAEINVAL);
+        return result(error_number,
+                      (flags & ~(WSP_MSG_OOB | WSP_MSG_PARTIAL)) == 0 ? WSAEOPNOTSUPP : WSAEINVAL);
     }
     if (overlapped == nullptr) [[unlikely]] {
         return result(error_number, WSAEINVAL);

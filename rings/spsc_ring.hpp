@@ -116,8 +116,8 @@ public:
     template <typename T>
     [[nodiscard]] std::size_t push_batch(std::span<const T> values) noexcept {
         static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= kSlotPayload);
-        std::uint32_t count = static_cast<std::uint32_t>(
-            values.size() < capacity() ? values.size() : capacity());
+        std::uint32_t count =
+            static_cast<std::uint32_t>(values.size() < capacity() ? values.size() : capacity());
         if (!has_room(count)) {
             const std::uint32_t free = limit_ - position_;
             count = free < count ? free : count;

@@ -17,7 +17,7 @@ struct Endpoint;
 /// outlives the endpoint.
 struct EndpointOwner {
     void* owner = nullptr;  // comes back in every Completion and in Handlers::closed
-    std::atomic<Endpoint*>* slot = nullptr;  // set before the gate opens; posts read it
+    std::atomic<Endpoint*>* slot = nullptr;          // set before the gate opens; posts read it
     std::atomic<PollingCore*>* core_slot = nullptr;  // likewise: the core to post to
     PostGate* gate = nullptr;
     std::uint32_t generation = 0;

@@ -40,7 +40,8 @@ public:
     /// The originator has gone or changed its mind.
     [[nodiscard]] virtual bool withdrawn() const noexcept = 0;
     /// Makes the endpoint, opens the owner's gate, tells the originator. kWithdrawn when it is gone.
-    [[nodiscard]] virtual Status accept(const EndpointOwner& owner, const ConnectData& callee_data) = 0;
+    [[nodiscard]] virtual Status accept(const EndpointOwner& owner,
+                                        const ConnectData& callee_data) = 0;
     /// `reason`: kRefused or kNoListener.
     virtual void reject(Status reason) = 0;
 };

@@ -32,28 +32,28 @@ struct Connection final : Endpoint {
     enum class Long : std::uint8_t { kIdle, kAnnounced, kSending };
 
     // ---- both directions
-    Link* link = nullptr;  // nullptr once the link is gone
+    Link* link = nullptr;       // nullptr once the link is gone
     std::uint32_t id = 0;       // ours: the peer puts it into its records
     std::uint32_t peer_id = 0;  // the peer's
     bool established = false;   // the acceptor has accepted: peer_id is valid
     bool closing = false;       // closed here; lives on until the farewell is sent
     bool broken = false;        // nothing more comes or goes; `reason` says why
     Status reason = Status::kOk;
-    bool queued = false;        // in the port's list of connections with something to send
+    bool queued = false;  // in the port's list of connections with something to send
     bool credit_due = false;
     bool stall_due = false;
     bool invite_due = false;
     bool farewell_due = false;
-    bool keeps_awake = false;   // counted in PollingCore::keep_awake
-    bool finished = false;      // to be buried as soon as it is out of the list
-    bool peer_waits = false;    // the peer has asked for credit and we had none to give
+    bool keeps_awake = false;  // counted in PollingCore::keep_awake
+    bool finished = false;     // to be buried as soon as it is out of the list
+    bool peer_waits = false;   // the peer has asked for credit and we had none to give
     Connection* next_queued = nullptr;
 
     // ---- sending
     std::uint32_t sent = 0;    // messages begun
     std::uint32_t credit = 0;  // receives that the peer has had, as far as we know
     Long long_state = Long::kIdle;
-    bool stalled = false;      // we have told the peer that we wait for credit
+    bool stalled = false;        // we have told the peer that we wait for credit
     std::uint32_t progress = 0;  // bytes of the long message that are sent
     RequestQueue sends;
 

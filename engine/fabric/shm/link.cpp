@@ -125,7 +125,8 @@ void Link::disarm() noexcept {
     sender.disarm_for_room();
     if (!receiver.disarm()) {
         char rings[64];
-        for (int i = 0; i < 16 && ::recv(own_doorbell_, rings, sizeof(rings), MSG_DONTWAIT) > 0; ++i) {
+        for (int i = 0; i < 16 && ::recv(own_doorbell_, rings, sizeof(rings), MSG_DONTWAIT) > 0;
+             ++i) {
         }
     }
 }

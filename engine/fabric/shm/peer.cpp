@@ -73,8 +73,8 @@ void Peer::send_with(const ControlMessage& message, std::vector<int> fds) {
 void Peer::flush() {
     while (!unsent_.empty()) {
         const Unsent& first = unsent_.front();
-        const int result = send_message(fd_, first.message, first.fds.data(),
-                                        static_cast<int>(first.fds.size()));
+        const int result =
+            send_message(fd_, first.message, first.fds.data(), static_cast<int>(first.fds.size()));
         if (result == 0) {
             fabric_.control().change(fd_, EPOLLIN | EPOLLRDHUP | EPOLLOUT);
             return;
@@ -136,8 +136,12 @@ void Peer::take(const ControlMessage& message, int fds[2], int fd_count) {
                 break;
             }
             switch (message.kind) {
-                case MessageKind::kConnect: take_connect(message); return;
-                case MessageKind::kAnswer: take_answer(message); return;
+                case MessageKind::kConnect:
+                    take_connect(message);
+                    return;
+                case MessageKind::kAnswer:
+                    take_answer(message);
+                    return;
                 case MessageKind::kWithdraw:
                     if (const auto found = incoming.find(message.connector_id);
                         found != incoming.end()) {
@@ -148,11 +152,11 @@ void Peer::take(const ControlMessage& message, int fds[2], int fd_count) {
                     }
                     return;
                 case MessageKind::kAbandon:
-                    on_core(port_, [&]() noexcept {
-                        port_.peer_abandoned(message.acceptor_id, *link_);
-                    });
+                    on_core(port_,
+                            [&]() noexcept { port_.peer_abandoned(message.acceptor_id, *link_); });
                     return;
-                default: break;
+                default:
+                    break;
             }
     }
     close_fds(fds, fd_count);
@@ -268,8 +272,7 @@ void Peer::request(const std::shared_ptr<Outgoing>& one) {
 void Peer::take_connect(const ControlMessage& message) {
     ControlMessage answer = message_of(MessageKind::kAnswer);
     answer.connector_id = message.connector_id;
-    const Fabric::OnRequest* listener =
-        fabric_.listener_for({message.to_ip, message.to_port});
+    const Fabric::OnRequest* listener = fabric_.listener_for({message.to_ip, message.to_port});
     if (listener == nullptr) {
         answer.status = 2;
         send(answer);
@@ -322,7 +325,8 @@ void Peer::take_answer(const ControlMessage& message) {
         return;
     }
     fabric_.remember_route(one->remote, shared_from_this());
-    fabric_.finish(one, {Status::kOk, ConnectData(message.data, message.data + message.data_length)});
+    fabric_.finish(one,
+                   {Status::kOk, ConnectData(message.data, message.data + message.data_length)});
 }
 
 // ---- end --------------------------------------------------------------------------------------------
@@ -349,9 +353,8 @@ void Peer::end(std::string_view why) {
     const auto lost = std::move(outgoing);
     outgoing.clear();
     for (const auto& [id, one] : lost) {
-        on_core(port_, [&connection = *one->connection, this]() noexcept {
-            port_.abandon(connection);
-        });
+        on_core(port_,
+                [&connection = *one->connection, this]() noexcept { port_.abandon(connection); });
         one->connection = nullptr;
     }
     if (link_) {

@@ -69,8 +69,7 @@ static_assert(slots_for(64) == 2);
 inline void write_header(std::byte* to, const RecordHeader& header, std::uint32_t slots) noexcept {
     const std::uint64_t first = static_cast<std::uint64_t>(header.kind) | (slots << 8) |
                                 (static_cast<std::uint64_t>(header.connection) << 32);
-    const std::uint64_t second =
-        header.length | (static_cast<std::uint64_t>(header.credit) << 32);
+    const std::uint64_t second = header.length | (static_cast<std::uint64_t>(header.credit) << 32);
     std::memcpy(to, &first, sizeof(first));
     std::memcpy(to + sizeof(first), &second, sizeof(second));
 }

@@ -18,9 +18,8 @@ namespace {
 constexpr int kBacklog = 1024;  // of processes that knock, not of connection requests
 
 socklen_t name_of(const Address& address, sockaddr_un& name) {
-    const std::string text =
-        fmt::format("sanpoll/{}/{}/{:08x}:{}", ControlMessage::kVersion, ::geteuid(), address.ip,
-                    address.port);
+    const std::string text = fmt::format("sanpoll/{}/{}/{:08x}:{}", ControlMessage::kVersion,
+                                         ::geteuid(), address.ip, address.port);
     name = {};
     name.sun_family = AF_UNIX;  // sun_path[0] stays 0: the abstract name space
     std::memcpy(name.sun_path + 1, text.data(), text.size());
@@ -119,7 +118,8 @@ int receive_message(int fd, ControlMessage& message, int fds[2], int& fd_count) 
     if (got < 0) {
         return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? 0 : -1;
     }
-    for (cmsghdr* item = CMSG_FIRSTHDR(&header); item != nullptr; item = CMSG_NXTHDR(&header, item)) {
+    for (cmsghdr* item = CMSG_FIRSTHDR(&header); item != nullptr;
+         item = CMSG_NXTHDR(&header, item)) {
         if (item->cmsg_level == SOL_SOCKET && item->cmsg_type == SCM_RIGHTS) {
             const auto count = static_cast<int>((item->cmsg_len - CMSG_LEN(0)) / sizeof(int));
             fd_count = std::min(count, 2);  // the buffer has no room for more

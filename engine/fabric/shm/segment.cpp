@@ -59,8 +59,8 @@ std::unique_ptr<Segment> Segment::create(const SegmentShape& shape, std::string&
     const int fd = ::memfd_create("sanpoll-link", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0 || ::ftruncate(fd, static_cast<off_t>(shape.bytes())) != 0 ||
         ::fcntl(fd, F_ADD_SEALS, kSeals) != 0) {
-        error = fmt::format("cannot make {} KiB of shared memory for a link: {}", shape.bytes() / 1024,
-                            std::strerror(errno));
+        error = fmt::format("cannot make {} KiB of shared memory for a link: {}",
+                            shape.bytes() / 1024, std::strerror(errno));
         if (fd >= 0) {
             ::close(fd);
         }
@@ -104,8 +104,8 @@ std::unique_ptr<Segment> Segment::open(int fd, const SegmentShape& shape, std::s
 
 Direction Segment::direction(int index) const noexcept {
     const std::size_t slots = static_cast<std::size_t>(shape_.ring_slots) * sizeof(rings::Slot);
-    std::byte* start = base_ + kHeader +
-                       static_cast<std::size_t>(index) * (kWords + slots + shape_.staging_bytes);
+    std::byte* start =
+        base_ + kHeader + static_cast<std::size_t>(index) * (kWords + slots + shape_.staging_bytes);
     Direction direction{};
     direction.slots_consumed = reinterpret_cast<rings::ConsumedWord*>(start);
     direction.staging_consumed = reinterpret_cast<rings::ConsumedWord*>(start + rings::kCacheLine);

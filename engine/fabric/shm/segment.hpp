@@ -14,9 +14,9 @@ namespace sanpoll::engine::shm {
 /// One direction of a link. The reader writes the first three lines, the writer all others.
 struct Direction {
     rings::ConsumedWord* slots_consumed;
-    rings::ConsumedWord* staging_consumed;       // in units of one line, counted from the beginning
-    std::atomic<std::uint32_t>* armed;           // nonzero: the reader sleeps, ring its doorbell
-    std::atomic<std::uint32_t>* writer_waits;    // nonzero: the writer sleeps for want of room
+    rings::ConsumedWord* staging_consumed;     // in units of one line, counted from the beginning
+    std::atomic<std::uint32_t>* armed;         // nonzero: the reader sleeps, ring its doorbell
+    std::atomic<std::uint32_t>* writer_waits;  // nonzero: the writer sleeps for want of room
     rings::Slot* slots;
     std::byte* staging;
 };
@@ -38,7 +38,8 @@ public:
     Segment& operator=(const Segment&) = delete;
 
     /// Makes one. nullptr and a message on failure.
-    [[nodiscard]] static std::unique_ptr<Segment> create(const SegmentShape& shape, std::string& error);
+    [[nodiscard]] static std::unique_ptr<Segment> create(const SegmentShape& shape,
+                                                         std::string& error);
     /// Maps the one behind `fd` (borrowed), which came from a peer: checks size, seals and shape.
     [[nodiscard]] static std::unique_ptr<Segment> open(int fd, const SegmentShape& shape,
                                                        std::string& error);

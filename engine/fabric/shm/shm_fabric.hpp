@@ -53,7 +53,8 @@ public:
     [[nodiscard]] bool withdrawn() const noexcept override {
         return withdrawn_.load(std::memory_order_acquire);
     }
-    [[nodiscard]] Status accept(const EndpointOwner& owner, const ConnectData& callee_data) override;
+    [[nodiscard]] Status accept(const EndpointOwner& owner,
+                                const ConnectData& callee_data) override;
     void reject(Status reason) override;
 
     /// Control thread.

@@ -8,7 +8,8 @@ namespace sanpoll::engine::shm {
 
 namespace {
 
-constexpr std::uint32_t kMaxStaged = 65536;  // longest staged message or piece that an honest peer sends
+constexpr std::uint32_t kMaxStaged =
+    65536;  // longest staged message or piece that an honest peer sends
 constexpr std::uint32_t kPoolBytes = kMaxInRing;
 
 // Writes bytes into the front receive's pieces, one after the other without holes.
@@ -48,7 +49,8 @@ private:
 
 // Calls sink(bytes, length) for each run of a message that lies in the slots of its record.
 template <typename Sink>
-void for_each_run(const Link& link, const std::byte* head, std::uint32_t length, Sink sink) noexcept {
+void for_each_run(const Link& link, const std::byte* head, std::uint32_t length,
+                  Sink sink) noexcept {
     const std::uint32_t first = std::min(length, kHeadBytes);
     sink(head + sizeof(RecordHeader), first);
     length -= first;
@@ -226,12 +228,13 @@ bool ShmPort::take_record(Link& link, const std::byte* head, std::uint32_t& slot
             connection->long_state = Connection::Long::kSending;
             queue(*connection);
             return true;
-        case RecordKind::kCredit: return true;
+        case RecordKind::kCredit:
+            return true;
         case RecordKind::kStalled:
             if (connection != nullptr) {
                 // It has fewer receives than our reports assume: report earlier from now on.
-                connection->report_every = std::clamp(connection->receives.size() / 2, 1U,
-                                                      connection->report_every);
+                connection->report_every =
+                    std::clamp(connection->receives.size() / 2, 1U, connection->report_every);
                 connection->peer_waits = true;
                 consider_credit(*connection);
             }
@@ -316,8 +319,8 @@ bool ShmPort::take_piece(Connection& connection, Link& link, std::uint32_t lengt
     if (connection.broken) {
         return true;
     }
-    if (!connection.receiving_long ||
-        length > connection.long_length - connection.long_progress) [[unlikely]] {
+    if (!connection.receiving_long || length > connection.long_length - connection.long_progress)
+        [[unlikely]] {
         fail_link(link, "it sent a piece that was not asked for");
         return false;
     }

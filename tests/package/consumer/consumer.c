@@ -1,8 +1,7 @@
 /* A C11 program that links the provider. A version older than any provider's must be refused. */
-#include <sys/socket.h>
-
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <ws2san.h>
 
 int main(void) {
