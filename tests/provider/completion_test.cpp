@@ -225,7 +225,7 @@ TEST_F(CompletionTest, ReceivesMayBePostedFromWithinTheUpcall) {
     constexpr int kCount = 500;
     Notified receive;
     std::atomic<int> arrived{0};
-    upcalls.on_complete([&](const Upcall& call) {
+    const ActionScope acting = upcalls.on_complete([&](const Upcall& call) {
         if (call.overlapped == &receive && ++arrived < kCount) {
             EXPECT_EQ(recv(&receive), WSA_IO_PENDING);
         }
@@ -240,7 +240,7 @@ TEST_F(CompletionTest, ReceivesMayBePostedFromWithinTheUpcall) {
 TEST_F(CompletionTest, SendsMayBePostedFromWithinTheUpcall) {
     Notified receive;
     Notified reply;
-    upcalls.on_complete([&](const Upcall& call) {
+    const ActionScope acting = upcalls.on_complete([&](const Upcall& call) {
         if (call.overlapped == &receive) {
             EXPECT_EQ(san.send(pair.server.s, pair.server.at(1000), 5, &reply), WSA_IO_PENDING);
         }
@@ -256,7 +256,7 @@ TEST_F(CompletionTest, SendsMayBePostedFromWithinTheUpcall) {
 TEST_F(CompletionTest, TheResultMayBeFetchedFromWithinTheUpcall) {
     Notified receive;
     std::atomic<int> bytes{-1};
-    upcalls.on_complete([&](const Upcall& call) {
+    const ActionScope acting = upcalls.on_complete([&](const Upcall& call) {
         if (call.overlapped == &receive) {
             bytes = static_cast<int>(san.overlapped_result(pair.server.s, &receive, 1).bytes);
         }
@@ -269,7 +269,7 @@ TEST_F(CompletionTest, TheResultMayBeFetchedFromWithinTheUpcall) {
 TEST_F(CompletionTest, TheSocketMayBeClosedFromWithinTheUpcall) {
     std::deque<Notified> receives(3);
     std::atomic<int> closed{-1};
-    upcalls.on_complete([&](const Upcall& call) {
+    const ActionScope acting = upcalls.on_complete([&](const Upcall& call) {
         if (call.overlapped == &receives[0]) {
             closed = san.close(pair.server.s);
             int error = 0;
@@ -298,7 +298,7 @@ TEST_F(CompletionTest, AnotherSocketMayBeClosedFromWithinTheUpcall) {
     Notified receive;
     Notified other;
     std::atomic<int> closed{-1};
-    upcalls.on_complete([&](const Upcall& call) {
+    const ActionScope acting = upcalls.on_complete([&](const Upcall& call) {
         if (call.overlapped == &receive) {
             closed = san.close(pair.client.s);
         }
@@ -314,7 +314,7 @@ TEST_F(CompletionTest, AnotherSocketMayBeClosedFromWithinTheUpcall) {
 TEST_F(CompletionTest, MemoryMayBeDeregisteredFromWithinTheUpcall) {
     Notified receive;
     std::atomic<int> result{-1};
-    upcalls.on_complete([&](const Upcall& call) {
+    const ActionScope acting = upcalls.on_complete([&](const Upcall& call) {
         if (call.overlapped == &receive) {
             result = san.deregister_memory(pair.server.s, pair.server.region);
         }
@@ -328,7 +328,7 @@ TEST_F(CompletionTest, MemoryMayBeDeregisteredFromWithinTheUpcall) {
 TEST_F(CompletionTest, TheLastCleanupFromWithinTheUpcallIsRefused) {  // project decision
     Notified receive;
     std::atomic<int> result{-1};
-    upcalls.on_complete([&](const Upcall& call) {
+    const ActionScope acting = upcalls.on_complete([&](const Upcall& call) {
         if (call.overlapped == &receive) {
             result = san.cleanup();
         }
@@ -337,7 +337,6 @@ TEST_F(CompletionTest, TheLastCleanupFromWithinTheUpcallIsRefused) {  // project
     send_now();
     EXPECT_TRUE(eventually([&] { return result != -1; }));
     EXPECT_EQ(result, WSAENETDOWN);
-    upcalls.on_complete(nullptr);
 }
 
 // ---- WSPGetOverlappedResult ---------------------------------------------------------------------------

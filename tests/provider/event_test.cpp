@@ -276,7 +276,7 @@ TEST_F(EventTest, NoEventIsSignalledAfterItWasReplaced) {
 TEST_F(EventTest, TheConnectionMayBeAcceptedFromWithinTheSignal) {
     const SOCKET listener = listening(address);
     std::atomic<SOCKET> accepted{INVALID_SOCKET};
-    upcalls.on_set_event([&](WSAEVENT which) {
+    const ActionScope acting = upcalls.on_set_event([&](WSAEVENT which) {
         if (which == event) {
             WSANETWORKEVENTS events{};
             EXPECT_EQ(san.enum_events(listener, event, &events), 0);
@@ -295,7 +295,7 @@ TEST_F(EventTest, TheConnectionMayBeAcceptedFromWithinTheSignal) {
 TEST_F(EventTest, TheSocketMayBeClosedFromWithinTheSignal) {
     std::atomic<int> closed{-1};
     const SOCKET s = bound();
-    upcalls.on_set_event([&](WSAEVENT which) {
+    const ActionScope acting = upcalls.on_set_event([&](WSAEVENT which) {
         if (which == event) {
             closed = san.close(s);
         }
@@ -313,7 +313,7 @@ TEST_F(EventTest, TheSocketMayBeClosedFromWithinASignalInTheSameThread) {
     ASSERT_TRUE(wait_for_request(listener, event));
     const WSAEVENT other = upcalls.create_event();
     int closed = -1;
-    upcalls.on_set_event([&](WSAEVENT which) {
+    const ActionScope acting = upcalls.on_set_event([&](WSAEVENT which) {
         if (which == other) {
             closed = san.close(listener);
         }
@@ -328,7 +328,7 @@ TEST_F(EventTest, TheEventMayBeReplacedFromWithinASignalInTheSameThread) {
     ASSERT_TRUE(wait_for_request(listener, event));
     const WSAEVENT other = upcalls.create_event();
     int selected = -1;
-    upcalls.on_set_event([&](WSAEVENT which) {
+    const ActionScope acting = upcalls.on_set_event([&](WSAEVENT which) {
         if (which == other) {
             selected = san.event_select(listener, nullptr, 0);
         }

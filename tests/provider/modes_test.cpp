@@ -133,7 +133,7 @@ TEST_P(ModesTest, TheSocketMayBeClosedFromWithinTheUpcall) {
     Notified receive;
     Notified other;
     std::atomic<int> closed{-1};
-    upcalls.on_complete([&](const Upcall& call) {
+    const ActionScope acting = upcalls.on_complete([&](const Upcall& call) {
         if (call.overlapped == &receive) {
             closed = san.close(pair.server.s);
         }

@@ -83,6 +83,7 @@ struct Upcalls {
                 me.violation("two completion upcalls of one socket at the same time");
             }
             action = me.on_complete_;
+            ++me.acting_;
         }
         overlapped->InternalHigh = bytes;
         std::atomic_ref<ULONG_PTR>(overlapped->Internal).store(0, std::memory_order_release);
@@ -90,6 +91,8 @@ struct Upcalls {
             action(call);
         }
         const std::lock_guard lock(me.mutex_);
+        action = nullptr;
+        --me.acting_;
         --me.completing_[handle];
         me.changed_.notify_all();
         return 0;
@@ -123,11 +126,16 @@ struct Upcalls {
             if (signal) {
                 action = me.on_set_event_;
             }
+            ++me.acting_;
             me.changed_.notify_all();
         }
         if (action) {
             action(event);
         }
+        const std::lock_guard lock(me.mutex_);
+        action = nullptr;
+        --me.acting_;
+        me.changed_.notify_all();
         return TRUE;
     }
 
@@ -299,14 +307,25 @@ void RecordingSwitch::retire_event(WSAEVENT event) {
 
 // ---- behaviour --------------------------------------------------------------------------------------
 
-void RecordingSwitch::on_complete(std::function<void(const Upcall&)> action) {
+ActionScope RecordingSwitch::on_complete(std::function<void(const Upcall&)> action) {
     const std::lock_guard lock(mutex_);
     on_complete_ = std::move(action);
+    return {};
 }
 
-void RecordingSwitch::on_set_event(std::function<void(WSAEVENT)> action) {
+ActionScope RecordingSwitch::on_set_event(std::function<void(WSAEVENT)> action) {
     const std::lock_guard lock(mutex_);
     on_set_event_ = std::move(action);
+    return {};
+}
+
+ActionScope::~ActionScope() { RecordingSwitch::instance().stop_acting(); }
+
+void RecordingSwitch::stop_acting() {
+    std::unique_lock lock(mutex_);
+    on_complete_ = nullptr;
+    on_set_event_ = nullptr;
+    changed_.wait(lock, [&] { return acting_ == 0; });
 }
 
 void RecordingSwitch::on_create_handle(std::function<SOCKET(SOCKET)> action) {

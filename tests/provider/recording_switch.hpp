@@ -33,6 +33,16 @@ struct Upcall {
     std::thread::id thread;
 };
 
+/// As long as it lives the recording switch does what it was told to in its upcalls. Declared behind the
+/// locals that the action refers to; not destroyed inside an upcall.
+class [[nodiscard]] ActionScope {
+public:
+    ActionScope() = default;
+    ~ActionScope();
+    ActionScope(const ActionScope&) = delete;
+    ActionScope& operator=(const ActionScope&) = delete;
+};
+
 // One per process, since upcalls carry no context. All functions may be called from any thread.
 class RecordingSwitch {
 public:
@@ -66,13 +76,17 @@ public:
     void retire_event(WSAEVENT event);
 
     // ---- what the switch does inside its upcalls
+    // An action may refer to the locals of its test, and an upcall may come at any time until the provider
+    // has ended: the scope that is returned takes the action back and waits for one that is running.
     /// After the operation's fields are set; nothing of the switch is locked.
-    void on_complete(std::function<void(const Upcall&)> action);
-    void on_set_event(std::function<void(WSAEVENT)> action);
+    [[nodiscard]] ActionScope on_complete(std::function<void(const Upcall&)> action);
+    [[nodiscard]] ActionScope on_set_event(std::function<void(WSAEVENT)> action);
     void on_create_handle(std::function<SOCKET(SOCKET proposed)> action);
 
 private:
     friend struct Upcalls;
+    friend class ActionScope;
+    void stop_acting();
     void violation(std::string text);  // mutex held
 
     mutable std::mutex mutex_;
@@ -86,6 +100,7 @@ private:
     std::set<WSAEVENT> retired_;
     SOCKET next_handle_ = 0x40000;
     std::uintptr_t next_event_ = 0xE000;
+    int acting_ = 0;  // actions that are running
     std::function<void(const Upcall&)> on_complete_;
     std::function<void(WSAEVENT)> on_set_event_;
     std::function<SOCKET(SOCKET)> on_create_handle_;
