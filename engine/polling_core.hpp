@@ -109,13 +109,8 @@ public:
     /// Inline mode: one turn, if nobody else is at it. Dedicated: nothing.
     void poll_once() noexcept {
         if (!dedicated_ && try_acquire()) {
-            const bool worked = turn();
+            (void)turn();
             release();
-            if (!worked) {
-                // A reader that polls a line at full speed takes it away from the writer in the middle
-                // of its writing; a breath in between makes both faster.
-                rings::cpu_pause();
-            }
         }
     }
 
