@@ -38,6 +38,12 @@ struct Config {
     std::uint32_t shm_staging_kb = 2048;  // staging area of a link, one direction
     std::uint32_t eager_max = 16384;      // longest message sent before the receiver answers, bytes
     std::uint32_t max_message = 16U << 20;  // SO_MAX_MSG_SIZE, bytes
+    std::uint32_t max_rdma = 1U << 30;      // SO_MAX_RDMA_SIZE, bytes
+    // SO_RDMA_THRESHOLD_SIZE, bytes. A switch copies what it sends as a message into its pool, and the
+    // receiver out of its own; RDMA saves both copies, and costs a registration at either end and two more
+    // messages. Two copies of 64 KiB are some ten microseconds, which is several times that cost. It is a
+    // preference: the switch may choose another length.
+    std::uint32_t rdma_threshold = 65536;
     std::uint32_t max_connections = 65536;  // a polling core's connections
 
     std::uint32_t connect_timeout_ms = 20000;

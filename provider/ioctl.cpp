@@ -1,6 +1,7 @@
-// WSPIoctl, and the functions that this provider does not have yet.
+// WSPIoctl, and WSPDuplicateSocket, which this provider does not have yet.
 #include <arpa/inet.h>
 
+#include <atomic>
 #include <cstring>
 
 #include "provider/provider.hpp"
@@ -55,16 +56,22 @@ int address_list(LPVOID out, DWORD out_length, LPDWORD returned) {
     if (out == nullptr || out_length < needed) {
         return WSAEFAULT;
     }
-    auto* list = static_cast<LPSOCKET_ADDRESS_LIST>(out);
-    auto* storage = static_cast<char*>(out) + entries;
-    list->iAddressCount = static_cast<INT>(addresses.size());
-    for (std::size_t i = 0; i < addresses.size(); ++i) {
+    // By copies, since nothing says that the caller's buffer is aligned.
+    auto* const list = static_cast<char*>(out);
+    const auto count = static_cast<INT>(addresses.size());
+    std::memcpy(list + offsetof(SOCKET_ADDRESS_LIST, iAddressCount), &count, sizeof(count));
+    char* entry = list + offsetof(SOCKET_ADDRESS_LIST, Address);
+    char* storage = list + entries;
+    for (const std::uint32_t ip : addresses) {
         sockaddr_in address{};
         address.sin_family = AF_INET;
-        address.sin_addr.s_addr = htonl(addresses[i]);
+        address.sin_addr.s_addr = htonl(ip);
         std::memcpy(storage, &address, sizeof(address));
-        list->Address[i].lpSockaddr = reinterpret_cast<LPSOCKADDR>(storage);
-        list->Address[i].iSockaddrLength = sizeof(address);
+        SOCKET_ADDRESS described{};
+        described.lpSockaddr = reinterpret_cast<LPSOCKADDR>(storage);
+        described.iSockaddrLength = sizeof(address);
+        std::memcpy(entry, &described, sizeof(described));
+        entry += sizeof(described);
         storage += sizeof(address);
     }
     return 0;
@@ -109,33 +116,41 @@ int WSPAPI wsp_ioctl(SOCKET s, DWORD code, LPVOID in, DWORD in_length, LPVOID ou
                      LPDWORD returned, LPWSAOVERLAPPED overlapped,
                      LPWSAOVERLAPPED_COMPLETION_ROUTINE routine, LPWSATHREADID thread,
                      LPINT error_number) {
-    (void)overlapped;  // every code completes at once
     (void)routine;
     (void)thread;
-    return result(error_number, guarded([&]() -> int {
-                      if (const int error = life_error(); error != 0) {
-                          return error;
-                      }
-                      // Before the descriptor is looked at: a switch asks for these with whatever it has.
-                      if (code == SIO_GET_EXTENSION_FUNCTION_POINTER) {
-                          return extension_pointer(in, in_length, out, out_length, returned);
-                      }
-                      SocketTable::Found found;
-                      if (const int error = find_socket(s, found); error != 0) {
-                          return error;
-                      }
-                      switch (code) {
-                          case SIO_ADDRESS_LIST_QUERY:
-                              return address_list(out, out_length, returned);
-                          case SIO_GET_QOS:
-                          case SIO_SET_QOS:
-                          case SIO_GET_GROUP_QOS:
-                          case SIO_SET_GROUP_QOS:
-                              return WSAENOPROTOOPT;  // no quality of service
-                          default:
-                              return known_code(code) ? WSAEOPNOTSUPP : WSAEINVAL;
-                      }
-                  }));
+    const int error = guarded([&]() -> int {
+        if (const int error = life_error(); error != 0) {
+            return error;
+        }
+        // Before the descriptor is looked at: a switch asks for these with whatever it has.
+        if (code == SIO_GET_EXTENSION_FUNCTION_POINTER) {
+            return extension_pointer(in, in_length, out, out_length, returned);
+        }
+        SocketTable::Found found;
+        if (const int error = find_socket(s, found); error != 0) {
+            return error;
+        }
+        switch (code) {
+            case SIO_ADDRESS_LIST_QUERY:
+                return address_list(out, out_length, returned);
+            case SIO_GET_QOS:
+            case SIO_SET_QOS:
+            case SIO_GET_GROUP_QOS:
+            case SIO_SET_GROUP_QOS:
+                return WSAENOPROTOOPT;  // no quality of service
+            default:
+                return known_code(code) ? WSAEOPNOTSUPP : WSAEINVAL;
+        }
+    });
+    if (error == 0 && overlapped != nullptr) {
+        // Every code completes at once; WSPGetOverlappedResult may be asked all the same.
+        overlapped->OffsetHigh = 0;
+        overlapped->Offset = 0;
+        overlapped->InternalHigh = *returned;
+        // Pairs with the acquire in wsp_get_overlapped_result.
+        std::atomic_ref<ULONG_PTR>(overlapped->Internal).store(0, std::memory_order_release);
+    }
+    return result(error_number, error);
 }
 
 int WSPAPI wsp_duplicate_socket(SOCKET s, DWORD process_id, LPWSAPROTOCOL_INFOW info,
@@ -143,31 +158,6 @@ int WSPAPI wsp_duplicate_socket(SOCKET s, DWORD process_id, LPWSAPROTOCOL_INFOW 
     (void)process_id;
     (void)info;
     return result(error_number, not_supported(s));
-}
-
-int WSPAPI wsp_get_sock_opt(SOCKET s, int level, int name, CHAR* value, LPINT length,
-                            LPINT error_number) {
-    (void)level;
-    (void)name;
-    (void)value;
-    (void)length;
-    return result(error_number, not_supported(s));
-}
-
-int WSPAPI wsp_set_sock_opt(SOCKET s, int level, int name, const CHAR* value, int length,
-                            LPINT error_number) {
-    (void)level;
-    (void)name;
-    (void)value;
-    (void)length;
-    return result(error_number, not_supported(s));
-}
-
-BOOL WSPAPI wsp_get_qos_by_name(SOCKET s, LPWSABUF name, LPQOS qos, LPINT error_number) {
-    (void)name;
-    (void)qos;
-    set_error(error_number, not_supported(s));
-    return FALSE;
 }
 
 }  // namespace sanpoll::provider

@@ -94,7 +94,7 @@ Decision ask(engine::IncomingConnection& request, LPCONDITIONPROC condition,
 
 // Makes the socket of an accepted connection. 0 and its descriptor, or the error.
 int make_accepted(engine::IncomingConnection& request, const engine::ConnectData& callee_data,
-                  SOCKET& descriptor) {
+                  const SocketOptions& options, SOCKET& descriptor) {
     Provider& provider = Provider::instance();
     Socket* socket = provider.sockets().allocate(descriptor);
     if (socket == nullptr) {
@@ -116,6 +116,7 @@ int make_accepted(engine::IncomingConnection& request, const engine::ConnectData
         const std::lock_guard lock(socket->mutex);
         socket->state = State::kConnected;
         socket->local = request.local();
+        socket->options = options;
     }
     const engine::Status status = request.accept(socket->owner(generation), callee_data);
     if (status != engine::Status::kOk) {
@@ -206,6 +207,7 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
         const std::uint32_t generation = found.view.generation;
         std::shared_ptr<engine::IncomingConnection> request;
         WSAEVENT event = nullptr;
+        SocketOptions options;
         // Asked outside the socket's lock: the table takes its own before a socket's.
         const bool room = Provider::instance().sockets().has_room();
         {
@@ -233,6 +235,7 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
             request = std::move(socket.requests.front());
             socket.requests.pop_front();
             event = (socket.event_mask & FD_ACCEPT) != 0 ? socket.event : nullptr;
+            options = socket.options;
         }
         const Decision decision = ask(*request, condition, callback_data);
         if (addr != nullptr) {
@@ -257,7 +260,7 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
             request->reject(engine::Status::kRefused);
             outcome = WSAECONNREFUSED;
         } else {
-            outcome = make_accepted(*request, decision.callee_data, descriptor);
+            outcome = make_accepted(*request, decision.callee_data, options, descriptor);
             if (outcome == 0 && event != nullptr) {
                 INT upcall_error = 0;
                 (void)Provider::instance().upcalls().lpWPUResetEvent(event, &upcall_error);

@@ -13,6 +13,7 @@
 #include "engine/memory_region.hpp"
 #include "engine/polling_core.hpp"
 #include "engine/post_gate.hpp"
+#include "provider/options.hpp"
 
 namespace sanpoll::provider {
 
@@ -42,6 +43,7 @@ struct alignas(rings::kCacheLine) Socket {
     std::mutex mutex;
     State state = State::kFree;
     engine::Address local;
+    SocketOptions options;
 
     // events
     WSAEVENT event = nullptr;

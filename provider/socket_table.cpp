@@ -39,6 +39,7 @@ Socket* SocketTable::allocate(SOCKET& descriptor) {
         const std::lock_guard socket_lock(socket.mutex);
         socket.state = State::kCreated;
         socket.local = {};
+        socket.options = {};
         socket.event = nullptr;
         socket.event_mask = 0;
         socket.recorded = 0;
