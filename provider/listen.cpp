@@ -12,6 +12,11 @@ namespace {
 
 constexpr int kMaxBacklog = 4096;  // what SOMAXCONN means
 
+// What counts against the backlog: a request that the switch is being asked about may come back (CF_DEFER).
+int waiting_requests(const Socket& socket) noexcept {
+    return static_cast<int>(socket.requests.size()) + socket.undecided;
+}
+
 // A request from a peer, on the control thread. False: the queue is full, refuse it.
 bool take_request(Socket& socket, std::uint32_t generation,
                   std::shared_ptr<engine::IncomingConnection> request) {
@@ -19,8 +24,8 @@ bool take_request(Socket& socket, std::uint32_t generation,
     if (socket.gate.generation() != generation || socket.state != State::kListening) {
         return false;
     }
-    std::erase_if(socket.requests, [](const auto& waiting) { return waiting->withdrawn(); });
-    if (static_cast<int>(socket.requests.size()) >= socket.backlog) {
+    drop_withdrawn(socket);
+    if (waiting_requests(socket) >= socket.backlog) {
         return false;
     }
     socket.requests.push_back(std::move(request));
@@ -49,6 +54,7 @@ void rearm_accept(Socket& socket, std::uint32_t generation) noexcept {
         }
         socket.accept_armed = true;
         version = socket.event_version;
+        drop_withdrawn(socket);
         if (socket.requests.empty() || !record_event(socket, FD_ACCEPT)) {
             return;
         }
@@ -64,16 +70,23 @@ struct Decision {
 };
 
 // Asks the switch, in the calling thread, nothing locked, the peer still in the dark.
+// Throws std::bad_alloc only before it has asked.
 Decision ask(engine::IncomingConnection& request, LPCONDITIONPROC condition,
              DWORD_PTR callback_data) {
     Decision decision;
     if (condition == nullptr) {
         return decision;
     }
+    decision.callee_data.reserve(engine::kMaxConnectData);
     sockaddr_in caller = to_sockaddr(request.remote());
     sockaddr_in callee = to_sockaddr(request.local());
     engine::ConnectData caller_bytes = request.caller_data();
-    char callee_bytes[engine::kMaxConnectData] = {};
+    // Filled with something that nobody answers, so that an answer of full length, which leaves `len` as
+    // it is, can be told from none.
+    char callee_bytes[engine::kMaxConnectData];
+    char untouched[sizeof(callee_bytes)];
+    std::memset(untouched, 0xA5, sizeof(untouched));
+    std::memcpy(callee_bytes, untouched, sizeof(callee_bytes));
     WSABUF caller_id{sizeof(caller), reinterpret_cast<CHAR*>(&caller)};
     WSABUF callee_id{sizeof(callee), reinterpret_cast<CHAR*>(&callee)};
     WSABUF caller_data{static_cast<ULONG>(caller_bytes.size()),
@@ -84,17 +97,24 @@ Decision ask(engine::IncomingConnection& request, LPCONDITIONPROC condition,
                                 nullptr, &callee_id, &callee_data, &group, callback_data);
     decision.sound = group == 0 && (decision.answer == CF_ACCEPT || decision.answer == CF_REJECT ||
                                     decision.answer == CF_DEFER);
-    // `len` still at its capacity means that the function stored nothing.
-    if (callee_data.len < sizeof(callee_bytes)) {
+    if (callee_data.len < sizeof(callee_bytes) ||
+        (callee_data.len == sizeof(callee_bytes) &&
+         std::memcmp(callee_bytes, untouched, sizeof(callee_bytes)) != 0)) {
         const auto* bytes = reinterpret_cast<const std::byte*>(callee_bytes);
         decision.callee_data.assign(bytes, bytes + callee_data.len);
     }
     return decision;
 }
 
+// What an accepted socket takes over from its listener.
+struct Heritage {
+    SocketOptions options;
+    DWORD catalog_entry = 0;
+};
+
 // Makes the socket of an accepted connection. 0 and its descriptor, or the error.
 int make_accepted(engine::IncomingConnection& request, const engine::ConnectData& callee_data,
-                  const SocketOptions& options, SOCKET& descriptor) {
+                  const Heritage& heritage, SOCKET& descriptor) {
     Provider& provider = Provider::instance();
     Socket* socket = provider.sockets().allocate(descriptor);
     if (socket == nullptr) {
@@ -104,7 +124,7 @@ int make_accepted(engine::IncomingConnection& request, const engine::ConnectData
     const std::uint32_t generation = socket->gate.generation();
     INT upcall_error = 0;
     const SOCKET handle = provider.upcalls().lpWPUCreateSocketHandle(
-        0, reinterpret_cast<DWORD_PTR>(socket), &upcall_error);
+        heritage.catalog_entry, reinterpret_cast<DWORD_PTR>(socket), &upcall_error);
     if (handle == INVALID_SOCKET) {
         (void)socket->gate.close(generation);
         provider.sockets().free(*socket);
@@ -116,18 +136,25 @@ int make_accepted(engine::IncomingConnection& request, const engine::ConnectData
         const std::lock_guard lock(socket->mutex);
         socket->state = State::kConnected;
         socket->local = request.local();
-        socket->options = options;
+        socket->options = heritage.options;
+        socket->catalog_entry = heritage.catalog_entry;
     }
     const engine::Status status = request.accept(socket->owner(generation), callee_data);
     if (status != engine::Status::kOk) {
-        (void)socket->gate.close(generation);
-        finish_close(*socket);
-        return wsa_error(status);
+        if (socket->gate.close(generation)) {
+            finish_close(*socket);
+            return wsa_error(status);
+        }
+        return WSAECONNRESET;  // the last WSPCleanup has closed it meanwhile
     }
     return 0;
 }
 
 }  // namespace
+
+void drop_withdrawn(Socket& socket) noexcept {
+    std::erase_if(socket.requests, [](const auto& waiting) { return waiting->withdrawn(); });
+}
 
 int WSPAPI wsp_listen(SOCKET s, int backlog, LPINT error_number) {
     return result(
@@ -154,7 +181,8 @@ int WSPAPI wsp_listen(SOCKET s, int backlog, LPINT error_number) {
                     return WSAEINVAL;
                 }
                 socket.backlog = std::clamp(backlog, 1, kMaxBacklog);
-                while (static_cast<int>(socket.requests.size()) > socket.backlog) {
+                drop_withdrawn(socket);  // they must not cost a living one its place
+                while (!socket.requests.empty() && waiting_requests(socket) > socket.backlog) {
                     excess.push_back(std::move(socket.requests.back()));
                     socket.requests.pop_back();
                 }
@@ -206,10 +234,10 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
         Socket& socket = *found.socket;
         const std::uint32_t generation = found.view.generation;
         std::shared_ptr<engine::IncomingConnection> request;
-        WSAEVENT event = nullptr;
-        SocketOptions options;
+        Heritage heritage;
         // Asked outside the socket's lock: the table takes its own before a socket's.
         const bool room = Provider::instance().sockets().has_room();
+        int refused = 0;
         {
             const std::lock_guard lock(socket.mutex);
             if (socket.gate.generation() != generation) {
@@ -218,39 +246,64 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
             if (socket.state != State::kListening) {
                 return WSAEINVAL;
             }
+            drop_withdrawn(socket);
             // Before the request leaves the queue, so that a bad call costs nothing.
             if (addr != nullptr &&
                 (addrlen == nullptr || *addrlen < static_cast<INT>(sizeof(sockaddr_in)))) {
-                return WSAEFAULT;
+                refused = WSAEFAULT;
+            } else if (socket.requests.empty()) {
+                refused = WSAEWOULDBLOCK;
+            } else if (!room) {
+                refused = WSAEMFILE;
+            } else {
+                request = std::move(socket.requests.front());
+                socket.requests.pop_front();
+                ++socket.undecided;
+                heritage = {socket.options, socket.catalog_entry};
             }
-            std::erase_if(socket.requests,
-                          [](const auto& waiting) { return waiting->withdrawn(); });
-            if (socket.requests.empty()) {
-                socket.accept_armed = true;
-                return WSAEWOULDBLOCK;
-            }
-            if (!room) {
-                return WSAEMFILE;
-            }
-            request = std::move(socket.requests.front());
-            socket.requests.pop_front();
-            event = (socket.event_mask & FD_ACCEPT) != 0 ? socket.event : nullptr;
-            options = socket.options;
         }
-        const Decision decision = ask(*request, condition, callback_data);
+        if (refused != 0) {
+            rearm_accept(socket,
+                         generation);  // a failure does so too: what is queued is told again
+            return refused;
+        }
+        Decision decision;
+        bool asked = true;
+        try {
+            decision = ask(*request, condition, callback_data);
+        } catch (const std::bad_alloc&) {
+            asked = false;
+        }
         if (addr != nullptr) {
             const sockaddr_in remote = to_sockaddr(request->remote());
             std::memcpy(addr, &remote, sizeof(remote));
             *addrlen = sizeof(remote);
         }
-        if (decision.sound && decision.answer == CF_DEFER) {
+        const bool put_back = !asked || (decision.sound && decision.answer == CF_DEFER);
+        WSAEVENT event = nullptr;
+        bool closed = false;
+        {
             const std::lock_guard lock(socket.mutex);
-            if (socket.gate.generation() != generation) {
-                request->reject(engine::Status::kRefused);
-                return WSAENOTSOCK;
+            closed = socket.gate.generation() != generation;
+            if (!closed) {
+                // Before the peer is told: its next connect may come at once and finds the place free.
+                --socket.undecided;
+                event = (socket.event_mask & FD_ACCEPT) != 0 ? socket.event : nullptr;
+                if (put_back) {
+                    socket.requests.push_front(std::move(request));
+                }
             }
-            socket.requests.push_front(std::move(request));
-            return WSATRY_AGAIN;
+        }
+        if (put_back && closed) {
+            request->reject(engine::Status::kRefused);
+            return WSAENOTSOCK;
+        }
+        if (put_back) {
+            if (asked) {
+                return WSATRY_AGAIN;  // the one result that does not make FD_ACCEPT possible again
+            }
+            rearm_accept(socket, generation);
+            return WSAENOBUFS;
         }
         int outcome = 0;
         if (!decision.sound) {
@@ -260,7 +313,7 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
             request->reject(engine::Status::kRefused);
             outcome = WSAECONNREFUSED;
         } else {
-            outcome = make_accepted(*request, decision.callee_data, options, descriptor);
+            outcome = make_accepted(*request, decision.callee_data, heritage, descriptor);
             if (outcome == 0 && event != nullptr) {
                 INT upcall_error = 0;
                 (void)Provider::instance().upcalls().lpWPUResetEvent(event, &upcall_error);

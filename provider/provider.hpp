@@ -127,6 +127,11 @@ template <typename Body>
 /// Why posts are refused on a live socket: the connection's error, or WSAENOTCONN.
 [[nodiscard]] int refusal(const engine::PostGate::View& view) noexcept;
 
+// ---- listening (listen.cpp) ------------------------------------------------------------------------
+
+/// Forgets the requests whose originators have gone. With the socket's mutex held.
+void drop_withdrawn(Socket& socket) noexcept;
+
 // ---- events (event.cpp) ---------------------------------------------------------------------------
 
 /// Records `bit` if it is selected; true if the event is to be signalled. With the socket's mutex held.

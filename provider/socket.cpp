@@ -51,8 +51,13 @@ SOCKET WSPAPI wsp_socket(int af, int type, int protocol, LPWSAPROTOCOL_INFOW inf
             return WSAEMFILE;
         }
         INT upcall_error = 0;
+        const DWORD catalog_entry = info != nullptr ? info->dwCatalogEntryId : 0;
+        {
+            const std::lock_guard lock(socket->mutex);
+            socket->catalog_entry = catalog_entry;
+        }
         const SOCKET handle = provider.upcalls().lpWPUCreateSocketHandle(
-            0, reinterpret_cast<DWORD_PTR>(socket), &upcall_error);
+            catalog_entry, reinterpret_cast<DWORD_PTR>(socket), &upcall_error);
         if (handle == INVALID_SOCKET) {
             (void)socket->gate.close(socket->gate.generation());
             provider.sockets().free(*socket);
@@ -91,6 +96,9 @@ int WSPAPI wsp_bind(SOCKET s, const struct sockaddr* name, int namelen, LPINT er
                           return WSAEADDRNOTAVAIL;
                       }
                       const std::lock_guard lock(socket.mutex);
+                      if (socket.gate.generation() != found.view.generation) {
+                          return WSAENOTSOCK;  // closed, and perhaps somebody else's by now
+                      }
                       if (socket.state != State::kCreated) {
                           return WSAEINVAL;
                       }

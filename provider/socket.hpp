@@ -44,6 +44,7 @@ struct alignas(rings::kCacheLine) Socket {
     State state = State::kFree;
     engine::Address local;
     SocketOptions options;
+    DWORD catalog_entry = 0;  // what WPUCreateSocketHandle was told, 0 if nobody told us
 
     // events
     WSAEVENT event = nullptr;
@@ -57,6 +58,7 @@ struct alignas(rings::kCacheLine) Socket {
 
     // listening
     int backlog = 0;
+    int undecided = 0;  // requests that WSPAccept has taken out and the switch is being asked about
     std::deque<std::shared_ptr<engine::IncomingConnection>> requests;
     std::unique_ptr<engine::Listening> listening;
 

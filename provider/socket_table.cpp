@@ -40,6 +40,7 @@ Socket* SocketTable::allocate(SOCKET& descriptor) {
         socket.state = State::kCreated;
         socket.local = {};
         socket.options = {};
+        socket.catalog_entry = 0;
         socket.event = nullptr;
         socket.event_mask = 0;
         socket.recorded = 0;
@@ -47,6 +48,7 @@ Socket* SocketTable::allocate(SOCKET& descriptor) {
         socket.connect_unreported = false;
         socket.connect_error = 0;
         socket.backlog = 0;
+        socket.undecided = 0;
         socket.callee_data = nullptr;
         socket.endpoint.store(nullptr, std::memory_order_relaxed);
         socket.core.store(nullptr, std::memory_order_relaxed);

@@ -268,6 +268,24 @@ TEST_F(ConnectDataTest, DataGoesBothWays) {
     EXPECT_EQ(std::string(room.data(), callee.len), asked.answer);
 }
 
+TEST_F(ConnectDataTest, AnAnswerThatFillsAllTheRoomArrives) {
+    std::string room(300, '.');
+    WSABUF callee{static_cast<ULONG>(room.size()), room.data()};
+    Asked asked;
+    asked.answer.assign(256, 'y');  // leaves `len` at the capacity that it came with
+    EXPECT_EQ(connect_with(nullptr, &callee, asked), 0);
+    EXPECT_EQ(std::string(room.data(), callee.len), asked.answer);
+}
+
+TEST_F(ConnectDataTest, AFunctionThatIgnoresTheCalleesDataSendsNone) {
+    std::string room(300, '.');
+    WSABUF callee{static_cast<ULONG>(room.size()), room.data()};
+    Asked asked;
+    asked.answer.assign(1000, 'y');  // more than there is room for, so it is not stored
+    EXPECT_EQ(connect_with(nullptr, &callee, asked), 0);
+    EXPECT_EQ(callee.len, 0U);
+}
+
 TEST_F(ConnectDataTest, NoCallersDataIsNull) {
     Asked asked;
     asked.had_caller_data = true;

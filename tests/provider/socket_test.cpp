@@ -74,6 +74,39 @@ TEST_F(SocketTest, UnknownTokenOfADuplicateIsInvalid) {  // project decision
     EXPECT_EQ(error_of(AF_INET, SOCK_STREAM, IPPROTO_TCP, &info), WSAEINVAL);
 }
 
+// What WPUCreateSocketHandle was told last, by a table that otherwise is the recording switch's.
+DWORD told_entry = 0;
+SOCKET WSPAPI create_and_note(DWORD entry, DWORD_PTR context, LPINT error) {
+    told_entry = entry;
+    return RecordingSwitch::instance().table().lpWPUCreateSocketHandle(entry, context, error);
+}
+
+TEST_F(SocketTest, HandlesAreMadeForTheCatalogEntryOfTheInformation) {  // project decision
+    WSPUPCALLTABLEEX noting = upcalls.table();
+    noting.lpWPUCreateSocketHandle = create_and_note;
+    WSPDATA data{};
+    WSPPROC_TABLE table{};
+    WSAPROTOCOL_INFOW tcp{};
+    ASSERT_EQ(Calls::startup()(MAKEWORD(2, 2), &data, &tcp, &noting, &table), 0);
+    told_entry = 99;
+    (void)socket();
+    EXPECT_EQ(told_entry, 0U);
+    WSAPROTOCOL_INFOW info{};
+    info.dwCatalogEntryId = 1017;
+    const SOCKET listener = san.socket(nullptr, AF_INET, SOCK_STREAM, IPPROTO_TCP, &info);
+    EXPECT_EQ(told_entry, 1017U);
+    const sockaddr_in address = fresh_address();
+    ASSERT_EQ(san.bind(listener, address), 0);
+    ASSERT_EQ(san.listen(listener, 1), 0);
+    (void)connecting(address);
+    ASSERT_TRUE(wait_for_request(listener, upcalls.create_event()));
+    told_entry = 99;
+    EXPECT_NE(san.accept(listener), INVALID_SOCKET);
+    EXPECT_EQ(told_entry, 1017U);
+    INT error = 0;
+    EXPECT_EQ(table.lpWSPCleanup(&error), 0);
+}
+
 TEST_F(SocketTest, GroupsAreInvalid) {
     EXPECT_EQ(error_of(AF_INET, SOCK_STREAM, IPPROTO_TCP, nullptr, SG_UNCONSTRAINED_GROUP),
               WSAEINVAL);

@@ -362,13 +362,15 @@ void Peer::end(std::string_view why) {
         link_.reset();
     }
     fabric_.forget(self);
-    // The process that listened is gone; a connect by other means would be reset as well.
+    // If the process that listened is gone, a connect by other means would be reset as well. If it is
+    // there and we cannot agree with it, other means may do better.
+    const Status status = why.empty() ? Status::kNoListener : Status::kTimedOut;
     for (const auto& [id, one] : lost) {
-        fabric_.finish(one, {Status::kNoListener, {}});
+        fabric_.finish(one, {status, {}});
     }
     const std::vector<std::shared_ptr<Outgoing>> waiting = std::move(waiting_);
     for (const auto& one : waiting) {
-        fabric_.finish(one, {why.empty() ? Status::kNoListener : Status::kTimedOut, {}});
+        fabric_.finish(one, {status, {}});
     }
 }
 
