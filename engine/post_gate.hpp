@@ -92,6 +92,37 @@ public:
         return false;
     }
 
+    /// Open -> shut, keeping the generation and taking one more sequence number, which is returned: that of
+    /// the control operation that runs behind all posts admitted before. Empty if it was not open.
+    std::optional<std::uint32_t> suspend(std::uint32_t generation) noexcept {
+        std::uint64_t word = word_.load(std::memory_order_relaxed);
+        while ((word >> 32) == high(generation, State::kOpen)) {
+            const std::uint32_t sequence = static_cast<std::uint32_t>(word);
+            const std::uint64_t next = pack(generation, State::kShut, sequence + 1U);
+            // Acquire pairs with the release in enter(): the posts counted here are visible.
+            if (word_.compare_exchange_weak(word, next, std::memory_order_acq_rel,
+                                            std::memory_order_relaxed)) {
+                return sequence;
+            }
+        }
+        return std::nullopt;
+    }
+
+    /// Takes suspend() back. False if the generation has ended meanwhile.
+    bool resume(std::uint32_t generation) noexcept {
+        std::uint64_t word = word_.load(std::memory_order_relaxed);
+        while ((word >> 32) == high(generation, State::kShut)) {
+            const std::uint64_t next =
+                pack(generation, State::kOpen, static_cast<std::uint32_t>(word));
+            // Release pairs with the acquire in enter().
+            if (word_.compare_exchange_weak(word, next, std::memory_order_acq_rel,
+                                            std::memory_order_relaxed)) {
+                return true;
+            }
+        }
+        return false;
+    }
+
     /// Ends this generation. Returns what it was at that instant: `sequence` is then the number of
     /// posts ever admitted. Empty if it is not of that generation (somebody closed it before).
     std::optional<View> close(std::uint32_t generation) noexcept {

@@ -22,6 +22,10 @@ enum class Status : std::uint8_t {
     kWithdrawn,            // accept: the originator is gone
     kNotAllowed,           // the peer belongs to another user
     kFull,                 // too many outstanding; nothing was started
+    kPending,              // export: sends are pending, which have to finish first
+    kUnknownToken,         // import: nobody has issued it for this process, or it was used
+    kNoDescriptors,        // the process has no descriptors left
+    kMoved,                // accept: the listener now belongs to another process; ask again
     kNotOpen,              // the endpoint takes no requests (not connected, broken or closed)
 };
 

@@ -89,6 +89,9 @@ int WSPAPI wsp_event_select(SOCKET s, WSAEVENT event, LONG mask, LPINT error_num
                 if (socket.gate.generation() != found.view.generation) {
                     return WSAENOTSOCK;
                 }
+                if (socket.state == State::kSwappedOut) {
+                    return WSAEINVAL;
+                }
                 version = ++socket.event_version;
                 socket.event = mask != 0 ? event : nullptr;
                 socket.event_mask = mask;
@@ -126,6 +129,13 @@ int WSPAPI wsp_enum_network_events(SOCKET s, WSAEVENT event, LPWSANETWORKEVENTS 
             if (events == nullptr) {
                 return WSAEINVAL;
             }
+            Socket& socket = *found.socket;
+            {
+                const std::lock_guard lock(socket.mutex);
+                if (socket.state == State::kSwappedOut) {
+                    return WSAEINVAL;
+                }
+            }
             // Reset first, read second; who records does it the other way round, so at worst the event is
             // signalled with nothing recorded, never the reverse.
             if (event != nullptr) {
@@ -134,7 +144,6 @@ int WSPAPI wsp_enum_network_events(SOCKET s, WSAEVENT event, LPWSANETWORKEVENTS 
                     return WSAEINVAL;
                 }
             }
-            Socket& socket = *found.socket;
             const std::lock_guard lock(socket.mutex);
             if (socket.gate.generation() != found.view.generation) {
                 return WSAENOTSOCK;

@@ -153,11 +153,4 @@ int WSPAPI wsp_ioctl(SOCKET s, DWORD code, LPVOID in, DWORD in_length, LPVOID ou
     return result(error_number, error);
 }
 
-int WSPAPI wsp_duplicate_socket(SOCKET s, DWORD process_id, LPWSAPROTOCOL_INFOW info,
-                                LPINT error_number) {
-    (void)process_id;
-    (void)info;
-    return result(error_number, not_supported(s));
-}
-
 }  // namespace sanpoll::provider

@@ -10,14 +10,13 @@
 namespace sanpoll::provider {
 namespace {
 
-constexpr int kMaxBacklog = 4096;  // what SOMAXCONN means
-
 // What counts against the backlog: a request that the switch is being asked about may come back (CF_DEFER).
 int waiting_requests(const Socket& socket) noexcept {
     return static_cast<int>(socket.requests.size()) + socket.undecided;
 }
 
-// A request from a peer, on the control thread. False: the queue is full, refuse it.
+}  // namespace
+
 bool take_request(Socket& socket, std::uint32_t generation,
                   std::shared_ptr<engine::IncomingConnection> request) {
     const std::lock_guard lock(socket.mutex);
@@ -35,6 +34,8 @@ bool take_request(Socket& socket, std::uint32_t generation,
     }
     return true;
 }
+
+namespace {
 
 sockaddr_in to_sockaddr(const engine::Address& address) noexcept {
     sockaddr_in result{};

@@ -75,6 +75,9 @@ HANDLE WSPAPI wsp_register_memory(SOCKET s, PVOID buffer, DWORD length, DWORD fl
         if (found.socket->gate.generation() != found.view.generation) {
             return WSAENOTSOCK;
         }
+        if (found.socket->state == State::kSwappedOut) {
+            return WSAENOTCONN;  // given to another process just now
+        }
         const engine::RegionRef ref = found.socket->regions.add(address, length, flags);
         if (ref == 0) {
             return WSAENOBUFS;

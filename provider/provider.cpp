@@ -122,6 +122,14 @@ int wsa_error(engine::Status status) noexcept {
             return WSAETIMEDOUT;
         case Status::kFull:
             return WSAEWOULDBLOCK;
+        case Status::kPending:
+            return WSAEINVAL;
+        case Status::kUnknownToken:
+            return WSAEINVAL;
+        case Status::kNoDescriptors:
+            return WSAEMFILE;
+        case Status::kMoved:
+            return WSAECONNRESET;
         case Status::kNotOpen:
             return WSAENOTCONN;
     }

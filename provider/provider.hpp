@@ -148,8 +148,20 @@ void wait_for_signals(Socket& socket) noexcept;
 [[nodiscard]] engine::Handlers completion_handlers() noexcept;
 /// Last upcall and end of a record whose endpoint is gone.
 void finish_close(Socket& socket) noexcept;
+/// The second half of a close: ends what the gate had admitted, as it was when the gate closed.
+void dismantle(Socket& socket, const engine::PostGate::View& before) noexcept;
 /// The body of WSPCloseSocket.
 [[nodiscard]] int close_socket(SOCKET descriptor) noexcept;
+
+// ---- making sockets -------------------------------------------------------------------------------------
+
+/// A record in state kCreated with its switch handle. 0, WSAEMFILE or WSAENOBUFS (socket.cpp).
+[[nodiscard]] int make_socket(SOCKET& descriptor, Socket*& socket, DWORD catalog_entry);
+/// WSPSocket with the token of a duplicate (duplicate.cpp).
+[[nodiscard]] int import_socket(std::uint32_t token, DWORD catalog_entry, SOCKET& descriptor);
+/// A request from a peer, on the control thread. False: the queue is full, refuse it (listen.cpp).
+[[nodiscard]] bool take_request(Socket& socket, std::uint32_t generation,
+                                std::shared_ptr<engine::IncomingConnection> request);
 
 // ---- the functions of the table; contracts in ws2spi.h ---------------------------------------------------
 

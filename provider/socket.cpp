@@ -10,11 +10,32 @@
 
 namespace sanpoll::provider {
 
+int make_socket(SOCKET& descriptor, Socket*& socket, DWORD catalog_entry) {
+    Provider& provider = Provider::instance();
+    socket = provider.sockets().allocate(descriptor);
+    if (socket == nullptr) {
+        return WSAEMFILE;
+    }
+    {
+        const std::lock_guard lock(socket->mutex);
+        socket->catalog_entry = catalog_entry;
+    }
+    INT upcall_error = 0;
+    const SOCKET handle = provider.upcalls().lpWPUCreateSocketHandle(
+        catalog_entry, reinterpret_cast<DWORD_PTR>(socket), &upcall_error);
+    if (handle == INVALID_SOCKET) {
+        (void)socket->gate.close(socket->gate.generation());
+        provider.sockets().free(*socket);
+        return WSAENOBUFS;
+    }
+    socket->switch_handle.store(handle, std::memory_order_release);
+    return 0;
+}
+
 SOCKET WSPAPI wsp_socket(int af, int type, int protocol, LPWSAPROTOCOL_INFOW info, GROUP g,
                          DWORD flags, LPINT error_number) {
     SOCKET descriptor = INVALID_SOCKET;
     const int error = guarded([&]() -> int {
-        Provider& provider = Provider::instance();
         if (const int down = life_error(); down != 0) {
             return down;
         }
@@ -44,27 +65,10 @@ SOCKET WSPAPI wsp_socket(int af, int type, int protocol, LPWSAPROTOCOL_INFOW inf
             return WSAEINVAL;
         }
         if (info != nullptr && info->dwProviderReserved != 0) {
-            return WSAEINVAL;  // the token of a duplicate that this process does not know
+            return import_socket(info->dwProviderReserved, info->dwCatalogEntryId, descriptor);
         }
-        Socket* socket = provider.sockets().allocate(descriptor);
-        if (socket == nullptr) {
-            return WSAEMFILE;
-        }
-        INT upcall_error = 0;
-        const DWORD catalog_entry = info != nullptr ? info->dwCatalogEntryId : 0;
-        {
-            const std::lock_guard lock(socket->mutex);
-            socket->catalog_entry = catalog_entry;
-        }
-        const SOCKET handle = provider.upcalls().lpWPUCreateSocketHandle(
-            catalog_entry, reinterpret_cast<DWORD_PTR>(socket), &upcall_error);
-        if (handle == INVALID_SOCKET) {
-            (void)socket->gate.close(socket->gate.generation());
-            provider.sockets().free(*socket);
-            return WSAENOBUFS;
-        }
-        socket->switch_handle.store(handle, std::memory_order_release);
-        return 0;
+        Socket* socket = nullptr;
+        return make_socket(descriptor, socket, info != nullptr ? info->dwCatalogEntryId : 0);
     });
     set_error(error_number, error);
     return error == 0 ? descriptor : INVALID_SOCKET;
@@ -124,11 +128,6 @@ int close_socket(SOCKET descriptor) noexcept {
         return error;
     }
     Socket& socket = *found.socket;
-    Provider& provider = Provider::instance();
-    const bool on_notifier = provider.engine().notifier().is_this_thread();
-    std::deque<std::shared_ptr<engine::IncomingConnection>> requests;
-    std::unique_ptr<engine::Listening> listening;
-    std::shared_ptr<engine::OutgoingConnection> outgoing;
     engine::PostGate::View view{};
     {
         const std::lock_guard lock(socket.mutex);
@@ -141,6 +140,22 @@ int close_socket(SOCKET descriptor) noexcept {
         socket.state = State::kFree;
         ++socket.event_version;
         socket.event_mask = 0;
+        if (socket.swapping) {
+            socket.closed_while_swapping = view;
+            return 0;  // WSPDuplicateSocket, in another thread, sees to the rest
+        }
+    }
+    dismantle(socket, view);
+    return 0;
+}
+
+void dismantle(Socket& socket, const engine::PostGate::View& view) noexcept {
+    const bool on_notifier = Provider::instance().engine().notifier().is_this_thread();
+    std::deque<std::shared_ptr<engine::IncomingConnection>> requests;
+    std::unique_ptr<engine::Listening> listening;
+    std::shared_ptr<engine::OutgoingConnection> outgoing;
+    {
+        const std::lock_guard lock(socket.mutex);
         requests.swap(socket.requests);
         listening.swap(socket.listening);
         outgoing.swap(socket.outgoing);
@@ -157,7 +172,7 @@ int close_socket(SOCKET descriptor) noexcept {
     }
     if (view.state == engine::PostGate::State::kShut) {
         finish_close(socket);
-        return 0;
+        return;
     }
     // There is an endpoint: everything that was admitted before completes first, then the abort of what
     // is left, then this.
@@ -181,14 +196,13 @@ int close_socket(SOCKET descriptor) noexcept {
     if (op.later) {
         // We are inside an upcall. The aborted operations are reported when it has returned, and the
         // handle is closed after them.
-        return 0;
+        return;
     }
     // Pairs with the release in `closed`.
     while (socket.gone.load(std::memory_order_acquire) == 0) {
         socket.gone.wait(0, std::memory_order_acquire);
     }
     finish_close(socket);
-    return 0;
 }
 
 int WSPAPI wsp_close_socket(SOCKET s, LPINT error_number) {

@@ -24,7 +24,18 @@ namespace sanpoll::provider {
 ///                      kBound --connect--> kConnecting --accepted--> kConnected
 ///                      kConnecting --failed--> kBound
 ///   accept creates in kConnected; close leads from everywhere to kFree
-enum class State : std::uint8_t { kFree, kCreated, kBound, kListening, kConnecting, kConnected };
+///   kConnected, kListening --duplicate--> kSwappedOut; WSPSocket with the token creates in the former state
+enum class State : std::uint8_t {
+    kFree,
+    kCreated,
+    kBound,
+    kListening,
+    kConnecting,
+    kConnected,
+    kSwappedOut
+};
+
+inline constexpr int kMaxBacklog = 4096;  // what SOMAXCONN means
 
 /// Type-stable: a record is reused but never unmapped while the provider runs, so a stale handle finds
 /// a record of another generation and not a hole.
@@ -65,6 +76,11 @@ struct alignas(rings::kCacheLine) Socket {
     // connecting
     std::shared_ptr<engine::OutgoingConnection> outgoing;
     LPWSABUF callee_data = nullptr;  // the caller's buffer for the peer's data
+
+    // duplicating
+    bool swapping =
+        false;  // WSPDuplicateSocket is running; it does what a close has to do meanwhile
+    engine::PostGate::View closed_while_swapping{};
 
     // closing
     std::atomic<std::uint32_t> gone{0};  // the endpoint is closed and its last upcall made

@@ -50,6 +50,7 @@ Socket* SocketTable::allocate(SOCKET& descriptor) {
         socket.backlog = 0;
         socket.undecided = 0;
         socket.callee_data = nullptr;
+        socket.swapping = false;
         socket.endpoint.store(nullptr, std::memory_order_relaxed);
         socket.core.store(nullptr, std::memory_order_relaxed);
         socket.saturation.sends.store(false, std::memory_order_relaxed);

@@ -42,7 +42,7 @@ public:
     /// Makes the endpoint, opens the owner's gate, tells the originator. kWithdrawn when it is gone.
     [[nodiscard]] virtual Status accept(const EndpointOwner& owner,
                                         const ConnectData& callee_data) = 0;
-    /// `reason`: kRefused or kNoListener.
+    /// `reason`: kRefused, kNoListener, or kMoved: the originator is to ask once more, by itself.
     virtual void reject(Status reason) = 0;
 };
 
@@ -58,6 +58,23 @@ public:
 class Listening {
 public:
     virtual ~Listening() = default;
+};
+
+/// A socket of another process that a token has led to. Destroyed without use: nobody has it, and a
+/// connection's peer is reset. Blocks; not on the control thread.
+class Import {
+public:
+    virtual ~Import() = default;
+    [[nodiscard]] virtual bool listening() const noexcept = 0;
+    /// What the exporting process gave along. Another process's words: to be checked.
+    [[nodiscard]] virtual const std::vector<std::byte>& passenger() const noexcept = 0;
+    /// A connection: opens the owner's gate. kNoListener: the peer has ended meanwhile. If it had sent
+    /// messages before, the answer is kOk, and its end follows them.
+    [[nodiscard]] virtual Status resume(const EndpointOwner& owner) = 0;
+    /// A listener: requests come here from now on, also those that came while nobody had it.
+    [[nodiscard]] virtual Status listen(
+        std::function<bool(std::shared_ptr<IncomingConnection>)> on_request,
+        std::unique_ptr<Listening>& listening) = 0;
 };
 
 class Fabric {
@@ -87,6 +104,26 @@ public:
                                                                       ConnectData caller_data,
                                                                       const EndpointOwner& owner,
                                                                       OnResult on_result) = 0;
+
+    // ---- from process to process (spec, section 13). These block; not on the control thread ------------
+
+    /// Gives a connection to the process `process`, which passes `token` (not 0, unique among all processes)
+    /// to import(), once. The owner's gate has been shut by PostGate::suspend, which gave `sequence`. kOk:
+    /// the pending receives have completed with kOk and no bytes, the endpoint is closed as by
+    /// FabricPort::close, the peer notices nothing. Otherwise the gate is open again and nothing has changed:
+    /// kPending: there are pending sends; kNotOpen: the connection has ended; kTimedOut: the peer does not
+    /// answer; kUnreachable: there is no such process; kNoMemory, kNoDescriptors. Memory that the socket had registered is not exported.
+    [[nodiscard]] virtual Status export_connection(Endpoint& endpoint, std::uint32_t sequence,
+                                                   int process, std::vector<std::byte> passenger,
+                                                   std::uint32_t& token) = 0;
+    /// The same for a listener, which hears nothing any more if the answer is kOk.
+    [[nodiscard]] virtual Status export_listening(Listening& listening, int process,
+                                                  std::vector<std::byte> passenger,
+                                                  std::uint32_t& token) = 0;
+    /// kUnknownToken: nobody has issued it for this process, or it was used. kTimedOut: its issuer does not
+    /// answer. kNoDescriptors.
+    [[nodiscard]] virtual Status import_socket(std::uint32_t token,
+                                               std::unique_ptr<Import>& import) = 0;
 
     /// In a child of fork(): closes the descriptors that would keep the parent's connections alive.
     /// Async-signal-safe.

@@ -1,17 +1,19 @@
 // Every function in every state of a socket: the table of the interface's documentation.
+#include <unistd.h>
+
 #include "tests/provider/provider_fixture.hpp"
 
 namespace sanpoll::test {
 namespace {
 
-enum class In { kCreated, kBound, kListening, kConnecting, kConnected, kBroken };
+enum class In { kCreated, kBound, kListening, kConnecting, kConnected, kBroken, kSwappedOut };
 
-constexpr In kStates[] = {In::kCreated,    In::kBound,     In::kListening,
-                          In::kConnecting, In::kConnected, In::kBroken};
+constexpr In kStates[] = {In::kCreated,   In::kBound,  In::kListening, In::kConnecting,
+                          In::kConnected, In::kBroken, In::kSwappedOut};
 
 std::string name_of(const testing::TestParamInfo<In>& info) {
-    static constexpr const char* names[] = {"Created",    "Bound",     "Listening",
-                                            "Connecting", "Connected", "Broken"};
+    static constexpr const char* names[] = {"Created",   "Bound",  "Listening", "Connecting",
+                                            "Connected", "Broken", "SwappedOut"};
     return names[static_cast<int>(info.param)];
 }
 
@@ -41,6 +43,13 @@ protected:
             case In::kBroken:
                 end = broken();
                 break;
+            case In::kSwappedOut: {
+                pair = connected();
+                end = std::move(pair.client);
+                WSAPROTOCOL_INFOW info{};
+                ASSERT_EQ(san.duplicate(end.s, static_cast<DWORD>(::getpid()), &info), 0);
+                break;
+            }
         }
         if (end.memory.empty()) {
             end.memory.resize(64);
@@ -60,16 +69,18 @@ protected:
 
 TEST_P(StateTest, Bind) {
     EXPECT_EQ(san.bind(end.s, fresh_address()),
-              expected({0, WSAEINVAL, WSAEINVAL, WSAEINVAL, WSAEINVAL, WSAEINVAL}));
+              expected({0, WSAEINVAL, WSAEINVAL, WSAEINVAL, WSAEINVAL, WSAEINVAL, WSAEINVAL}));
 }
 
 TEST_P(StateTest, Listen) {
-    EXPECT_EQ(san.listen(end.s, 5), expected({WSAEINVAL, 0, 0, WSAEINVAL, WSAEISCONN, WSAEINVAL}));
+    EXPECT_EQ(san.listen(end.s, 5),
+              expected({WSAEINVAL, 0, 0, WSAEINVAL, WSAEISCONN, WSAEINVAL, WSAEINVAL}));
 }
 
 TEST_P(StateTest, Connect) {  // unbound and broken: project decision
     EXPECT_EQ(san.connect(end.s, peer_address),
-              expected({WSAEINVAL, WSAEWOULDBLOCK, WSAEINVAL, WSAEALREADY, WSAEISCONN, WSAEINVAL}));
+              expected({WSAEINVAL, WSAEWOULDBLOCK, WSAEINVAL, WSAEALREADY, WSAEISCONN, WSAEINVAL,
+                        WSAEINVAL}));
 }
 
 TEST_P(StateTest, Accept) {
@@ -79,19 +90,21 @@ TEST_P(StateTest, Accept) {
 }
 
 TEST_P(StateTest, EventSelect) {
-    EXPECT_EQ(san.event_select(end.s, upcalls.create_event(), FD_ACCEPT | FD_CONNECT), 0);
+    // swapped out: project decision
+    EXPECT_EQ(san.event_select(end.s, upcalls.create_event(), FD_ACCEPT | FD_CONNECT),
+              is(In::kSwappedOut) ? WSAEINVAL : 0);
 }
 
 TEST_P(StateTest, EnumNetworkEvents) {
     WSANETWORKEVENTS events{};
-    EXPECT_EQ(san.enum_events(end.s, nullptr, &events), 0);
+    EXPECT_EQ(san.enum_events(end.s, nullptr, &events), is(In::kSwappedOut) ? WSAEINVAL : 0);
 }
 
 TEST_P(StateTest, Send) {
     Polled operation;
     EXPECT_EQ(san.send(end.s, end.at(0), 8, &operation),
               expected({WSAENOTCONN, WSAENOTCONN, WSAENOTCONN, WSAENOTCONN, WSA_IO_PENDING,
-                        WSAECONNRESET}));
+                        WSAECONNRESET, WSAENOTCONN}));
     EXPECT_EQ(san.close(end.s), 0);
 }
 
@@ -99,7 +112,7 @@ TEST_P(StateTest, Receive) {
     Polled operation;
     EXPECT_EQ(san.recv(end.s, end.at(0), 8, &operation),
               expected({WSAENOTCONN, WSAENOTCONN, WSAENOTCONN, WSAENOTCONN, WSA_IO_PENDING,
-                        WSAECONNRESET}));
+                        WSAECONNRESET, WSAENOTCONN}));
     EXPECT_EQ(san.close(end.s), 0);
 }
 
@@ -126,6 +139,12 @@ TEST_P(StateTest, GetOverlappedResultOfAFinishedOperation) {
     operation.InternalHigh = 12;
     EXPECT_EQ(san.overlapped_result(end.s, &operation, 0).bytes, 12U);
     EXPECT_EQ(san.overlapped_result(end.s, &operation, 1).bytes, 12U);
+}
+
+TEST_P(StateTest, DuplicateSocket) {  // other than connected and listening: project decision
+    WSAPROTOCOL_INFOW info{};
+    EXPECT_EQ(san.duplicate(end.s, static_cast<DWORD>(::getpid()), &info),
+              expected({WSAEINVAL, WSAEINVAL, 0, WSAEINVAL, 0, WSAENOTCONN, WSAEINVAL}));
 }
 
 TEST_P(StateTest, GetSockOpt) {

@@ -46,6 +46,8 @@ struct Connection final : Endpoint {
     bool farewell_due = false;
     bool keeps_awake = false;  // counted in PollingCore::keep_awake
     bool finished = false;     // to be buried as soon as it is out of the list
+    bool suspended = false;    // the peer's end changes process: nothing new is sent meanwhile
+    bool leaving = false;      // our end does
     bool peer_waits = false;   // the peer has asked for credit and we had none to give
     Connection* next_queued = nullptr;
 
@@ -77,7 +79,11 @@ struct Connection final : Endpoint {
     Connection* next_dead = nullptr;
 
     [[nodiscard]] bool may_send(bool small) const noexcept {
-        return static_cast<std::int32_t>(credit + (small ? kUnasked : 0) - sent) > 0;
+        return static_cast<std::int32_t>(credit + (small ? kUnasked : 0) - sent) > 0 && !suspended;
+    }
+    /// While it is suspended, only a long message that has begun to flow goes on.
+    [[nodiscard]] bool held_back() const noexcept {
+        return suspended && !(long_state == Long::kSending && progress != 0);
     }
 };
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "engine/fabric/shm/shm_fabric.hpp"
 #include "engine/fork_guard.hpp"
@@ -13,6 +14,8 @@
 namespace sanpoll::engine::shm {
 
 namespace {
+
+constexpr std::uint32_t kMostMoves = 8;  // of a listener, in the time of one connect
 
 ControlMessage message_of(MessageKind kind) {
     ControlMessage message;
@@ -55,6 +58,7 @@ bool Peer::begin() {
     if (initiator_) {
         ControlMessage hello = message_of(MessageKind::kHello);
         std::memcpy(hello.engine_id, fabric_.engine_id(), sizeof(hello.engine_id));
+        hello.port = fabric_.index_of(port_);
         send(hello);
     }
     return true;
@@ -62,11 +66,16 @@ bool Peer::begin() {
 
 void Peer::send(const ControlMessage& message) { send_with(message, {}); }
 
-void Peer::send_with(const ControlMessage& message, std::vector<int> fds) {
+void Peer::send(const ControlMessage& message, Descriptor along) {
+    const int fd = along.get();
+    send_with(message, {fd}, std::move(along));
+}
+
+void Peer::send_with(const ControlMessage& message, std::vector<int> fds, Descriptor owned) {
     if (state_ == State::kGone) {
         return;
     }
-    unsent_.push_back({message, std::move(fds)});
+    unsent_.push_back({message, std::move(fds), std::move(owned)});
     flush();
 }
 
@@ -131,6 +140,15 @@ void Peer::take(const ControlMessage& message, int fds[2], int fd_count) {
                 return;
             }
             break;
+        case MessageKind::kSuspend:
+        case MessageKind::kSuspended:
+        case MessageKind::kStay:
+        case MessageKind::kLeft:
+        case MessageKind::kResume:
+            if (state_ == State::kReady && take_swap(message, fds, fd_count)) {
+                return;
+            }
+            break;
         default:
             if (fd_count != 0 || state_ != State::kReady) {
                 break;
@@ -167,15 +185,18 @@ void Peer::take(const ControlMessage& message, int fds[2], int fd_count) {
 
 void Peer::take_hello(const ControlMessage& message) {
     std::memcpy(engine_id_, message.engine_id, sizeof(engine_id_));
+    their_port_ = message.port;
     state_ = State::kLinking;
     if (!initiator_) {
         ControlMessage hello = message_of(MessageKind::kHello);
         std::memcpy(hello.engine_id, fabric_.engine_id(), sizeof(hello.engine_id));
+        hello.port = fabric_.index_of(port_);
         send(hello);
         return;
     }
     // One link between two engines carries all their connections.
-    if (const std::shared_ptr<Peer> twin = fabric_.twin_of(*this, engine_id_)) {
+    if (const std::shared_ptr<Peer> twin =
+            keeps_to_itself_ ? nullptr : fabric_.twin_of(*this, engine_id_)) {
         const std::vector<std::shared_ptr<Outgoing>> waiting = std::move(waiting_);
         waiting_.clear();
         for (const auto& one : waiting) {
@@ -256,8 +277,29 @@ void Peer::request(const std::shared_ptr<Outgoing>& one) {
         return;
     }
     // Installed before the request leaves: the acceptor's first message may be faster than its answer.
-    on_core(port_, [&]() noexcept { port_.install(*one->connection, *link_); });
+    bool stocked = true;
+    on_core(port_, [&]() noexcept {
+        stocked = !one->resumption || port_.stock(*one->connection, one->resumption->state.frozen);
+        port_.install(*one->connection, *link_);
+    });
+    if (!stocked) {
+        on_core(port_, [&]() noexcept { port_.abandon(*one->connection); });
+        one->connection = nullptr;
+        fabric_.finish(one, {Status::kNoMemory, {}});
+        return;
+    }
     outgoing[one->connection->id] = one;
+    if (one->resumption) {
+        const ExportedState& state = one->resumption->state;
+        ControlMessage message = message_of(MessageKind::kResume);
+        message.connector_id = one->connection->id;
+        std::memcpy(message.secret, state.secret, sizeof(message.secret));
+        message.sent = state.frozen.counts.sent;
+        message.arrived = state.frozen.counts.arrived;
+        message.credit = state.frozen.granted();
+        send(message);
+        return;
+    }
     ControlMessage message = message_of(MessageKind::kConnect);
     message.connector_id = one->connection->id;
     message.from_ip = one->local.ip;
@@ -302,7 +344,13 @@ void Peer::take_answer(const ControlMessage& message) {
     if (message.status != 0) {
         on_core(port_, [&]() noexcept { port_.abandon(*one->connection); });
         one->connection = nullptr;
-        if (message.status == 2 && one->by_known_route) {
+        if (one->resumption) {
+            fabric_.finish(one, {Status::kNoListener, {}});
+            return;
+        }
+        // Its listener has gone to another process, which hears who dials from now on.
+        const bool moved = message.status == 3 && ++one->moves <= kMostMoves;
+        if (moved || (message.status == 2 && one->by_known_route)) {
             fabric_.retry_afresh(one);  // somebody else may listen there by now
             return;
         }
@@ -311,7 +359,9 @@ void Peer::take_answer(const ControlMessage& message) {
     }
     bool open = false;
     on_core(port_, [&]() noexcept {
-        open = port_.establish(*one->connection, message.acceptor_id);
+        open = one->resumption
+                   ? port_.establish_with(*one->connection, message.acceptor_id, message.credit)
+                   : port_.establish(*one->connection, message.acceptor_id);
         if (!open) {
             port_.abandon(*one->connection);
         }
@@ -324,9 +374,40 @@ void Peer::take_answer(const ControlMessage& message) {
         fabric_.finish(one, {Status::kAborted, {}});
         return;
     }
-    fabric_.remember_route(one->remote, shared_from_this());
+    if (!one->resumption) {
+        fabric_.remember_route(one->remote, shared_from_this());
+    }
     fabric_.finish(one,
                    {Status::kOk, ConnectData(message.data, message.data + message.data_length)});
+}
+
+// ---- changes of process, see suspension.hpp ---------------------------------------------------------
+
+bool Peer::take_swap(const ControlMessage& message, int fds[2], int fd_count) {
+    if (message.kind == MessageKind::kSuspended) {
+        if (fd_count > 1) {
+            return false;
+        }
+        Descriptor lifeline(fd_count == 1 ? std::exchange(fds[0], -1) : -1);
+        return fabric_.departures().take_suspended(*this, message, std::move(lifeline));
+    }
+    if (fd_count != 0) {
+        return false;
+    }
+    switch (message.kind) {
+        case MessageKind::kSuspend:
+            fabric_.suspensions().take_suspend(*this, message);
+            return true;
+        case MessageKind::kStay:
+            fabric_.suspensions().take_stay(*this, message);
+            return true;
+        case MessageKind::kLeft:
+            fabric_.suspensions().take_left(*this, message);
+            return true;
+        default:
+            fabric_.suspensions().take_resume(*this, message);
+            return true;
+    }
 }
 
 // ---- end --------------------------------------------------------------------------------------------
@@ -361,6 +442,8 @@ void Peer::end(std::string_view why) {
         on_core(port_, [&]() noexcept { port_.remove_link(*link_, Status::kReset); });
         link_.reset();
     }
+    fabric_.departures().peer_ended(*this);
+    fabric_.suspensions().peer_ended(*this);
     fabric_.forget(self);
     // If the process that listened is gone, a connect by other means would be reset as well. If it is
     // there and we cannot agree with it, other means may do better.

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/fabric/shm/descriptor.hpp"
 #include "engine/fabric/shm/link.hpp"
 #include "engine/fabric/shm/rendezvous.hpp"
 
@@ -36,6 +37,10 @@ public:
     /// Sends the request now or when the link stands.
     void request(const std::shared_ptr<Outgoing>& outgoing);
     void send(const ControlMessage& message);
+    /// With a descriptor that is closed here as soon as it is sent.
+    void send(const ControlMessage& message, Descriptor along);
+    /// Initiator, before begin(): makes a link of its own even if there is one to the other engine.
+    void keep_to_itself() noexcept { keeps_to_itself_ = true; }
     /// Ends everything that goes by this peer, with `why` in the log unless it is empty.
     void end(std::string_view why);
 
@@ -43,6 +48,8 @@ public:
     [[nodiscard]] bool initiator() const noexcept { return initiator_; }
     [[nodiscard]] Link* link() const noexcept { return link_.get(); }
     [[nodiscard]] ShmPort& port() const noexcept { return port_; }
+    /// Which of the other engine's ports the link is on; since its hello.
+    [[nodiscard]] std::uint32_t their_port() const noexcept { return their_port_; }
     [[nodiscard]] bool is_engine(const std::uint64_t id[2]) const noexcept {
         return engine_id_[0] == id[0] && engine_id_[1] == id[1];
     }
@@ -54,6 +61,7 @@ private:
     struct Unsent {
         ControlMessage message;
         std::vector<int> fds;  // borrowed; valid until sent
+        Descriptor owned;      // one of them that is not
     };
 
     void ready(std::uint32_t epoll_events);
@@ -64,7 +72,8 @@ private:
     void take_connect(const ControlMessage& message);
     void take_answer(const ControlMessage& message);
     void offer_link();
-    void send_with(const ControlMessage& message, std::vector<int> fds);
+    void send_with(const ControlMessage& message, std::vector<int> fds, Descriptor owned = {});
+    [[nodiscard]] bool take_swap(const ControlMessage& message, int fds[2], int fd_count);
     void flush();
     void install_link(std::unique_ptr<Segment> segment, int own_doorbell, int peer_doorbell);
 
@@ -74,6 +83,8 @@ private:
     ShmPort& port_;
     State state_ = State::kGreeting;
     std::uint64_t engine_id_[2] = {};
+    std::uint32_t their_port_ = 0;
+    bool keeps_to_itself_ = false;
     std::deque<Unsent> unsent_;
     std::vector<std::shared_ptr<Outgoing>> waiting_;  // until the link stands
     std::unique_ptr<Segment> segment_;                // initiator, while linking

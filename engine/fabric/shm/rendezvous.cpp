@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <string>
 
 namespace sanpoll::engine::shm {
 
@@ -17,13 +18,23 @@ namespace {
 
 constexpr int kBacklog = 1024;  // of processes that knock, not of connection requests
 
-socklen_t name_of(const Address& address, sockaddr_un& name) {
-    const std::string text = fmt::format("sanpoll/{}/{}/{:08x}:{}", ControlMessage::kVersion,
-                                         ::geteuid(), address.ip, address.port);
+socklen_t abstract_name(const std::string& text, sockaddr_un& name) noexcept {
     name = {};
     name.sun_family = AF_UNIX;  // sun_path[0] stays 0: the abstract name space
     std::memcpy(name.sun_path + 1, text.data(), text.size());
     return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + text.size());
+}
+
+socklen_t name_of(const Address& address, sockaddr_un& name) {
+    const std::string text = fmt::format("sanpoll/{}/{}/{:08x}:{}", ControlMessage::kVersion,
+                                         ::geteuid(), address.ip, address.port);
+    return abstract_name(text, name);
+}
+
+socklen_t name_of_token(std::uint32_t token, sockaddr_un& name) {
+    return abstract_name(
+        fmt::format("sanpoll/{}/{}/token/{:08x}", ControlMessage::kVersion, ::geteuid(), token),
+        name);
 }
 
 int open_socket() noexcept {
@@ -38,11 +49,7 @@ int fail(int fd) noexcept {
     return -error;
 }
 
-}  // namespace
-
-int bind_rendezvous(const Address& address) {
-    sockaddr_un name;
-    const socklen_t length = name_of(address, name);
+int bind_to(const sockaddr_un& name, socklen_t length) noexcept {
     const int fd = open_socket();
     if (fd < 0 || ::bind(fd, reinterpret_cast<const sockaddr*>(&name), length) != 0 ||
         ::listen(fd, kBacklog) != 0) {
@@ -51,14 +58,70 @@ int bind_rendezvous(const Address& address) {
     return fd;
 }
 
-int connect_rendezvous(const Address& address) {
-    sockaddr_un name;
-    const socklen_t length = name_of(address, name);
+int connect_to(const sockaddr_un& name, socklen_t length) noexcept {
     const int fd = open_socket();
     if (fd < 0 || ::connect(fd, reinterpret_cast<const sockaddr*>(&name), length) != 0) {
         return fail(fd);
     }
     return fd;
+}
+
+bool option_is(int fd, int option, int wanted) noexcept {
+    int value = 0;
+    socklen_t length = sizeof(value);
+    return ::getsockopt(fd, SOL_SOCKET, option, &value, &length) == 0 && value == wanted;
+}
+
+}  // namespace
+
+int bind_rendezvous(const Address& address) {
+    sockaddr_un name;
+    const socklen_t length = name_of(address, name);
+    return bind_to(name, length);
+}
+
+int connect_rendezvous(const Address& address) {
+    sockaddr_un name;
+    const socklen_t length = name_of(address, name);
+    return connect_to(name, length);
+}
+
+int bind_token(std::uint32_t token) {
+    sockaddr_un name;
+    const socklen_t length = name_of_token(token, name);
+    return bind_to(name, length);
+}
+
+int connect_token(std::uint32_t token) {
+    sockaddr_un name;
+    const socklen_t length = name_of_token(token, name);
+    return connect_to(name, length);
+}
+
+bool listens_at(int fd, const Address& address) noexcept {
+    sockaddr_un wanted;
+    const socklen_t wanted_length = name_of(address, wanted);
+    sockaddr_un name{};
+    socklen_t length = sizeof(name);
+    return option_is(fd, SO_DOMAIN, AF_UNIX) && option_is(fd, SO_TYPE, SOCK_SEQPACKET) &&
+           option_is(fd, SO_ACCEPTCONN, 1) &&
+           ::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &length) == 0 &&
+           length == wanted_length && std::memcmp(&name, &wanted, length) == 0;
+}
+
+bool is_control_socket(int fd) noexcept {
+    return option_is(fd, SO_DOMAIN, AF_UNIX) && option_is(fd, SO_TYPE, SOCK_SEQPACKET) &&
+           option_is(fd, SO_ACCEPTCONN, 0);
+}
+
+int peer_process(int fd) noexcept {
+    ucred credentials{};
+    socklen_t length = sizeof(credentials);
+    if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0 ||
+        credentials.uid != ::geteuid()) {
+        return 0;
+    }
+    return credentials.pid;
 }
 
 bool same_user(int fd, std::uint32_t& their_uid) noexcept {
@@ -76,11 +139,7 @@ bool make_doorbell(int ends[2]) noexcept {
 }
 
 bool is_doorbell(int fd) noexcept {
-    int domain = 0;
-    int type = 0;
-    socklen_t length = sizeof(int);
-    return ::getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_UNIX &&
-           ::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_DGRAM;
+    return option_is(fd, SO_DOMAIN, AF_UNIX) && option_is(fd, SO_TYPE, SOCK_DGRAM);
 }
 
 int send_message(int fd, const ControlMessage& message, const int* fds, int fd_count) {

@@ -18,6 +18,14 @@ enum class MessageKind : std::uint16_t {
     kAnswer,     // status; when 0 acceptor_id and callee data
     kWithdraw,   // the connector has changed its mind: connector_id
     kAbandon,    // the accepted connection was closed before the acceptance came: acceptor_id
+    // ---- a connection's end changes process, see departure.hpp and suspension.hpp
+    kSuspend,  // leaving end: acceptor_id (the receiver's), serial, leaver's engine_id
+    kSuspended,  // staying end: serial, status (0, 1 busy, 2 gone); when 0 port, secret, sent, arrived;
+                 // descriptor: a socket whose other end the sender watches
+    kStay,       // leaving end: taken back, all goes on as before: acceptor_id, serial
+    kLeft,       // leaving end: from now on the connection is not its any more: acceptor_id, serial
+    kResume,  // the next process: connector_id, secret, sent, arrived, credit; kAnswer follows
+    kExport,  // answer to who knows a token; descriptors: the exported state, what goes along
 };
 
 /// Every message has this size; a peer's message of another size or version ends the acquaintance.
@@ -30,7 +38,13 @@ struct ControlMessage {
     std::uint32_t staging_bytes = 0;
     std::uint32_t connector_id = 0;
     std::uint32_t acceptor_id = 0;
-    std::uint32_t status = 0;  // of kAnswer: 0 accepted, 1 refused, 2 nobody listens
+    std::uint32_t status = 0;  // of kAnswer: 0 accepted, 1 refused, 2 nobody listens, 3 ask again
+    std::uint32_t port = 0;    // kHello, kSuspended: which of the sender's ports the link is on
+    std::uint32_t serial = 0;
+    std::uint32_t sent = 0;     // messages begun by the sender of this
+    std::uint32_t arrived = 0;  // messages that reached it
+    std::uint32_t credit = 0;   // receives that it has had; also of the answer to kResume
+    std::uint64_t secret[2] = {};
     std::uint32_t from_ip = 0;
     std::uint32_t to_ip = 0;
     std::uint16_t from_port = 0;
@@ -39,7 +53,7 @@ struct ControlMessage {
     std::byte data[kMaxConnectData] = {};
 
     static constexpr std::uint32_t kMagic = 0x6C6F7073;
-    static constexpr std::uint16_t kVersion = 1;
+    static constexpr std::uint16_t kVersion = 2;
 };
 
 /// The abstract socket address of a listener. Abstract names vanish with their last descriptor, so
@@ -47,6 +61,18 @@ struct ControlMessage {
 /// which is also part of the name.
 [[nodiscard]] int bind_rendezvous(const Address& address);     // listening socket, or -errno
 [[nodiscard]] int connect_rendezvous(const Address& address);  // connected socket, or -errno
+
+/// The same for a token of WSPDuplicateSocket. A name can be bound once, so tokens are unique.
+[[nodiscard]] int bind_token(std::uint32_t token);
+[[nodiscard]] int connect_token(std::uint32_t token);
+
+/// Whether a descriptor from another process listens at `address`, as bind_rendezvous() makes it.
+[[nodiscard]] bool listens_at(int fd, const Address& address) noexcept;
+/// Whether it is an end of a connected socket of the kind that engines talk by.
+[[nodiscard]] bool is_control_socket(int fd) noexcept;
+
+/// The process at the other end of `fd`, if it runs under our user id; else 0.
+[[nodiscard]] int peer_process(int fd) noexcept;
 
 /// Whether the process at the other end of `fd` runs under our user id.
 [[nodiscard]] bool same_user(int fd, std::uint32_t& their_uid) noexcept;

@@ -1,5 +1,6 @@
 #include "engine/fabric/shm/shm_fabric.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <ifaddrs.h>
 #include <netinet/in.h>
@@ -12,6 +13,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <future>
+#include <tuple>
 
 #include "engine/fork_guard.hpp"
 #include "engine/log.hpp"
@@ -96,7 +99,7 @@ void Incoming::reject(Status reason) {
             ControlMessage answer;
             answer.kind = MessageKind::kAnswer;
             answer.connector_id = self->connector_id_;
-            answer.status = reason == Status::kNoListener ? 2 : 1;
+            answer.status = reason == Status::kNoListener ? 2 : reason == Status::kMoved ? 3 : 1;
             peer->send(answer);
         }
     };
@@ -132,6 +135,8 @@ public:
         }
     }
 
+    [[nodiscard]] const Address& local() const noexcept { return local_; }
+
 private:
     ShmFabric& fabric_;
     const Address local_;
@@ -139,12 +144,20 @@ private:
 
 Status ShmFabric::listen(const Address& local, OnRequest on_request,
                          std::unique_ptr<Listening>& listening) {
+    return listen_with(local, {}, std::move(on_request), listening);
+}
+
+// Without a socket one is made, unless another taker of this process has one. A socket from another process
+// is the one that is ours already, then: a name has no two.
+Status ShmFabric::listen_with(const Address& local, Descriptor socket, OnRequest on_request,
+                              std::unique_ptr<Listening>& listening) {
     Status status = Status::kOk;
     auto taker = std::make_unique<ListeningImpl>(*this, local);
     control_.call([&] {
         Listener& listener = listeners_[local];
         if (listener.fd < 0) {
-            const int fd = bind_rendezvous(local);
+            const int given = socket.release();
+            const int fd = given >= 0 ? given : bind_rendezvous(local);
             if (fd < 0) {
                 listeners_.erase(local);
                 status = fd == -EADDRINUSE ? Status::kAddressInUse : Status::kNoMemory;
@@ -217,8 +230,7 @@ void ShmFabric::knock(int listener_fd) {
             ::close(fd);
             continue;
         }
-        ShmPort& port = *ports_[next_port_++ % ports_.size()];
-        auto peer = std::make_shared<Peer>(*this, fd, false, port);
+        auto peer = std::make_shared<Peer>(*this, fd, false, any_port());
         if (peer->begin()) {
             // Who connects and then says nothing holds a descriptor of ours.
             control_.add_timer(kIntroductionMs, [waiting = std::weak_ptr<Peer>(peer)] {
@@ -301,8 +313,7 @@ void ShmFabric::dial(const std::shared_ptr<Outgoing>& outgoing) {
         finish(outgoing, {Status::kTimedOut, {}});
         return;
     }
-    ShmPort& port = *ports_[next_port_++ % ports_.size()];
-    auto peer = std::make_shared<Peer>(*this, fd, true, port);
+    auto peer = std::make_shared<Peer>(*this, fd, true, any_port());
     if (!peer->begin()) {
         finish(outgoing, {Status::kNoMemory, {}});
         return;
@@ -362,6 +373,101 @@ void ShmFabric::withdraw(const std::shared_ptr<Outgoing>& outgoing) {
     }
 }
 
+// ---- from process to process ------------------------------------------------------------------------
+
+Status ShmFabric::export_connection(Endpoint& endpoint, std::uint32_t sequence, int process,
+                                    std::vector<std::byte> passenger, std::uint32_t& token) {
+    auto& connection = static_cast<Connection&>(endpoint);
+    auto& port = static_cast<ShmPort&>(*endpoint.port);
+    struct IdleOp final : ControlOp {
+        IdleOp(ShmPort& port, Connection& connection) : port(port), connection(connection) {}
+        void run() noexcept override {
+            // Known here, where all admitted posts have been applied.
+            if (!connection.broken && !connection.sends.empty()) {
+                status = Status::kPending;
+                port.stay(connection);
+            }
+        }
+        ShmPort& port;
+        Connection& connection;
+        Status status = Status::kOk;
+    } op(port, connection);
+    port.core().run(op, &endpoint, sequence);
+    if (op.status != Status::kOk) {
+        return op.status;
+    }
+    // Shared: it must outlive set_value(), which the waiting thread does not wait for.
+    const auto promise = std::make_shared<std::promise<std::pair<Status, std::uint32_t>>>();
+    control_.post([this, promise,
+                   departure = Departure{&connection, process, std::move(passenger),
+                                         [promise](Status status, std::uint32_t issued) {
+                                             promise->set_value({status, issued});
+                                         }}] { departures_.begin(departure); });
+    Status status = Status::kOk;
+    std::tie(status, token) = promise->get_future().get();
+    return status;
+}
+
+Status ShmFabric::export_listening(Listening& listening, int process,
+                                   std::vector<std::byte> passenger, std::uint32_t& token) {
+    auto& taker = static_cast<ListeningImpl&>(listening);
+    ExportedState state;
+    state.listening = true;
+    state.ip = taker.local().ip;
+    state.port = taker.local().port;
+    state.passenger = std::move(passenger);
+    Status status = Status::kNotOpen;
+    control_.call([&] {
+        const auto found = listeners_.find(taker.local());
+        if (found == listeners_.end()) {
+            return;
+        }
+        // A copy: who else listens here in this process goes on, and requests go to either process.
+        Descriptor socket(::fcntl(found->second.fd, F_DUPFD_CLOEXEC, 0));
+        status = socket ? exports_.add(state, socket, process, token) : Status::kNoDescriptors;
+        if (status == Status::kOk) {
+            stop_listening(&taker, taker.local());
+        }
+    });
+    return status;
+}
+
+Status ShmFabric::import_socket(std::uint32_t token, std::unique_ptr<Import>& import) {
+    return Arrival::fetch(*this, token, import);
+}
+
+std::shared_ptr<Peer> ShmFabric::peer_of(const Link* link) const {
+    for (const std::shared_ptr<Peer>& peer : peers_) {
+        if (link != nullptr && peer->link() == link && peer->state() == Peer::State::kReady) {
+            return peer;
+        }
+    }
+    return nullptr;
+}
+
+const Peer* ShmFabric::expect_peer(int fd, ShmPort& port) {
+    auto peer = std::make_shared<Peer>(*this, fd, false, port);
+    if (!peer->begin()) {
+        return nullptr;
+    }
+    return peers_.insert(std::move(peer)).first->get();
+}
+
+void ShmFabric::end_peer(const Peer& peer) {
+    for (const std::shared_ptr<Peer>& one : peers_) {
+        if (one.get() == &peer) {
+            const std::shared_ptr<Peer> kept = one;  // ending it takes it out of the set
+            kept->end({});
+            return;
+        }
+    }
+}
+
+std::uint32_t ShmFabric::index_of(const ShmPort& port) const noexcept {
+    const auto found = std::find(ports_.begin(), ports_.end(), &port);
+    return static_cast<std::uint32_t>(found - ports_.begin());
+}
+
 // ---- life -------------------------------------------------------------------------------------------
 
 ShmFabric::ShmFabric(const Config& config, ControlThread& control)
@@ -397,6 +503,8 @@ std::string ShmFabric::start() {
 void ShmFabric::stop() {
     control_.call([this] {
         control_.forget(trouble_fd_);
+        departures_.fail_all();
+        exports_.give_up_all();
         const std::set<std::shared_ptr<Peer>> peers = std::move(peers_);
         peers_.clear();
         for (const std::shared_ptr<Peer>& peer : peers) {

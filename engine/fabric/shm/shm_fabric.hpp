@@ -9,8 +9,12 @@
 
 #include "engine/control_thread.hpp"
 #include "engine/fabric/fabric.hpp"
+#include "engine/fabric/shm/arrival.hpp"
+#include "engine/fabric/shm/departure.hpp"
+#include "engine/fabric/shm/export.hpp"
 #include "engine/fabric/shm/peer.hpp"
 #include "engine/fabric/shm/shm_port.hpp"
+#include "engine/fabric/shm/suspension.hpp"
 
 namespace sanpoll::engine::shm {
 
@@ -38,8 +42,10 @@ public:
     bool finished = false;
     bool by_known_route = false;  // the peer was taken from memory and may have stopped listening
     std::uint64_t timer = 0;
+    std::uint32_t moves = 0;  // how often the listener has sent us on
     std::weak_ptr<Peer> peer;
     Connection* connection = nullptr;
+    std::unique_ptr<Resumption> resumption;  // no connect, but the arrival of another process's end
 };
 
 /// A request from a peer; see IncomingConnection.
@@ -95,6 +101,14 @@ public:
                                                               ConnectData caller_data,
                                                               const EndpointOwner& owner,
                                                               OnResult on_result) override;
+    [[nodiscard]] Status export_connection(Endpoint& endpoint, std::uint32_t sequence, int process,
+                                           std::vector<std::byte> passenger,
+                                           std::uint32_t& token) override;
+    [[nodiscard]] Status export_listening(Listening& listening, int process,
+                                          std::vector<std::byte> passenger,
+                                          std::uint32_t& token) override;
+    [[nodiscard]] Status import_socket(std::uint32_t token,
+                                       std::unique_ptr<Import>& import) override;
     void abandon_in_child() noexcept override;
 
     // ---- for Peer, Incoming, Outgoing: on the control thread ----------------------------------------
@@ -111,6 +125,22 @@ public:
     void finish(const std::shared_ptr<Outgoing>& outgoing, ConnectResult result);
     void retry_afresh(const std::shared_ptr<Outgoing>& outgoing);
     void remember_route(const Address& to, const std::shared_ptr<Peer>& peer);
+
+    // ---- for those who take part in a change of process ----------------------------------------------
+
+    [[nodiscard]] Suspensions& suspensions() noexcept { return suspensions_; }
+    [[nodiscard]] Departures& departures() noexcept { return departures_; }
+    [[nodiscard]] Exports& exports() noexcept { return exports_; }
+    [[nodiscard]] std::shared_ptr<Peer> peer_of(const Link* link) const;
+    /// Watches a control socket by which somebody will come, or not. nullptr: no descriptors.
+    [[nodiscard]] const Peer* expect_peer(int fd, ShmPort& port);
+    void end_peer(const Peer& peer);
+    [[nodiscard]] std::uint32_t index_of(const ShmPort& port) const noexcept;
+    [[nodiscard]] ShmPort& any_port() noexcept { return *ports_[next_port_++ % ports_.size()]; }
+    /// Any other thread: as listen(), with a socket that listens already.
+    [[nodiscard]] Status listen_with(const Address& local, Descriptor socket, OnRequest on_request,
+                                     std::unique_ptr<Listening>& listening);
+    void begin_resumption(const std::shared_ptr<Outgoing>& outgoing);
 
 private:
     friend class Outgoing;
@@ -130,12 +160,15 @@ private:
     const Config& config_;
     ControlThread& control_;
     std::vector<ShmPort*> ports_;
-    std::size_t next_port_ = 0;
+    std::atomic<std::size_t> next_port_{0};
     int trouble_fd_ = -1;
     std::uint64_t engine_id_[2] = {};
     std::map<Address, Listener> listeners_;
     std::set<std::shared_ptr<Peer>> peers_;
     std::map<Address, std::weak_ptr<Peer>> routes_;  // where a connect went lately
+    Suspensions suspensions_{*this};
+    Departures departures_{*this};
+    Exports exports_{*this};
 };
 
 /// Runs a lambda on the port's core and waits.

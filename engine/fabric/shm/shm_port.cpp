@@ -98,9 +98,8 @@ void ShmPort::add_link(Link& link) {
     (void)::epoll_ctl(core_.epoll_fd(), EPOLL_CTL_ADD, link.own_doorbell(), &event);
 }
 
-void ShmPort::remove_link(Link& link, Status reason) noexcept {
-    // What the peer wrote before it died is delivered. At most a ring full: a peer that only pretends to
-    // be dead could go on writing.
+// At most a ring full: the peer may go on writing.
+void ShmPort::drain(Link& link) noexcept {
     if (!link.failed.load(std::memory_order_relaxed)) {
         std::uint32_t left = config_.shm_ring_slots;
         while (left != 0) {
@@ -111,6 +110,10 @@ void ShmPort::remove_link(Link& link, Status reason) noexcept {
             left -= std::min(taken, left);
         }
     }
+}
+
+void ShmPort::remove_link(Link& link, Status reason) noexcept {
+    drain(link);  // what the peer wrote before it died is delivered
     std::erase(links_, &link);
     (void)::epoll_ctl(core_.epoll_fd(), EPOLL_CTL_DEL, link.own_doorbell(), nullptr);
     while (Connection* connection = link.connections) {

@@ -11,6 +11,7 @@
 #include "engine/counter.hpp"
 #include "engine/fabric/fabric_port.hpp"
 #include "engine/fabric/shm/connection.hpp"
+#include "engine/fabric/shm/frozen.hpp"
 #include "engine/polling_core.hpp"
 
 namespace sanpoll::engine::shm {
@@ -57,6 +58,52 @@ public:
     void abandon(Connection& connection) noexcept;
     /// The peer took back a connection that it never used (record-less kDisconnect).
     void peer_abandoned(std::uint32_t id, const Link& link) noexcept;
+
+    // ---- a connection's end changes process (shm_swap.cpp), token holder -----------------------------
+
+    // At the end that leaves. The owner's gate is shut with PostGate::suspend before.
+
+    /// Before the peer is asked. kBusy: the peer's end is on its way itself. Tells where the peer is.
+    [[nodiscard]] Hold start_leaving(Connection& connection, Link*& link,
+                                     std::uint32_t& peer_id) noexcept;
+    /// The peer has stopped sending and says how far it got. Takes in the rest and fills `frozen`;
+    /// nothing is changed for good yet. kReset: the connection has ended, kTransportFailed: the two ends
+    /// do not agree, kNoMemory.
+    [[nodiscard]] Status freeze(Connection& connection, const Counts& peer,
+                                Frozen& frozen) noexcept;
+    /// Completes the pending receives with kOk and no bytes, ends the endpoint, tells the peer nothing.
+    void take_out(Connection& connection) noexcept;
+    /// The end does not leave after all: opens the owner's gate again, or breaks it off.
+    void stay(Connection& connection) noexcept;
+
+    // At the other end, whose owner notices nothing.
+
+    /// Takes in what has come over `link` and sends nothing new from now on. `they_win`: of two ends that
+    /// leave at once, the peer's goes first.
+    [[nodiscard]] Hold suspend(std::uint32_t id, Link& link, bool they_win) noexcept;
+    /// How it stands: kHeld with the counts, kFinishing or kGone.
+    [[nodiscard]] Hold suspended(std::uint32_t id, const Link& link, Counts& counts) noexcept;
+    /// Goes on as if nothing had been.
+    void go_on(std::uint32_t id, const Link& link) noexcept;
+    /// The peer's process has left: the connection survives the end of `link`.
+    void let_go(std::uint32_t id, const Link& link) noexcept;
+    /// The next process is at the end of `link`. False if the connection is gone or the counts do not
+    /// fit ours; it is reset then.
+    [[nodiscard]] bool go_on_with(std::uint32_t id, Link& link, std::uint32_t peer_id,
+                                  const Counts& peer, std::uint32_t credit,
+                                  std::uint32_t& granted) noexcept;
+    /// Nobody will come for it any more.
+    void reset_suspended(std::uint32_t id) noexcept;
+
+    // In the next process.
+
+    /// Before install(): what had arrived and how far the last process got. False: no memory.
+    [[nodiscard]] bool stock(Connection& connection, const Frozen& frozen) noexcept;
+    /// establish(), knowing the peer's receives.
+    [[nodiscard]] bool establish_with(Connection& connection, std::uint32_t peer_id,
+                                      std::uint32_t credit) noexcept;
+    /// establish() without a peer, which has ended: what had arrived is there, then the end.
+    [[nodiscard]] bool establish_ended(Connection& connection) noexcept;
 
     // ---- FabricPort -----------------------------------------------------------------------------
 
@@ -107,6 +154,9 @@ private:
 
     // life (shm_port.cpp)
     [[nodiscard]] Connection* find(std::uint32_t id, const Link& link) noexcept;
+    [[nodiscard]] Connection* find_suspended(std::uint32_t id) noexcept;
+    void drain(Link& link) noexcept;
+    void leave_link(Connection& connection) noexcept;
     void break_connection(Connection& connection, Status reason) noexcept;
     void abort_pending(Connection& connection, Status status) noexcept;
     void finish(Connection& connection) noexcept;

@@ -184,7 +184,8 @@ bool ShmPort::send_pieces(Connection& connection) noexcept {
 }
 
 void ShmPort::progress_sends(Connection& connection) noexcept {
-    for (std::uint32_t n = 0; !connection.sends.empty() && !connection.broken; ++n) {
+    for (std::uint32_t n = 0;
+         !connection.sends.empty() && !connection.broken && !connection.held_back(); ++n) {
         if (n == kSendsPerService) {
             queue(connection);
             return;

@@ -1,0 +1,162 @@
+#include "engine/fabric/shm/arrival.hpp"
+
+#include <poll.h>
+
+#include <cerrno>
+#include <chrono>
+#include <future>
+#include <thread>
+
+#include "engine/fabric/shm/shm_fabric.hpp"
+#include "engine/log.hpp"
+
+namespace sanpoll::engine::shm {
+
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+// Knocks until the door's queue has room. Empty: there is no such door, or time is over.
+Descriptor knock_at(std::uint32_t token, SteadyClock::time_point deadline, Status& status) {
+    for (;;) {
+        const int fd = connect_token(token);
+        if (fd != -EAGAIN) {
+            status = fd >= 0                          ? Status::kOk
+                     : fd == -EMFILE || fd == -ENFILE ? Status::kNoDescriptors
+                                                      : Status::kUnknownToken;
+            return Descriptor(fd);
+        }
+        if (SteadyClock::now() > deadline) {
+            status = Status::kTimedOut;
+            return {};
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+}
+
+// Waits for the one message that is due.
+Status hear(int fd, SteadyClock::time_point deadline, ControlMessage& message, int fds[2],
+            int& fd_count) {
+    for (;;) {
+        const int result = receive_message(fd, message, fds, fd_count);
+        if (result > 0) {
+            return Status::kOk;
+        }
+        if (result < 0) {
+            return Status::kUnknownToken;  // turned away
+        }
+        const auto left =
+            std::chrono::duration_cast<std::chrono::milliseconds>(deadline - SteadyClock::now());
+        pollfd item{fd, POLLIN, 0};
+        if (left.count() <= 0 ||
+            (::poll(&item, 1, static_cast<int>(left.count())) < 0 && errno != EINTR)) {
+            return Status::kTimedOut;
+        }
+    }
+}
+
+}  // namespace
+
+Status Arrival::fetch(ShmFabric& fabric, std::uint32_t token, std::unique_ptr<Import>& arrival) {
+    const auto deadline =
+        SteadyClock::now() + std::chrono::milliseconds(fabric.config().connect_timeout_ms);
+    Status status = Status::kOk;
+    const Descriptor door = knock_at(token, deadline, status);
+    if (!door) {
+        return status;
+    }
+    if (peer_process(door.get()) == 0) {
+        log(LogLevel::kWarn, "a duplicated socket is offered by another user's process; refused");
+        return Status::kUnknownToken;
+    }
+    ControlMessage message;
+    int fds[2];
+    int fd_count = 0;
+    status = hear(door.get(), deadline, message, fds, fd_count);
+    Descriptor file(fd_count > 0 ? fds[0] : -1);
+    Descriptor carried(fd_count > 1 ? fds[1] : -1);
+    if (status != Status::kOk) {
+        return status;
+    }
+    ExportedState state;
+    if (message.kind != MessageKind::kExport || !file || !carried ||
+        !read_state(file.get(), state) ||
+        !(state.listening ? listens_at(carried.get(), {state.ip, state.port})
+                          : is_control_socket(carried.get()))) {
+        log(LogLevel::kWarn, "what another process offers as a duplicated socket is none");
+        return Status::kUnknownToken;
+    }
+    arrival = std::make_unique<Arrival>(fabric, std::move(state), std::move(carried));
+    return Status::kOk;
+}
+
+Status Arrival::resume(const EndpointOwner& owner) {
+    // Shared: it must outlive set_value(), which this thread does not wait for.
+    const auto promise = std::make_shared<std::promise<Status>>();
+    auto outgoing = std::make_shared<Outgoing>(
+        fabric_, Address{}, Address{}, ConnectData{}, owner,
+        [promise](const Fabric::ConnectResult& result) { promise->set_value(result.status); });
+    outgoing->resumption = std::make_unique<Resumption>();
+    outgoing->resumption->state = std::move(state_);
+    outgoing->resumption->lifeline = std::move(carried_);
+    fabric_.control().post([this, outgoing] { fabric_.begin_resumption(outgoing); });
+    const Status status = promise->get_future().get();
+    if (status == Status::kNoListener && !outgoing->resumption->state.frozen.early.empty()) {
+        return resume_ended(owner, outgoing->resumption->state.frozen);
+    }
+    return status;
+}
+
+// The peer has ended meanwhile. What it had sent before is delivered all the same, then its end is known.
+Status Arrival::resume_ended(const EndpointOwner& owner, const Frozen& frozen) {
+    ShmPort& port = fabric_.any_port();
+    Connection* connection = port.make_connection(owner);
+    if (connection == nullptr) {
+        return Status::kNoMemory;
+    }
+    Status status = Status::kNoMemory;
+    on_core(port, [&]() noexcept {
+        if (port.stock(*connection, frozen)) {
+            status = port.establish_ended(*connection) ? Status::kOk : Status::kNotOpen;
+        }
+        if (status != Status::kOk) {
+            port.abandon(*connection);
+        }
+    });
+    return status;
+}
+
+Status Arrival::listen(Fabric::OnRequest on_request, std::unique_ptr<Listening>& listening) {
+    return fabric_.listen_with({state_.ip, state_.port}, std::move(carried_), std::move(on_request),
+                               listening);
+}
+
+// ---- on the control thread --------------------------------------------------------------------------
+
+void ShmFabric::begin_resumption(const std::shared_ptr<Outgoing>& outgoing) {
+    outgoing->timer = control_.add_timer(config_.connect_timeout_ms, [this, outgoing] {
+        outgoing->timer = 0;
+        withdraw(outgoing);
+        finish(outgoing, {Status::kTimedOut, {}});
+    });
+    Resumption& resumption = *outgoing->resumption;
+    const ExportedState& state = resumption.state;
+    // A link that we have already, if it leads to the core that has the connection.
+    for (const std::shared_ptr<Peer>& peer : peers_) {
+        if (peer->state() == Peer::State::kReady && peer->is_engine(state.engine_id) &&
+            peer->their_port() == state.engine_port) {
+            peer->request(outgoing);
+            return;
+        }
+    }
+    auto peer = std::make_shared<Peer>(*this, resumption.lifeline.release(), true, any_port());
+    peer->keep_to_itself();
+    if (!peer->begin()) {
+        finish(outgoing, {Status::kNoDescriptors, {}});
+        return;
+    }
+    peers_.insert(peer);
+    peer->request(outgoing);
+}
+
+}  // namespace sanpoll::engine::shm

@@ -1,0 +1,178 @@
+#include "engine/fabric/shm/departure.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine/fabric/shm/shm_fabric.hpp"
+#include "engine/log.hpp"
+
+namespace sanpoll::engine::shm {
+
+namespace {
+
+constexpr std::uint64_t kTryAgainMs = 2;  // the peer's end is changing process itself
+constexpr std::uint64_t kNudgeMs = 1;
+
+ShmPort& port_of(const Departure& departure) noexcept {
+    return static_cast<ShmPort&>(*departure.connection->port);
+}
+
+ControlMessage message_to(std::uint32_t peer_id, MessageKind kind, std::uint32_t serial) {
+    ControlMessage message;
+    message.kind = kind;
+    message.acceptor_id = peer_id;
+    message.serial = serial;
+    return message;
+}
+
+}  // namespace
+
+Departures::Item Departures::find(std::uint32_t serial) {
+    return std::find_if(list_.begin(), list_.end(),
+                        [&](const Underway& one) { return one.serial == serial; });
+}
+
+void Departures::begin(Departure departure) {
+    Underway& one = list_.emplace_back();
+    one.what = std::move(departure);
+    one.serial = ++last_serial_;
+    const std::uint32_t serial = one.serial;
+    one.deadline = fabric_.control().add_timer(fabric_.config().connect_timeout_ms, [this, serial] {
+        const Item found = find(serial);
+        found->deadline = 0;
+        log(LogLevel::kWarn,
+            "the peer of a connection does not let it go to another process: it does not "
+            "answer; the connection stays");
+        fail(found, Status::kTimedOut);
+    });
+    attempt(serial);
+}
+
+void Departures::attempt(std::uint32_t serial) {
+    const Item found = find(serial);
+    if (found == list_.end()) {
+        return;
+    }
+    Underway& one = *found;
+    ShmPort& port = port_of(one.what);
+    Link* link = nullptr;
+    Hold hold = Hold::kGone;
+    on_core(port,
+            [&]() noexcept { hold = port.start_leaving(*one.what.connection, link, one.peer_id); });
+    if (hold == Hold::kBusy) {
+        fabric_.control().add_timer(kTryAgainMs, [this, serial] { attempt(serial); });
+        return;
+    }
+    one.peer = hold == Hold::kHeld ? fabric_.peer_of(link) : nullptr;
+    if (!one.peer) {
+        fail(found, Status::kNotOpen);
+        return;
+    }
+    ControlMessage message = message_to(one.peer_id, MessageKind::kSuspend, serial);
+    message.connector_id = one.what.connection->id;
+    std::memcpy(message.engine_id, fabric_.engine_id(), sizeof(message.engine_id));
+    one.nudge = fabric_.control().add_timer(kNudgeMs, [this, serial] { nudge(serial); });
+    one.peer->send(message);
+}
+
+// If the peer has a long message to finish, somebody has to take in its pieces.
+void Departures::nudge(std::uint32_t serial) {
+    const Item found = find(serial);
+    if (found == list_.end() || !found->peer) {
+        return;
+    }
+    on_core(port_of(found->what), []() noexcept {});  // ends with a turn
+    found->nudge = fabric_.control().add_timer(kNudgeMs, [this, serial] { nudge(serial); });
+}
+
+bool Departures::take_suspended(Peer& peer, const ControlMessage& message, Descriptor lifeline) {
+    if (message.status > 2 || (message.status == 0) != static_cast<bool>(lifeline) ||
+        (lifeline && !is_control_socket(lifeline.get()))) {
+        return false;
+    }
+    const Item found = find(message.serial);
+    if (found == list_.end() || found->peer.get() != &peer) {
+        return true;  // we have changed our mind, and kStay is on its way
+    }
+    if (message.status == 0) {
+        leave(found, message, std::move(lifeline));
+    } else if (message.status == 1) {
+        fabric_.control().cancel_timer(found->nudge);
+        found->peer.reset();
+        on_core(port_of(found->what), [&]() noexcept { found->what.connection->leaving = false; });
+        fabric_.control().add_timer(kTryAgainMs,
+                                    [this, serial = message.serial] { attempt(serial); });
+    } else {
+        found->peer.reset();  // there is nothing to take back
+        fail(found, Status::kNotOpen);
+    }
+    return true;
+}
+
+void Departures::leave(Item item, const ControlMessage& message, Descriptor lifeline) {
+    Departure& what = item->what;
+    ShmPort& port = port_of(what);
+    ExportedState state;
+    std::memcpy(state.engine_id, message.engine_id, sizeof(state.engine_id));
+    std::memcpy(state.secret, message.secret, sizeof(state.secret));
+    state.engine_port = message.port;
+    state.passenger = what.passenger;
+    Status status = Status::kOk;
+    on_core(port, [&]() noexcept {
+        status = port.freeze(*what.connection, {message.sent, message.arrived}, state.frozen);
+    });
+    std::uint32_t token = 0;
+    if (status == Status::kOk) {
+        status = fabric_.exports().add(state, lifeline, what.process, token);
+    }
+    if (status != Status::kOk) {
+        if (status == Status::kTransportFailed) {
+            log(LogLevel::kError,
+                "the two ends of a connection do not agree on what was sent; it stays");
+        }
+        fail(item, status == Status::kReset ? Status::kNotOpen : status);
+        return;
+    }
+    // From here on it is the next process's.
+    on_core(port, [&]() noexcept { port.take_out(*what.connection); });
+    item->peer->send(message_to(item->peer_id, MessageKind::kLeft, item->serial));
+    finish(item, Status::kOk, token);
+}
+
+void Departures::fail(Item item, Status status) {
+    if (item->peer) {
+        item->peer->send(message_to(item->peer_id, MessageKind::kStay, item->serial));
+    }
+    ShmPort& port = port_of(item->what);
+    on_core(port, [&]() noexcept { port.stay(*item->what.connection); });
+    finish(item, status, 0);
+}
+
+void Departures::finish(Item item, Status status, std::uint32_t token) {
+    for (const std::uint64_t timer : {item->deadline, item->nudge}) {
+        if (timer != 0) {
+            fabric_.control().cancel_timer(timer);
+        }
+    }
+    const auto on_result = std::move(item->what.on_result);
+    list_.erase(item);
+    on_result(status, token);
+}
+
+void Departures::peer_ended(const Peer& peer) {
+    for (auto one = list_.begin(); one != list_.end();) {
+        const Item item = one++;
+        if (item->peer.get() == &peer) {
+            item->peer.reset();
+            fail(item, Status::kNotOpen);
+        }
+    }
+}
+
+void Departures::fail_all() {
+    while (!list_.empty()) {
+        fail(list_.begin(), Status::kNotOpen);
+    }
+}
+
+}  // namespace sanpoll::engine::shm

@@ -1,0 +1,144 @@
+#include "engine/fabric/shm/export.hpp"
+
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "engine/fabric/shm/shm_fabric.hpp"
+#include "engine/log.hpp"
+
+namespace sanpoll::engine::shm {
+
+namespace {
+
+// How long a socket waits for its next process. The switch calls WSPSocket there at once; what is not fetched
+// by then is lost, and the peer must not wait for ever.
+constexpr std::uint64_t kFetchMs = 60000;
+constexpr std::uint64_t kLookAgainMs = 100;
+constexpr int kDraws = 100;
+
+Status status_of(int error) noexcept {
+    return error == EMFILE || error == ENFILE ? Status::kNoDescriptors : Status::kNoMemory;
+}
+
+}  // namespace
+
+Status Exports::add(const ExportedState& state, Descriptor& carried, pid_t process,
+                    std::uint32_t& token) {
+    Export one;
+    one.process = process;
+    one.life = Descriptor(static_cast<int>(::syscall(SYS_pidfd_open, process, 0)));
+    if (!one.life && errno != ENOSYS && errno != EPERM) {
+        // EINVAL: a thread's number and no process's.
+        return errno == ESRCH || errno == EINVAL ? Status::kUnreachable : status_of(errno);
+    }
+    one.state = write_state(state);
+    if (!one.state) {
+        return status_of(errno);
+    }
+    std::uint32_t drawn = 0;
+    for (int draw = 0; !one.door; ++draw) {
+        if (::getrandom(&drawn, sizeof(drawn), 0) != static_cast<ssize_t>(sizeof(drawn)) ||
+            draw == kDraws) {
+            return Status::kNoMemory;
+        }
+        if (drawn == 0) {
+            continue;
+        }
+        const int fd = bind_token(drawn);
+        if (fd < 0 && fd != -EADDRINUSE) {
+            return status_of(-fd);
+        }
+        if (fd >= 0) {
+            one.door = Descriptor(fd);
+        }
+    }
+    if (!fabric_.control().watch(one.door.get(), EPOLLIN,
+                                 [this, drawn](std::uint32_t) { knocked(drawn); })) {
+        return Status::kNoMemory;
+    }
+    if (one.life && !fabric_.control().watch(one.life.get(), EPOLLIN,
+                                             [this, drawn](std::uint32_t) { give_up(drawn); })) {
+        fabric_.control().forget(one.door.get());
+        return Status::kNoMemory;
+    }
+    one.carried = std::move(carried);
+    one.timer = fabric_.control().add_timer(kFetchMs, [this, drawn] {
+        log(LogLevel::kWarn,
+            "the process that WSPDuplicateSocket named did not fetch the socket in {} seconds; it "
+            "is given up",
+            kFetchMs / 1000);
+        list_[drawn].timer = 0;
+        give_up(drawn);
+    });
+    list_[drawn] = std::move(one);
+    token = drawn;
+    return Status::kOk;
+}
+
+void Exports::give_up(std::uint32_t token) {
+    const auto found = list_.find(token);
+    if (found == list_.end()) {
+        return;
+    }
+    fabric_.control().forget(found->second.door.get());
+    if (found->second.life) {
+        fabric_.control().forget(found->second.life.get());
+    }
+    if (found->second.timer != 0) {
+        fabric_.control().cancel_timer(found->second.timer);
+    }
+    list_.erase(found);
+}
+
+void Exports::give_up_all() {
+    while (!list_.empty()) {
+        give_up(list_.begin()->first);
+    }
+}
+
+void Exports::knocked(std::uint32_t token) {
+    for (;;) {
+        const auto found = list_.find(token);
+        if (found == list_.end()) {
+            return;
+        }
+        const Export& one = found->second;
+        const Descriptor caller(
+            ::accept4(one.door.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        if (!caller) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+                // They stay queued. Looking away for a moment keeps the thread from spinning on them.
+                log(LogLevel::kError,
+                    "no descriptors are left to hand over a duplicated socket (ulimit -n)");
+                fabric_.control().change(one.door.get(), 0);
+                fabric_.control().add_timer(kLookAgainMs, [this, token] {
+                    if (const auto again = list_.find(token); again != list_.end()) {
+                        fabric_.control().change(again->second.door.get(), EPOLLIN);
+                    }
+                });
+            }
+            return;
+        }
+        const pid_t process = peer_process(caller.get());
+        if (process != one.process) {
+            log(LogLevel::kWarn,
+                "turned away process {}: the duplicated socket that it asks for is process {}'s",
+                process, one.process);
+            continue;
+        }
+        ControlMessage message;
+        message.kind = MessageKind::kExport;
+        const int fds[] = {one.state.get(), one.carried.get()};
+        if (send_message(caller.get(), message, fds, 2) == 1) {
+            give_up(token);  // it is on its way; our copies of the descriptors are closed
+            return;
+        }
+    }
+}
+
+}  // namespace sanpoll::engine::shm

@@ -1,0 +1,228 @@
+// The data plane's part in giving one end of a connection to another process.
+#include <cstdlib>
+#include <new>
+
+#include "engine/fabric/shm/shm_port.hpp"
+
+namespace sanpoll::engine::shm {
+
+namespace {
+
+// A long message that was announced and has not begun to flow. It stays its sender's: once the receiver has
+// left, it is as if it had never been announced.
+bool awaits_long(const Connection& connection) noexcept {
+    return connection.receiving_long
+               ? connection.long_progress == 0
+               : connection.early_tail != nullptr && connection.early != nullptr &&
+                     connection.early_tail->announced;
+}
+
+}  // namespace
+
+// ---- the end that leaves ----------------------------------------------------------------------------
+
+Hold ShmPort::start_leaving(Connection& connection, Link*& link, std::uint32_t& peer_id) noexcept {
+    if (connection.broken) {
+        return Hold::kGone;
+    }
+    if (connection.suspended || connection.link == nullptr) {
+        return Hold::kBusy;
+    }
+    connection.leaving = true;
+    link = connection.link;
+    peer_id = connection.peer_id;
+    return Hold::kHeld;
+}
+
+Status ShmPort::freeze(Connection& connection, const Counts& peer, Frozen& frozen) noexcept {
+    if (connection.link != nullptr) {
+        drain(*connection.link);
+    }
+    if (connection.broken) {
+        return Status::kReset;
+    }
+    const bool long_waits = awaits_long(connection);
+    if (connection.link == nullptr || (connection.receiving_long && !long_waits) ||
+        peer.sent != connection.arrived || peer.arrived != connection.sent) {
+        return Status::kTransportFailed;
+    }
+    try {
+        frozen.counts = {connection.sent, connection.arrived - (long_waits ? 1 : 0)};
+        frozen.credit = connection.credit;
+        frozen.early.clear();
+        for (const EarlyMessage* message = connection.early; message != nullptr;
+             message = message->next) {
+            if (!message->announced) {
+                frozen.early.emplace_back(message->bytes, message->bytes + message->length);
+            }
+        }
+    } catch (const std::bad_alloc&) {
+        return Status::kNoMemory;
+    }
+    return Status::kOk;
+}
+
+void ShmPort::take_out(Connection& connection) noexcept {
+    connection.closing = true;
+    connection.receiving_long = false;
+    while (!connection.receives.empty()) {
+        complete_receive(connection, Status::kOk, 0);
+    }
+    while (EarlyMessage* message = connection.early) {
+        connection.early = message->next;
+        free_early(message);
+    }
+    connection.credit_due = connection.stall_due = connection.invite_due = false;
+    connection.farewell_due = false;
+    core_.endpoint_closed(connection);
+    // The owner's memory is not ours any more.
+    connection.slot = nullptr;
+    connection.gate = nullptr;
+    connection.saturation = nullptr;
+    connection.regions = nullptr;
+    leave_link(connection);
+    finish(connection);
+}
+
+void ShmPort::stay(Connection& connection) noexcept {
+    connection.leaving = false;
+    if (!connection.gate->resume(connection.generation)) {
+        return;  // its owner closes it
+    }
+    // It may have ended while the gate was shut; then as in break_connection.
+    if (connection.broken && connection.early == nullptr) {
+        (void)connection.gate->break_off(connection.generation, connection.reason == Status::kReset
+                                                                    ? PostGate::State::kReset
+                                                                    : PostGate::State::kFailed);
+    }
+}
+
+// ---- the end that stays -----------------------------------------------------------------------------
+
+Hold ShmPort::suspend(std::uint32_t id, Link& link, bool they_win) noexcept {
+    drain(link);
+    Connection* connection = find(id, link);
+    // An honest peer has no sends pending, so no long message of its own is under way.
+    if (connection == nullptr || connection->closing || connection->broken ||
+        !connection->established || connection->suspended || connection->receiving_long ||
+        awaits_long(*connection)) {
+        return Hold::kGone;
+    }
+    if (connection->leaving) {
+        if (!they_win) {
+            return Hold::kBusy;
+        }
+        connection->leaving = false;  // its own departure tries again later
+    }
+    connection->suspended = true;
+    Counts counts;
+    return suspended(id, link, counts);
+}
+
+Hold ShmPort::suspended(std::uint32_t id, const Link& link, Counts& counts) noexcept {
+    Connection* connection = find(id, link);
+    if (connection == nullptr || !connection->suspended || connection->closing ||
+        connection->broken) {
+        return Hold::kGone;
+    }
+    counts = {connection->sent, connection->arrived};
+    return connection->held_back() ? Hold::kHeld : Hold::kFinishing;
+}
+
+void ShmPort::go_on(std::uint32_t id, const Link& link) noexcept {
+    if (Connection* connection = find(id, link); connection != nullptr && connection->suspended) {
+        connection->suspended = false;
+        queue(*connection);
+    }
+}
+
+void ShmPort::let_go(std::uint32_t id, const Link& link) noexcept {
+    if (Connection* connection = find(id, link); connection != nullptr && connection->suspended) {
+        leave_link(*connection);
+    }
+}
+
+// What is between the two ends and no message ends with the link.
+void ShmPort::leave_link(Connection& connection) noexcept {
+    if (connection.long_state != Connection::Long::kIdle) {
+        connection.long_state = Connection::Long::kIdle;  // to be announced again
+        connection.progress = 0;
+        --connection.sent;
+    }
+    connection.credit_due = connection.stall_due = connection.invite_due = false;
+    connection.stalled = false;
+    connection.peer_waits = false;
+    unlink(connection);
+}
+
+Connection* ShmPort::find_suspended(std::uint32_t id) noexcept {
+    Connection* connection = table_[id & table_mask_ & ((1U << kGenerationShift) - 1)];
+    return connection != nullptr && connection->id == id && connection->suspended &&
+                   !connection->closing && !connection->broken
+               ? connection
+               : nullptr;
+}
+
+bool ShmPort::go_on_with(std::uint32_t id, Link& link, std::uint32_t peer_id, const Counts& peer,
+                         std::uint32_t credit, std::uint32_t& granted) noexcept {
+    // The last process may have used this very link: what it left there is not the next one's.
+    drain(link);
+    Connection* connection = find_suspended(id);
+    if (connection == nullptr) {
+        return false;
+    }
+    leave_link(*connection);  // the next process may be faster than the last one's farewell
+    if (peer.sent != connection->arrived || peer.arrived != connection->sent ||
+        static_cast<std::int32_t>(connection->sent - credit) < 0) {
+        reset_suspended(id);
+        return false;
+    }
+    connection->suspended = false;
+    connection->peer_id = peer_id;
+    connection->credit = credit;
+    connection->reported = granted = connection->granted;
+    install(*connection, link);
+    queue(*connection);
+    return true;
+}
+
+void ShmPort::reset_suspended(std::uint32_t id) noexcept {
+    if (Connection* connection = find_suspended(id); connection != nullptr) {
+        connection->suspended = false;
+        break_connection(*connection, Status::kReset);
+    }
+}
+
+// ---- the next process -------------------------------------------------------------------------------
+
+bool ShmPort::stock(Connection& connection, const Frozen& frozen) noexcept {
+    for (const std::vector<std::byte>& bytes : frozen.early) {
+        EarlyMessage* message = keep(connection, static_cast<std::uint32_t>(bytes.size()), false);
+        if (message == nullptr) {
+            return false;
+        }
+        copy_long(message->bytes, bytes.data(), bytes.size());
+    }
+    connection.sent = frozen.counts.sent;
+    connection.arrived = frozen.counts.arrived;
+    connection.credit = frozen.credit;
+    connection.granted = connection.reported = frozen.granted();
+    return true;
+}
+
+bool ShmPort::establish_with(Connection& connection, std::uint32_t peer_id,
+                             std::uint32_t credit) noexcept {
+    if (!establish(connection, peer_id)) {
+        return false;
+    }
+    take_credit(connection, credit);
+    return true;
+}
+
+bool ShmPort::establish_ended(Connection& connection) noexcept {
+    table_[connection.id & table_mask_] = &connection;
+    break_connection(connection, Status::kReset);
+    return establish(connection, 0);
+}
+
+}  // namespace sanpoll::engine::shm

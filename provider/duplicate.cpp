@@ -1,0 +1,307 @@
+// WSPDuplicateSocket, and WSPSocket with the token that it gave (spec, section 13).
+#include <signal.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+
+#include "engine/log.hpp"
+#include "provider/provider.hpp"
+
+namespace sanpoll::provider {
+namespace {
+
+// ---- what goes along besides the connection: written and read here and nowhere else -------------------
+
+struct ExportedSocket {
+    std::uint32_t size = sizeof(ExportedSocket);
+    std::uint32_t local_ip = 0;
+    std::uint32_t local_port = 0;
+    std::int32_t backlog = 0;
+};
+
+// With the socket's mutex held.
+std::vector<std::byte> write_socket(const Socket& socket) {
+    ExportedSocket exported;
+    exported.local_ip = socket.local.ip;
+    exported.local_port = socket.local.port;
+    exported.backlog = socket.backlog;
+    std::vector<std::byte> bytes(sizeof(exported));
+    std::memcpy(bytes.data(), &exported, sizeof(exported));
+    return bytes;
+}
+
+// With the socket's mutex held. False: these are not the words of write_socket().
+bool read_socket(const std::vector<std::byte>& bytes, Socket& socket) {
+    ExportedSocket exported;
+    if (bytes.size() != sizeof(exported)) {
+        return false;
+    }
+    std::memcpy(&exported, bytes.data(), sizeof(exported));
+    if (exported.size != sizeof(exported) || exported.local_port > 0xFFFF) {
+        return false;
+    }
+    socket.local = {exported.local_ip, static_cast<std::uint16_t>(exported.local_port)};
+    socket.backlog = std::clamp(exported.backlog, 1, kMaxBacklog);
+    return true;
+}
+
+// ---- WSPDuplicateSocket -------------------------------------------------------------------------------
+
+// The provider's catalogue entry with the token in it.
+WSAPROTOCOL_INFOW protocol_info(std::uint32_t token) {
+    WSAPROTOCOL_INFOW info{};
+    info.dwServiceFlags1 =
+        XP1_GUARANTEED_DELIVERY | XP1_GUARANTEED_ORDER | XP1_MESSAGE_ORIENTED | XP1_GRACEFUL_CLOSE;
+    info.dwProviderFlags = PFL_HIDDEN;
+    info.ProviderId = {
+        0x8C1B64D7, 0x2F0E, 0x4B7A, {0x9E, 0x53, 0x61, 0xD4, 0x0B, 0xA8, 0x37, 0xF2}};
+    info.ProtocolChain.ChainLen = 1;
+    info.iVersion = 2;
+    info.iAddressFamily = AF_INET;
+    info.iMaxSockAddr = sizeof(struct sockaddr_in);
+    info.iMinSockAddr = sizeof(struct sockaddr_in);
+    info.iSocketType = SOCK_STREAM;
+    info.iProtocol = IPPROTO_TCP;
+    info.dwMessageSize = common().max_message;
+    info.dwProviderReserved = token;
+    static constexpr char16_t name[] = u"sanpoll";
+    static_assert(sizeof(name) <= sizeof(info.szProtocol));
+    std::memcpy(info.szProtocol, name, sizeof(name));
+    return info;
+}
+
+// Whether a process of ours could be meant: one that exists and that we may signal, as we must be of one
+// user.
+bool may_take(DWORD process_id) noexcept {
+    return process_id != 0 && process_id <= INT_MAX &&
+           ::kill(static_cast<pid_t>(process_id), 0) == 0;
+}
+
+int duplicate_error(engine::Status status) noexcept {
+    switch (status) {
+        case engine::Status::kOk:
+        case engine::Status::kPending:
+        case engine::Status::kNoMemory:
+        case engine::Status::kNoDescriptors:
+        case engine::Status::kNotOpen:  // it ended while it was to be given away: WSAENOTCONN
+            return wsa_error(status);
+        case engine::Status::kUnreachable:
+            return WSAEINVAL;  // the process has ended meanwhile
+        default:
+            return WSAENETDOWN;
+    }
+}
+
+// Other calls find the socket in state kSwappedOut or, if it is a listener, as it was.
+int export_connection(Socket& socket, std::uint32_t generation, std::uint32_t sequence,
+                      DWORD process_id, std::vector<std::byte> exported, std::uint32_t& token) {
+    engine::Fabric& fabric = Provider::instance().engine().fabric();
+    const engine::Status status =
+        fabric.export_connection(*socket.endpoint.load(std::memory_order_acquire), sequence,
+                                 static_cast<int>(process_id), std::move(exported), token);
+    const bool out = status == engine::Status::kOk;
+    if (out) {
+        // The receives' last upcalls are made before the caller goes on. Pairs with the release in `closed`.
+        while (socket.gone.load(std::memory_order_acquire) == 0) {
+            socket.gone.wait(0, std::memory_order_acquire);
+        }
+        socket.regions.reset();
+    }
+    engine::PostGate::View closed{};
+    {
+        const std::lock_guard lock(socket.mutex);
+        socket.swapping = false;
+        if (socket.gate.generation() == generation) {
+            if (!out) {
+                socket.state = State::kConnected;
+            }
+            return duplicate_error(status);
+        }
+        closed = socket.closed_while_swapping;
+    }
+    // It was closed meanwhile, which was left to us.
+    if (!out && closed.state == engine::PostGate::State::kShut) {
+        closed.state = engine::PostGate::State::kOpen;  // there is an endpoint behind the shut gate
+    }
+    dismantle(socket, closed);
+    return out ? 0 : WSAENOTSOCK;
+}
+
+int export_listening(Socket& socket, std::uint32_t generation, engine::Listening& listening,
+                     DWORD process_id, std::vector<std::byte> exported, std::uint32_t& token) {
+    const engine::Status status = Provider::instance().engine().fabric().export_listening(
+        listening, static_cast<int>(process_id), std::move(exported), token);
+    const bool out = status == engine::Status::kOk;
+    std::deque<std::shared_ptr<engine::IncomingConnection>> requests;
+    std::unique_ptr<engine::Listening> ended;
+    engine::PostGate::View closed{};
+    bool alive = false;
+    {
+        const std::lock_guard lock(socket.mutex);
+        socket.swapping = false;
+        alive = socket.gate.generation() == generation;
+        closed = socket.closed_while_swapping;
+        if (out) {
+            requests.swap(socket.requests);
+            ended.swap(socket.listening);
+            if (alive) {
+                socket.state = State::kSwappedOut;
+                ++socket.event_version;
+                socket.event = nullptr;
+                socket.event_mask = 0;
+                socket.recorded = 0;
+            }
+        }
+    }
+    ended.reset();
+    // Their originators dial again, and are heard by the next process.
+    for (const auto& request : requests) {
+        request->reject(engine::Status::kMoved);
+    }
+    wait_for_signals(socket);
+    if (!alive) {
+        dismantle(socket, closed);
+        return out ? 0 : WSAENOTSOCK;
+    }
+    return duplicate_error(status);
+}
+
+int duplicate(SOCKET s, DWORD process_id, WSAPROTOCOL_INFOW& info) {
+    SocketTable::Found found;
+    if (const int error = find_socket(s, found); error != 0) {
+        return error;
+    }
+    if (!may_take(process_id)) {
+        return WSAEINVAL;
+    }
+    if (Provider::instance().engine().notifier().is_this_thread()) {
+        engine::log(
+            engine::LogLevel::kError,
+            "WSPDuplicateSocket was called inside an upcall, but has to make upcalls itself "
+            "before it returns; call it from another thread");
+        return WSAENETDOWN;
+    }
+    Socket& socket = *found.socket;
+    const std::uint32_t generation = found.view.generation;
+    std::optional<std::uint32_t> sequence;
+    std::vector<std::byte> exported;
+    engine::Listening* listening = nullptr;
+    {
+        const std::lock_guard lock(socket.mutex);
+        if (socket.gate.generation() != generation) {
+            return WSAENOTSOCK;
+        }
+        if (socket.swapping) {
+            return WSAEINVAL;
+        }
+        exported = write_socket(socket);
+        if (socket.state == State::kListening) {
+            listening = socket.listening.get();
+            if (listening == nullptr) {
+                return WSAEINVAL;  // WSPListen is under way in another thread
+            }
+        } else if (socket.state == State::kConnected) {
+            // From here on posts find it not connected; those that were admitted before come first.
+            sequence = socket.gate.suspend(generation);
+            if (!sequence) {
+                return WSAENOTCONN;  // broken
+            }
+            socket.state = State::kSwappedOut;
+        } else {
+            return WSAEINVAL;
+        }
+        socket.swapping = true;
+    }
+    std::uint32_t token = 0;
+    const int error = sequence ? export_connection(socket, generation, *sequence, process_id,
+                                                   std::move(exported), token)
+                               : export_listening(socket, generation, *listening, process_id,
+                                                  std::move(exported), token);
+    if (error == 0) {
+        info = protocol_info(token);
+    }
+    return error;
+}
+
+// ---- WSPSocket with a token -----------------------------------------------------------------------------
+
+int import_error(engine::Status status) noexcept {
+    switch (status) {
+        case engine::Status::kOk:
+        case engine::Status::kUnknownToken:
+        case engine::Status::kNoMemory:
+        case engine::Status::kNoDescriptors:
+            return wsa_error(status);
+        default:
+            return WSAENETDOWN;
+    }
+}
+
+engine::Status bring_in(Socket& socket, std::uint32_t generation, engine::Import& import) {
+    if (!import.listening()) {
+        {
+            const std::lock_guard lock(socket.mutex);
+            socket.state = State::kConnected;
+        }
+        return import.resume(socket.owner(generation));
+    }
+    {
+        const std::lock_guard lock(socket.mutex);
+        socket.state = State::kListening;  // requests may come at once
+    }
+    std::unique_ptr<engine::Listening> listening;
+    const engine::Status status = import.listen(
+        [&socket, generation](std::shared_ptr<engine::IncomingConnection> request) {
+            return take_request(socket, generation, std::move(request));
+        },
+        listening);
+    const std::lock_guard lock(socket.mutex);
+    socket.listening = std::move(listening);
+    return status;
+}
+
+}  // namespace
+
+int import_socket(std::uint32_t token, DWORD catalog_entry, SOCKET& descriptor) {
+    Provider& provider = Provider::instance();
+    std::unique_ptr<engine::Import> import;
+    if (const engine::Status status = provider.engine().fabric().import_socket(token, import);
+        status != engine::Status::kOk) {
+        return import_error(status);
+    }
+    Socket* socket = nullptr;
+    if (const int error = make_socket(descriptor, socket, catalog_entry); error != 0) {
+        return error;
+    }
+    const std::uint32_t generation = socket->gate.generation();
+    engine::Status status = engine::Status::kUnknownToken;
+    bool sound = false;
+    {
+        const std::lock_guard lock(socket->mutex);
+        sound = read_socket(import->passenger(), *socket);
+    }
+    if (sound) {
+        status = bring_in(*socket, generation, *import);
+    }
+    if (status != engine::Status::kOk) {
+        (void)socket->gate.close(generation);
+        finish_close(*socket);
+    }
+    return import_error(status);
+}
+
+int WSPAPI wsp_duplicate_socket(SOCKET s, DWORD process_id, LPWSAPROTOCOL_INFOW info,
+                                LPINT error_number) {
+    return result(error_number, guarded([&]() -> int {
+                      if (info != nullptr) {
+                          return duplicate(s, process_id, *info);
+                      }
+                      SocketTable::Found found;
+                      const int error = find_socket(s, found);
+                      return error != 0 ? error : WSAEINVAL;
+                  }));
+}
+
+}  // namespace sanpoll::provider
