@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstring>
+#include <new>
 
 #include "engine/log.hpp"
 #include "provider/provider.hpp"
@@ -131,8 +132,13 @@ int export_connection(Socket& socket, std::uint32_t generation, std::uint32_t se
 
 int export_listening(Socket& socket, std::uint32_t generation, engine::Listening& listening,
                      DWORD process_id, std::vector<std::byte> exported, std::uint32_t& token) {
-    const engine::Status status = Provider::instance().engine().fabric().export_listening(
-        listening, static_cast<int>(process_id), std::move(exported), token);
+    engine::Status status = engine::Status::kNoMemory;
+    try {
+        status = Provider::instance().engine().fabric().export_listening(
+            listening, static_cast<int>(process_id), std::move(exported), token);
+    } catch (const std::bad_alloc&) {
+        status = engine::Status::kNoMemory;  // nothing was begun
+    }
     const bool out = status == engine::Status::kOk;
     std::deque<std::shared_ptr<engine::IncomingConnection>> requests;
     std::unique_ptr<engine::Listening> ended;
@@ -283,7 +289,11 @@ int import_socket(std::uint32_t token, DWORD catalog_entry, SOCKET& descriptor) 
         sound = read_socket(import->passenger(), *socket);
     }
     if (sound) {
-        status = bring_in(*socket, generation, *import);
+        try {
+            status = bring_in(*socket, generation, *import);
+        } catch (const std::bad_alloc&) {
+            status = engine::Status::kNoMemory;  // nothing was begun
+        }
     }
     if (status != engine::Status::kOk) {
         (void)socket->gate.close(generation);

@@ -283,6 +283,7 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
         const bool put_back = !asked || (decision.sound && decision.answer == CF_DEFER);
         WSAEVENT event = nullptr;
         bool closed = false;
+        bool moved = false;  // given to another process meanwhile
         {
             const std::lock_guard lock(socket.mutex);
             closed = socket.gate.generation() != generation;
@@ -290,7 +291,8 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
                 // Before the peer is told: its next connect may come at once and finds the place free.
                 --socket.undecided;
                 event = (socket.event_mask & FD_ACCEPT) != 0 ? socket.event : nullptr;
-                if (put_back) {
+                moved = socket.state != State::kListening;
+                if (put_back && !moved) {
                     socket.requests.push_front(std::move(request));
                 }
             }
@@ -298,6 +300,10 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
         if (put_back && closed) {
             request->reject(engine::Status::kRefused);
             return WSAENOTSOCK;
+        }
+        if (put_back && moved) {
+            request->reject(engine::Status::kMoved);
+            return WSAEINVAL;
         }
         if (put_back) {
             if (asked) {

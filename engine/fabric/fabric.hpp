@@ -112,7 +112,8 @@ public:
     /// the pending receives have completed with kOk and no bytes, the endpoint is closed as by
     /// FabricPort::close, the peer notices nothing. Otherwise the gate is open again and nothing has changed:
     /// kPending: there are pending sends; kNotOpen: the connection has ended; kTimedOut: the peer does not
-    /// answer; kUnreachable: there is no such process; kNoMemory, kNoDescriptors. Memory that the socket had registered is not exported.
+    /// answer; kUnreachable: there is no such process; kNoMemory, kNoDescriptors. Registered memory does not
+    /// go along.
     [[nodiscard]] virtual Status export_connection(Endpoint& endpoint, std::uint32_t sequence,
                                                    int process, std::vector<std::byte> passenger,
                                                    std::uint32_t& token) = 0;

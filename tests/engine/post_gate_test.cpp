@@ -206,5 +206,43 @@ TEST(PostGateRace, OneOfManyClosersWins) {
     }
 }
 
+TEST(PostGate, SuspendShutsBehindTheLastPostAndTakesTheNextNumber) {
+    PostGate gate;
+    const std::uint32_t generation = gate.revive();
+    EXPECT_FALSE(gate.suspend(generation)) << "it is not open";
+    ASSERT_TRUE(gate.open(generation));
+    EXPECT_EQ(gate.enter(generation), 0U);
+    EXPECT_EQ(gate.enter(generation), 1U);
+    EXPECT_EQ(gate.suspend(generation), 2U);
+    EXPECT_FALSE(gate.enter(generation));
+    EXPECT_FALSE(gate.suspend(generation));
+    EXPECT_EQ(gate.view().state, PostGate::State::kShut);
+    EXPECT_EQ(gate.generation(), generation) << "the descriptor stays good";
+    EXPECT_FALSE(gate.open(generation)) << "only resume() opens it again";
+    EXPECT_TRUE(gate.resume(generation));
+    EXPECT_EQ(gate.enter(generation), 3U);
+}
+
+TEST(PostGate, ASuspendedGateCanBeClosedAndThenNotResumed) {
+    PostGate gate;
+    const std::uint32_t generation = gate.revive();
+    ASSERT_TRUE(gate.open(generation));
+    EXPECT_EQ(gate.suspend(generation), 0U);
+    const auto seen = gate.close(generation);
+    ASSERT_TRUE(seen);
+    EXPECT_EQ(seen->state, PostGate::State::kShut);
+    EXPECT_EQ(seen->sequence, 1U);
+    EXPECT_FALSE(gate.resume(generation));
+}
+
+TEST(PostGate, NothingIsSuspendedOfABrokenGate) {
+    PostGate gate;
+    const std::uint32_t generation = gate.revive();
+    ASSERT_TRUE(gate.open(generation));
+    ASSERT_TRUE(gate.break_off(generation, PostGate::State::kReset));
+    EXPECT_FALSE(gate.suspend(generation));
+    EXPECT_FALSE(gate.resume(generation));
+}
+
 }  // namespace
 }  // namespace sanpoll::engine

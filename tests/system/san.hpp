@@ -49,6 +49,7 @@ public:
     Listener& operator=(const Listener&) = delete;
 
     [[nodiscard]] std::uint16_t port() const noexcept { return port_; }
+    [[nodiscard]] SOCKET descriptor() const noexcept { return descriptor_; }
     [[nodiscard]] ProviderSocket accept() const;
 
 private:

@@ -31,10 +31,10 @@ socklen_t name_of(const Address& address, sockaddr_un& name) {
     return abstract_name(text, name);
 }
 
+// Without the user id: a token is to be unique in the whole system.
 socklen_t name_of_token(std::uint32_t token, sockaddr_un& name) {
-    return abstract_name(
-        fmt::format("sanpoll/{}/{}/token/{:08x}", ControlMessage::kVersion, ::geteuid(), token),
-        name);
+    return abstract_name(fmt::format("sanpoll/{}/token/{:08x}", ControlMessage::kVersion, token),
+                         name);
 }
 
 int open_socket() noexcept {

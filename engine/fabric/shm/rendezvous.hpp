@@ -62,7 +62,8 @@ struct ControlMessage {
 [[nodiscard]] int bind_rendezvous(const Address& address);     // listening socket, or -errno
 [[nodiscard]] int connect_rendezvous(const Address& address);  // connected socket, or -errno
 
-/// The same for a token of WSPDuplicateSocket. A name can be bound once, so tokens are unique.
+/// The same for a token of WSPDuplicateSocket, whose name is one of the whole system. A name can be bound
+/// once, so tokens are unique.
 [[nodiscard]] int bind_token(std::uint32_t token);
 [[nodiscard]] int connect_token(std::uint32_t token);
 

@@ -396,15 +396,21 @@ Status ShmFabric::export_connection(Endpoint& endpoint, std::uint32_t sequence, 
     if (op.status != Status::kOk) {
         return op.status;
     }
-    // Shared: it must outlive set_value(), which the waiting thread does not wait for.
-    const auto promise = std::make_shared<std::promise<std::pair<Status, std::uint32_t>>>();
-    control_.post([this, promise,
-                   departure = Departure{&connection, process, std::move(passenger),
-                                         [promise](Status status, std::uint32_t issued) {
-                                             promise->set_value({status, issued});
-                                         }}] { departures_.begin(departure); });
+    std::future<std::pair<Status, std::uint32_t>> result;
+    try {
+        // Shared: it must outlive set_value(), which the waiting thread does not wait for.
+        const auto promise = std::make_shared<std::promise<std::pair<Status, std::uint32_t>>>();
+        result = promise->get_future();
+        control_.post([this, departure = Departure{&connection, process, std::move(passenger),
+                                                   [promise](Status status, std::uint32_t issued) {
+                                                       promise->set_value({status, issued});
+                                                   }}] { departures_.begin(departure); });
+    } catch (const std::bad_alloc&) {
+        on_core(port, [&]() noexcept { port.stay(connection); });
+        return Status::kNoMemory;
+    }
     Status status = Status::kOk;
-    std::tie(status, token) = promise->get_future().get();
+    std::tie(status, token) = result.get();
     return status;
 }
 
