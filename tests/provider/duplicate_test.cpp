@@ -9,56 +9,10 @@
 #include <set>
 #include <thread>
 
-#include "tests/provider/provider_fixture.hpp"
+#include "tests/provider/duplicate_fixture.hpp"
 
 namespace sanpoll::test {
 namespace {
-
-class DuplicateTest : public ProviderTest {
-protected:
-    /// The token of a duplicate for this process; 0 if it was refused.
-    [[nodiscard]] WSAPROTOCOL_INFOW leave(SOCKET s) {
-        WSAPROTOCOL_INFOW info{};
-        EXPECT_EQ(san.duplicate(s, static_cast<DWORD>(::getpid()), &info), 0);
-        EXPECT_NE(info.dwProviderReserved, 0U);
-        return info;
-    }
-    /// WSPSocket with the token.
-    [[nodiscard]] SOCKET arrive(WSAPROTOCOL_INFOW info, int expected = 0) {
-        int error = 0;
-        const SOCKET s =
-            san.socket(&error, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, FROM_PROTOCOL_INFO, &info);
-        EXPECT_EQ(error, expected);
-        return s;
-    }
-    /// The connection at a new descriptor of this process, the old one closed.
-    void swap(End& end, std::size_t bytes = 1 << 16) {
-        const WSAPROTOCOL_INFOW info = leave(end.s);
-        const SOCKET old = end.s;
-        end.s = arrive(info);
-        ASSERT_NE(end.s, INVALID_SOCKET);
-        EXPECT_NE(end.s, old);
-        end.handle = upcalls.latest_handle();
-        give_memory(end, bytes);
-        EXPECT_EQ(san.close(old), 0);
-    }
-    [[nodiscard]] Result receive(End& end, std::size_t room = 4096) {
-        Polled operation;
-        const int error = san.recv(end.s, end.at(0), room, &operation);
-        return error == WSA_IO_PENDING ? san.finish(end.s, &operation) : Result{error, 0, 0};
-    }
-    void send_text(End& end, const std::string& text) {
-        text.copy(end.at(0), text.size());
-        Polled operation;
-        ASSERT_EQ(san.send(end.s, end.at(0), text.size(), &operation), WSA_IO_PENDING);
-        ASSERT_EQ(san.finish(end.s, &operation).error, 0);
-    }
-    void expect_text(End& end, const std::string& text) {
-        const Result result = receive(end);
-        ASSERT_EQ(result.error, 0);
-        EXPECT_EQ(std::string(end.at(0), result.bytes), text);
-    }
-};
 
 // ---- errors -------------------------------------------------------------------------------------------
 
@@ -491,80 +445,6 @@ TEST_F(DuplicateTest, AClosingThreadWaitsForNothing) {
         }
         EXPECT_EQ(this->receive(pair.server, 64).error, WSAECONNRESET);
     }
-}
-
-// ---- a listener ---------------------------------------------------------------------------------------
-
-TEST_F(DuplicateTest, AListenerGoesOnListening) {
-    const sockaddr_in address = fresh_address();
-    const SOCKET old = listening(address);
-    const WSAEVENT event = upcalls.create_event();
-    ASSERT_EQ(san.event_select(old, event, FD_ACCEPT), 0);
-    WSAEVENT early_event = nullptr;
-    const SOCKET early = connecting(address, &early_event);  // before
-    ASSERT_TRUE(upcalls.wait_for(event));
-    const WSAPROTOCOL_INFOW info = leave(old);
-    upcalls.retire_event(event);
-    WSAEVENT late_event = nullptr;
-    const SOCKET late = connecting(address, &late_event);  // meanwhile
-    let_time_pass();
-    int error = 0;
-    (void)san.accept(old, &error);
-    EXPECT_EQ(error, WSAEINVAL);
-    EXPECT_EQ(san.event_select(old, event, FD_ACCEPT), WSAEINVAL);
-    Polled operation;
-    EXPECT_EQ(san.send(old, &error, 1, &operation), WSAENOTCONN);
-    EXPECT_EQ(san.close(old), 0);
-    const SOCKET next = arrive(info);
-    ASSERT_NE(next, INVALID_SOCKET);
-    EXPECT_EQ(san.bind(next, address), WSAEINVAL);
-    WSAEVENT after_event = nullptr;
-    const SOCKET after = connecting(address, &after_event);
-    for (int i = 0; i < 3; ++i) {
-        sockaddr_in peer{};
-        SOCKET accepted = INVALID_SOCKET;
-        ASSERT_TRUE(eventually([&] {
-            accepted = san.accept(next, &error, nullptr, 0, &peer);
-            return accepted != INVALID_SOCKET;
-        })) << error;
-    }
-    EXPECT_EQ(connect_result(early, early_event), 0);
-    EXPECT_EQ(connect_result(late, late_event), 0);
-    EXPECT_EQ(connect_result(after, after_event), 0);
-    EXPECT_EQ(san.close(next), 0);
-    EXPECT_EQ(try_connect(address), WSAECONNRESET);
-}
-
-TEST_F(DuplicateTest, AListenersBacklogGoesAlong) {
-    const sockaddr_in address = fresh_address();
-    const SOCKET old = listening(address, 1);
-    const SOCKET next = arrive(leave(old));
-    const WSAEVENT event = upcalls.create_event();
-    (void)connecting(address);
-    EXPECT_TRUE(wait_for_request(next, event));
-    EXPECT_EQ(try_connect(address), WSAECONNREFUSED);
-    EXPECT_EQ(san.listen(next, 5), 0);
-}
-
-TEST_F(DuplicateTest, AnotherListenerOfTheSameAddressGoesOn) {
-    const sockaddr_in address = fresh_address();
-    const SOCKET leaving = listening(address);
-    const SOCKET staying = listening(address);
-    const WSAPROTOCOL_INFOW info = leave(leaving);
-    const WSAEVENT event = upcalls.create_event();
-    (void)connecting(address);
-    EXPECT_TRUE(wait_for_request(staying, event));
-    EXPECT_EQ(san.close(staying), 0);
-    const SOCKET next = arrive(info);
-    (void)connecting(address);
-    const WSAEVENT next_event = upcalls.create_event();
-    EXPECT_TRUE(wait_for_request(next, next_event));
-}
-
-TEST_F(DuplicateTest, AListenerThatNobodyFetchesIsGoneWithItsProvider) {
-    const SOCKET old = listening(fresh_address());
-    (void)leave(old);
-    stop();
 }
 
 TEST_F(DuplicateTest, OtherStatesAreRefused) {

@@ -131,32 +131,4 @@ Status Arrival::listen(Fabric::OnRequest on_request, std::unique_ptr<Listening>&
                                listening);
 }
 
-// ---- on the control thread --------------------------------------------------------------------------
-
-void ShmFabric::begin_resumption(const std::shared_ptr<Outgoing>& outgoing) {
-    outgoing->timer = control_.add_timer(config_.connect_timeout_ms, [this, outgoing] {
-        outgoing->timer = 0;
-        withdraw(outgoing);
-        finish(outgoing, {Status::kTimedOut, {}});
-    });
-    Resumption& resumption = *outgoing->resumption;
-    const ExportedState& state = resumption.state;
-    // A link that we have already, if it leads to the core that has the connection.
-    for (const std::shared_ptr<Peer>& peer : peers_) {
-        if (peer->state() == Peer::State::kReady && peer->is_engine(state.engine_id) &&
-            peer->their_port() == state.engine_port) {
-            peer->request(outgoing);
-            return;
-        }
-    }
-    auto peer = std::make_shared<Peer>(*this, resumption.lifeline.release(), true, any_port());
-    peer->keep_to_itself();
-    if (!peer->begin()) {
-        finish(outgoing, {Status::kNoDescriptors, {}});
-        return;
-    }
-    peers_.insert(peer);
-    peer->request(outgoing);
-}
-
 }  // namespace sanpoll::engine::shm

@@ -13,8 +13,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <future>
-#include <tuple>
 
 #include "engine/fork_guard.hpp"
 #include "engine/log.hpp"
@@ -244,6 +242,30 @@ void ShmFabric::knock(int listener_fd) {
     }
 }
 
+Status ShmFabric::export_listening(Listening& listening, int process,
+                                   std::vector<std::byte> passenger, std::uint32_t& token) {
+    auto& taker = static_cast<ListeningImpl&>(listening);
+    ExportedState state;
+    state.listening = true;
+    state.ip = taker.local().ip;
+    state.port = taker.local().port;
+    state.passenger = std::move(passenger);
+    Status status = Status::kNotOpen;
+    control_.call([&] {
+        const auto found = listeners_.find(taker.local());
+        if (found == listeners_.end()) {
+            return;
+        }
+        // A copy: who else listens here in this process goes on, and requests go to either process.
+        Descriptor socket(::fcntl(found->second.fd, F_DUPFD_CLOEXEC, 0));
+        status = socket ? exports_.add(state, socket, process, token) : Status::kNoDescriptors;
+        if (status == Status::kOk) {
+            stop_listening(&taker, taker.local());
+        }
+    });
+    return status;
+}
+
 // ---- connecting -------------------------------------------------------------------------------------
 
 std::shared_ptr<OutgoingConnection> ShmFabric::connect(const Address& local, const Address& remote,
@@ -371,107 +393,6 @@ void ShmFabric::withdraw(const std::shared_ptr<Outgoing>& outgoing) {
     if (outgoing->cancelled.load(std::memory_order_acquire)) {
         finish(outgoing, {Status::kAborted, {}});
     }
-}
-
-// ---- from process to process ------------------------------------------------------------------------
-
-Status ShmFabric::export_connection(Endpoint& endpoint, std::uint32_t sequence, int process,
-                                    std::vector<std::byte> passenger, std::uint32_t& token) {
-    auto& connection = static_cast<Connection&>(endpoint);
-    auto& port = static_cast<ShmPort&>(*endpoint.port);
-    struct IdleOp final : ControlOp {
-        IdleOp(ShmPort& port, Connection& connection) : port(port), connection(connection) {}
-        void run() noexcept override {
-            // Known here, where all admitted posts have been applied.
-            if (!connection.broken && !connection.sends.empty()) {
-                status = Status::kPending;
-                port.stay(connection);
-            }
-        }
-        ShmPort& port;
-        Connection& connection;
-        Status status = Status::kOk;
-    } op(port, connection);
-    port.core().run(op, &endpoint, sequence);
-    if (op.status != Status::kOk) {
-        return op.status;
-    }
-    std::future<std::pair<Status, std::uint32_t>> result;
-    try {
-        // Shared: it must outlive set_value(), which the waiting thread does not wait for.
-        const auto promise = std::make_shared<std::promise<std::pair<Status, std::uint32_t>>>();
-        result = promise->get_future();
-        control_.post([this, departure = Departure{&connection, process, std::move(passenger),
-                                                   [promise](Status status, std::uint32_t issued) {
-                                                       promise->set_value({status, issued});
-                                                   }}] { departures_.begin(departure); });
-    } catch (const std::bad_alloc&) {
-        on_core(port, [&]() noexcept { port.stay(connection); });
-        return Status::kNoMemory;
-    }
-    Status status = Status::kOk;
-    std::tie(status, token) = result.get();
-    return status;
-}
-
-Status ShmFabric::export_listening(Listening& listening, int process,
-                                   std::vector<std::byte> passenger, std::uint32_t& token) {
-    auto& taker = static_cast<ListeningImpl&>(listening);
-    ExportedState state;
-    state.listening = true;
-    state.ip = taker.local().ip;
-    state.port = taker.local().port;
-    state.passenger = std::move(passenger);
-    Status status = Status::kNotOpen;
-    control_.call([&] {
-        const auto found = listeners_.find(taker.local());
-        if (found == listeners_.end()) {
-            return;
-        }
-        // A copy: who else listens here in this process goes on, and requests go to either process.
-        Descriptor socket(::fcntl(found->second.fd, F_DUPFD_CLOEXEC, 0));
-        status = socket ? exports_.add(state, socket, process, token) : Status::kNoDescriptors;
-        if (status == Status::kOk) {
-            stop_listening(&taker, taker.local());
-        }
-    });
-    return status;
-}
-
-Status ShmFabric::import_socket(std::uint32_t token, std::unique_ptr<Import>& import) {
-    return Arrival::fetch(*this, token, import);
-}
-
-std::shared_ptr<Peer> ShmFabric::peer_of(const Link* link) const {
-    for (const std::shared_ptr<Peer>& peer : peers_) {
-        if (link != nullptr && peer->link() == link && peer->state() == Peer::State::kReady) {
-            return peer;
-        }
-    }
-    return nullptr;
-}
-
-const Peer* ShmFabric::expect_peer(int fd, ShmPort& port) {
-    auto peer = std::make_shared<Peer>(*this, fd, false, port);
-    if (!peer->begin()) {
-        return nullptr;
-    }
-    return peers_.insert(std::move(peer)).first->get();
-}
-
-void ShmFabric::end_peer(const Peer& peer) {
-    for (const std::shared_ptr<Peer>& one : peers_) {
-        if (one.get() == &peer) {
-            const std::shared_ptr<Peer> kept = one;  // ending it takes it out of the set
-            kept->end({});
-            return;
-        }
-    }
-}
-
-std::uint32_t ShmFabric::index_of(const ShmPort& port) const noexcept {
-    const auto found = std::find(ports_.begin(), ports_.end(), &port);
-    return static_cast<std::uint32_t>(found - ports_.begin());
 }
 
 // ---- life -------------------------------------------------------------------------------------------
