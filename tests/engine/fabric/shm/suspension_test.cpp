@@ -242,6 +242,7 @@ TEST_F(SuspensionTest, CountsThatDoNotFitResetTheConnection) {
         liar.say(message);
         EXPECT_EQ(liar.hear().status, 2U);
         EXPECT_TRUE(is_reset(socket));
+        tests::wait_for(socket, receive);
         EXPECT_EQ(receive.status, Status::kReset);
         ::close(lifeline);
         tests::close_all({&socket});
@@ -268,6 +269,7 @@ TEST_F(SuspensionTest, WhenTheLastLifelineEndsTheConnectionIsReset) {
     EXPECT_FALSE(receive.ended()) << "it outlives the link of the process that left";
     ::close(lifeline);
     EXPECT_TRUE(is_reset(socket));
+    tests::wait_for(socket, receive);
     EXPECT_EQ(receive.status, Status::kReset);
     tests::close_all({&socket});
 }
