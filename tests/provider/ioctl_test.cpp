@@ -197,12 +197,5 @@ TEST_F(IoctlTest, UnknownCodesAreInvalid) {  // project decision
     }
 }
 
-// ---- what is not there yet ----------------------------------------------------------------------------
-
-TEST_F(IoctlTest, DuplicationIsNotSupportedYet) {
-    WSAPROTOCOL_INFOW info{};
-    EXPECT_EQ(san.duplicate(socket(), 1, &info), WSAEOPNOTSUPP);
-}
-
 }  // namespace
 }  // namespace sanpoll::test
