@@ -20,6 +20,7 @@ struct ExportedSocket {
     std::uint32_t local_ip = 0;
     std::uint32_t local_port = 0;
     std::int32_t backlog = 0;
+    SocketOptions options;
 };
 
 // With the socket's mutex held.
@@ -28,6 +29,7 @@ std::vector<std::byte> write_socket(const Socket& socket) {
     exported.local_ip = socket.local.ip;
     exported.local_port = socket.local.port;
     exported.backlog = socket.backlog;
+    exported.options = socket.options;
     std::vector<std::byte> bytes(sizeof(exported));
     std::memcpy(bytes.data(), &exported, sizeof(exported));
     return bytes;
@@ -45,19 +47,21 @@ bool read_socket(const std::vector<std::byte>& bytes, Socket& socket) {
     }
     socket.local = {exported.local_ip, static_cast<std::uint16_t>(exported.local_port)};
     socket.backlog = std::clamp(exported.backlog, 1, kMaxBacklog);
+    socket.options = exported.options;
     return true;
 }
 
 // ---- WSPDuplicateSocket -------------------------------------------------------------------------------
 
 // The provider's catalogue entry with the token in it.
-WSAPROTOCOL_INFOW protocol_info(std::uint32_t token) {
+WSAPROTOCOL_INFOW protocol_info(std::uint32_t token, DWORD catalog_entry) {
     WSAPROTOCOL_INFOW info{};
     info.dwServiceFlags1 =
         XP1_GUARANTEED_DELIVERY | XP1_GUARANTEED_ORDER | XP1_MESSAGE_ORIENTED | XP1_GRACEFUL_CLOSE;
     info.dwProviderFlags = PFL_HIDDEN;
     info.ProviderId = {
         0x8C1B64D7, 0x2F0E, 0x4B7A, {0x9E, 0x53, 0x61, 0xD4, 0x0B, 0xA8, 0x37, 0xF2}};
+    info.dwCatalogEntryId = catalog_entry;
     info.ProtocolChain.ChainLen = 1;
     info.iVersion = 2;
     info.iAddressFamily = AF_INET;
@@ -194,6 +198,7 @@ int duplicate(SOCKET s, DWORD process_id, WSAPROTOCOL_INFOW& info) {
     std::optional<std::uint32_t> sequence;
     std::vector<std::byte> exported;
     engine::Listening* listening = nullptr;
+    DWORD catalog_entry = 0;
     {
         const std::lock_guard lock(socket.mutex);
         if (socket.gate.generation() != generation) {
@@ -203,6 +208,7 @@ int duplicate(SOCKET s, DWORD process_id, WSAPROTOCOL_INFOW& info) {
             return WSAEINVAL;
         }
         exported = write_socket(socket);
+        catalog_entry = socket.catalog_entry;
         if (socket.state == State::kListening) {
             listening = socket.listening.get();
             if (listening == nullptr) {
@@ -226,7 +232,7 @@ int duplicate(SOCKET s, DWORD process_id, WSAPROTOCOL_INFOW& info) {
                                : export_listening(socket, generation, *listening, process_id,
                                                   std::move(exported), token);
     if (error == 0) {
-        info = protocol_info(token);
+        info = protocol_info(token, catalog_entry);
     }
     return error;
 }

@@ -1,4 +1,4 @@
-// WSPIoctl, and WSPDuplicateSocket, which this provider does not have yet.
+// WSPIoctl: addresses, extension functions.
 #include <arpa/inet.h>
 
 #include <atomic>
@@ -101,13 +101,6 @@ bool known_code(DWORD code) noexcept {
         default:
             return false;
     }
-}
-
-// What a live socket gets from a function that is not there.
-int not_supported(SOCKET s) noexcept {
-    SocketTable::Found found;
-    const int error = find_socket(s, found);
-    return error != 0 ? error : WSAEOPNOTSUPP;
 }
 
 }  // namespace

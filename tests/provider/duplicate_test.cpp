@@ -108,6 +108,31 @@ TEST_F(DuplicateTest, ATokenOfAnotherProcessIsInvalidHere) {
     (void)::waitpid(other, nullptr, 0);
 }
 
+TEST_F(DuplicateTest, OptionsGoAlong) {
+    Pair pair = connected();
+    BOOL on = TRUE;
+    INT priority = 7;
+    ASSERT_EQ(san.set_option(pair.client.s, WSP_SOL_SOCKET, WSP_SO_DEBUG,
+                             reinterpret_cast<const char*>(&on), sizeof(on)),
+              0);
+    ASSERT_EQ(san.set_option(pair.client.s, WSP_SOL_SOCKET, SO_GROUP_PRIORITY,
+                             reinterpret_cast<const char*>(&priority), sizeof(priority)),
+              0);
+    const SOCKET moved = arrive(leave(pair.client.s));
+    on = FALSE;
+    priority = 0;
+    INT length = sizeof(on);
+    EXPECT_EQ(
+        san.get_option(moved, WSP_SOL_SOCKET, WSP_SO_DEBUG, reinterpret_cast<char*>(&on), &length),
+        0);
+    EXPECT_EQ(on, TRUE);
+    length = sizeof(priority);
+    EXPECT_EQ(san.get_option(moved, WSP_SOL_SOCKET, SO_GROUP_PRIORITY,
+                             reinterpret_cast<char*>(&priority), &length),
+              0);
+    EXPECT_EQ(priority, 7);
+}
+
 TEST_F(DuplicateTest, TokensDiffer) {
     std::set<DWORD> tokens;
     for (int i = 0; i < 20; ++i) {

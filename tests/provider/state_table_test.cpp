@@ -162,12 +162,6 @@ TEST_P(StateTest, GetQosByName) {
     EXPECT_EQ(san.qos_by_name(end.s, nullptr, nullptr), WSAEOPNOTSUPP);
 }
 
-// It is not there yet, and says so in every state.
-TEST_P(StateTest, DuplicateSocket) {
-    WSAPROTOCOL_INFOW info{};
-    EXPECT_EQ(san.duplicate(end.s, 1, &info), WSAEOPNOTSUPP);
-}
-
 TEST_P(StateTest, CloseSocket) { EXPECT_EQ(san.close(end.s), 0); }
 
 INSTANTIATE_TEST_SUITE_P(States, StateTest, testing::ValuesIn(kStates), name_of);
