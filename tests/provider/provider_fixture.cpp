@@ -10,6 +10,8 @@
 namespace sanpoll::test {
 namespace {
 
+std::atomic<std::uint32_t> chosen_ip{0};
+
 std::string variable(const std::string& knob) {
     std::string name = "SANPOLL_";
     for (const char c : knob) {
@@ -43,9 +45,12 @@ sockaddr_in address_of(std::uint32_t ip, std::uint16_t port) {
 sockaddr_in fresh_address() {
     static std::atomic<std::uint32_t> next{0};
     const auto pid = static_cast<std::uint32_t>(::getpid());
-    const std::uint32_t ip = (127U << 24) | (1U << 23) | (pid & 0x7FFFFFU);
+    const std::uint32_t loopback = (127U << 24) | (1U << 23) | (pid & 0x7FFFFFU);
+    const std::uint32_t ip = chosen_ip != 0 ? chosen_ip.load() : loopback;
     return address_of(ip, static_cast<std::uint16_t>(1024 + next.fetch_add(1) % 60000));
 }
+
+void use_address(std::uint32_t ip) { chosen_ip = ip; }
 
 std::string text(const sockaddr_in& address) {
     char ip[INET_ADDRSTRLEN] = {};

@@ -22,6 +22,8 @@ void unset_knobs(const Knobs& knobs);
 /// An address of this host that no other process and no earlier call has: 127.x.y.z by process id, and
 /// the next port.
 sockaddr_in fresh_address();
+/// From here on the fresh addresses are ports of this one; 0: of the loopback address, as before.
+void use_address(std::uint32_t ip);
 sockaddr_in address_of(std::uint32_t ip, std::uint16_t port);
 /// As "127.0.0.1:5000", for messages and comparisons.
 std::string text(const sockaddr_in& address);

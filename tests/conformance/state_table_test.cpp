@@ -1,0 +1,183 @@
+// Every function in every state: the table of states, cell by cell. A cell is the test
+// Cells/StateCellTest.Answers/<function>_<state>, which covers the rule S.<function>.<state>.
+#include <algorithm>
+#include <ostream>
+
+#include "tests/conformance/conformance_fixture.hpp"
+
+namespace sanpoll::conformance {
+namespace {
+
+enum class In { kCreated, kBound, kListening, kConnecting, kConnected, kBroken };
+constexpr const char* kStateNames[] = {"Created",    "Bound",     "Listening",
+                                       "Connecting", "Connected", "Broken"};
+
+// What a call finds: a socket in the state, memory (registered where the state allows it), and somebody
+// who listens.
+struct Subject {
+    Calls& san;
+    RecordingSwitch& upcalls;
+    End& end;
+    sockaddr_in peer;
+    Polled operation{};
+};
+
+using Answers = std::vector<int>;  // any of them
+struct Row {
+    const char* function;
+    int (*call)(Subject& subject);
+    Answers answers[std::size(kStateNames)];
+};
+
+const Answers kOk{0};
+const Answers kInvalid{WSAEINVAL};
+const Answers kNotConnected{WSAENOTCONN};
+const Answers kPending{WSA_IO_PENDING};
+const Answers kEnded{WSAECONNRESET, WSAECONNABORTED};
+
+int register_memory(Subject& subject) {
+    int error = 0;
+    (void)subject.san.register_memory(subject.end.s, subject.end.at(0), 8, MEM_READ, &error);
+    return error;
+}
+
+int accept(Subject& subject) {
+    int error = 0;
+    (void)subject.san.accept(subject.end.s, &error);
+    return error;
+}
+
+int address_list(Subject& subject) {
+    char buffer[8192];
+    DWORD returned = 0;
+    return subject.san.ioctl(subject.end.s, SIO_ADDRESS_LIST_QUERY, nullptr, 0, buffer,
+                             sizeof(buffer), &returned);
+}
+
+int enumerate(Subject& subject) {
+    WSANETWORKEVENTS events{};
+    return subject.san.enum_events(subject.end.s, nullptr, &events);
+}
+
+// The order of the answers is that of the states. A recommendation where the documents are silent: project
+// decision.
+const Row kRows[] = {
+    {"WSPBind",
+     [](Subject& in) { return in.san.bind(in.end.s, fresh_address()); },
+     {kOk, kInvalid, kInvalid, kInvalid, kInvalid, kInvalid}},
+    {"WSPListen",
+     [](Subject& in) { return in.san.listen(in.end.s, 5); },
+     {kInvalid, kOk, kOk, kInvalid, {WSAEISCONN}, kInvalid}},
+    {"WSPConnect",  // Created, Broken: project decision
+     [](Subject& in) { return in.san.connect(in.end.s, in.peer); },
+     {kInvalid, {WSAEWOULDBLOCK}, kInvalid, {WSAEALREADY}, {WSAEISCONN}, kInvalid}},
+    {"WSPAccept",
+     accept,  // nobody has called the listener
+     {kInvalid, kInvalid, {WSAEWOULDBLOCK}, kInvalid, kInvalid, kInvalid}},
+    {"WSPEventSelect",
+     [](Subject& in) {
+         return in.san.event_select(in.end.s, in.upcalls.create_event(), FD_ACCEPT | FD_CONNECT);
+     },
+     {kOk, kOk, kOk, kOk, kOk, kOk}},
+    {"WSPEnumNetworkEvents", enumerate, {kOk, kOk, kOk, kOk, kOk, kOk}},
+    {"WSPSend",
+     [](Subject& in) { return in.san.send(in.end.s, in.end.at(0), 8, &in.operation); },
+     {kNotConnected, kNotConnected, kNotConnected, kNotConnected, kPending, kEnded}},
+    {"WSPRecv",
+     [](Subject& in) { return in.san.recv(in.end.s, in.end.at(0), 8, &in.operation); },
+     {kNotConnected, kNotConnected, kNotConnected, kNotConnected, kPending, kEnded}},
+    {"WSPRegisterMemory",  // Broken: project decision
+     register_memory,
+     {kNotConnected, kNotConnected, kNotConnected, kNotConnected, kOk, kNotConnected}},
+    {"WSPDeregisterMemory",
+     [](Subject& in) { return in.san.deregister_memory(in.end.s, in.end.region); },
+     {kInvalid, kInvalid, kInvalid, kInvalid, kOk, kOk}},
+    {"WSPIoctl", address_list, {kOk, kOk, kOk, kOk, kOk, kOk}},
+    {"WSPGetOverlappedResult",
+     [](Subject& in) {
+         in.operation.InternalHigh = 12;  // of an operation that is over
+         const Result result = in.san.overlapped_result(in.end.s, &in.operation, 0);
+         return result.error != 0 || result.bytes == 12 ? result.error : -1;
+     },
+     {kOk, kOk, kOk, kOk, kOk, kOk}},
+    {"WSPCloseSocket",
+     [](Subject& in) { return in.san.close(in.end.s); },
+     {kOk, kOk, kOk, kOk, kOk, kOk}},
+};
+
+struct Cell {
+    const Row* row;
+    In state;
+
+    friend std::ostream& operator<<(std::ostream& out, const Cell& cell) {
+        return out << cell.row->function << " in " << kStateNames[static_cast<int>(cell.state)];
+    }
+};
+
+std::vector<Cell> cells() {
+    std::vector<Cell> all;
+    for (const Row& row : kRows) {
+        for (int state = 0; state < static_cast<int>(std::size(kStateNames)); ++state) {
+            all.push_back({&row, static_cast<In>(state)});
+        }
+    }
+    return all;
+}
+
+class StateCellTest : public ConformanceTest, public testing::WithParamInterface<Cell> {
+protected:
+    void SetUp() override {
+        ConformanceTest::SetUp();
+        peer_address = fresh_address();
+        (void)listening(peer_address);
+        switch (GetParam().state) {
+            case In::kCreated:
+                end.s = socket();
+                break;
+            case In::kBound:
+                end.s = bound();
+                break;
+            case In::kListening:
+                end.s = listening(fresh_address());
+                break;
+            case In::kConnecting:
+                end.s = connecting(peer_address);
+                break;
+            case In::kConnected:
+                pair = connected();
+                end = std::move(pair.client);
+                break;
+            case In::kBroken:
+                end = broken();
+                break;
+        }
+        if (end.memory.empty()) {
+            end.memory.resize(64);
+        }
+    }
+
+    sockaddr_in peer_address{};
+    Pair pair;
+    End end;
+};
+
+// [R20.2 P1 R15.4 P6 F.WSPSend.WSAENOTCONN F.WSPRecv.WSAENOTCONN]
+TEST_P(StateCellTest, Answers) {
+    const Answers& allowed = GetParam().row->answers[static_cast<int>(GetParam().state)];
+    Subject subject{san, upcalls, end, peer_address};
+    const int answer = GetParam().row->call(subject);
+    EXPECT_TRUE(answer != WSAEINTR && answer != WSAEINPROGRESS) << "never used";
+    EXPECT_NE(std::find(allowed.begin(), allowed.end(), answer), allowed.end())
+        << GetParam() << " answers " << answer << ", not " << testing::PrintToString(allowed);
+    const int closed = san.close(end.s);  // ends what was started
+    EXPECT_TRUE(closed == 0 || closed == WSAENOTSOCK) << closed;
+}
+
+INSTANTIATE_TEST_SUITE_P(Cells, StateCellTest, testing::ValuesIn(cells()),
+                         [](const testing::TestParamInfo<Cell>& info) {
+                             return std::string(info.param.row->function) + "_" +
+                                    kStateNames[static_cast<int>(info.param.state)];
+                         });
+
+}  // namespace
+}  // namespace sanpoll::conformance
