@@ -207,13 +207,16 @@ void PollingCore::acquire_patiently() noexcept {
 void PollingCore::run(ControlOp& op, Endpoint* endpoint, std::uint32_t sequence) noexcept {
     if (!dedicated_) {
         acquire_patiently();
-        // Posts admitted before us may still be on their way to a lane; they need no token for that.
+        // What was admitted before us may be a post that is still on its way to a lane, or another run(),
+        // which waits for the token as we have done: so it is given back between the looks.
         for (std::uint32_t tries = 0; endpoint != nullptr && endpoint->next_sequence != sequence;
              ++tries) {
             (void)turn();
+            release();
             if (tries % 64 == 63) {
                 ::sched_yield();
             }
+            acquire_patiently();
         }
         if (endpoint != nullptr) {
             ++endpoint->next_sequence;

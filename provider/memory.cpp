@@ -97,13 +97,17 @@ int WSPAPI wsp_deregister_memory(SOCKET s, HANDLE handle, LPINT error_number) {
                 return error;
             }
             Socket& socket = *found.socket;
+            // A close drops the registrations: if the socket was closed meanwhile, that is the answer.
+            const auto refused = [&] {
+                return socket.gate.generation() != found.view.generation ? WSAENOTSOCK : WSAEINVAL;
+            };
             const engine::RegionRef ref = from_handle(socket, found.view.generation, handle);
             if (ref == 0 || !socket.regions.live(ref)) {
-                return WSAEINVAL;
+                return refused();
             }
             engine::PollingCore* core = socket.core.load(std::memory_order_acquire);
             if (core == nullptr) {
-                return WSAEINVAL;
+                return refused();
             }
             // On the core, in order with the posts: those admitted before have taken effect and hold their
             // regions or are done; those that come later find the reference stale.
@@ -121,7 +125,7 @@ int WSPAPI wsp_deregister_memory(SOCKET s, HANDLE handle, LPINT error_number) {
                 core->run(op);  // broken: nothing is pending any more
             }
             if (!op.retired) {
-                return WSAEINVAL;  // in use by a transfer, or deregistered by another thread just now
+                return refused();  // in use by a transfer, or deregistered by another thread just now
             }
             socket.regions.remove_from_index(ref);
             return 0;

@@ -149,6 +149,37 @@ TEST_F(ThreadsTest, CloseRacesWithPostsAndPolls) {
     }
 }
 
+// [R18.1 F.WSPCloseSocket.1]
+TEST_F(ThreadsTest, DeregistrationsRaceWithClose) {
+    for (int round = 0; round < 100; ++round) {
+        Pair both = connected(64);
+        constexpr int kRegistrars = 4;
+        std::vector<std::vector<char>> memory(kRegistrars, std::vector<char>(64));
+        std::atomic<int> ready{0};
+        std::vector<std::thread> registrars;
+        for (std::vector<char>& mine : memory) {
+            registrars.emplace_back([&] {
+                int error = 0;
+                for (int i = 0; error == 0; ++i) {
+                    ready += i == 3 ? 1 : 0;
+                    HANDLE handle = san.register_memory(both.client.s, mine.data(), mine.size(),
+                                                        MEM_READWRITE, &error);
+                    if (error == 0) {
+                        error = san.deregister_memory(both.client.s, handle);
+                    }
+                }
+                EXPECT_EQ(error, WSAENOTSOCK);
+            });
+        }
+        ASSERT_TRUE(eventually([&] { return ready == kRegistrars; }));
+        EXPECT_EQ(san.close(both.client.s), 0);
+        for (std::thread& registrar : registrars) {
+            registrar.join();
+        }
+        EXPECT_EQ(san.close(both.server.s), 0);
+    }
+}
+
 // [R18.1 F.WSPCloseSocket.WSAENOTSOCK F.WSPCloseSocket.2]
 TEST_F(ThreadsTest, OfManyClosersOneSucceeds) {
     for (int round = 0; round < 20; ++round) {
