@@ -35,6 +35,18 @@ const Answers kNotConnected{WSAENOTCONN};
 const Answers kPending{WSA_IO_PENDING};
 const Answers kEnded{WSAECONNRESET, WSAECONNABORTED};
 
+int get_option(Subject& subject) {
+    char value[4] = {};
+    INT length = sizeof(value);
+    return subject.san.get_option(subject.end.s, WSP_SOL_SOCKET, SO_MAX_MSG_SIZE, value, &length);
+}
+
+int set_option(Subject& subject) {
+    const INT value = 1;
+    return subject.san.set_option(subject.end.s, WSP_SOL_SOCKET, WSP_SO_DEBUG,
+                                  reinterpret_cast<const char*>(&value), sizeof(value));
+}
+
 int register_memory(Subject& subject) {
     int error = 0;
     (void)subject.san.register_memory(subject.end.s, subject.end.at(0), 8, MEM_READ, &error);
@@ -92,6 +104,8 @@ const Row kRows[] = {
     {"WSPDeregisterMemory",
      [](Subject& in) { return in.san.deregister_memory(in.end.s, in.end.region); },
      {kInvalid, kInvalid, kInvalid, kInvalid, kOk, kOk}},
+    {"WSPGetSockOpt", get_option, {kOk, kOk, kOk, kOk, kOk, kOk}},
+    {"WSPSetSockOpt", set_option, {kOk, kOk, kOk, kOk, kOk, kOk}},
     {"WSPIoctl", address_list, {kOk, kOk, kOk, kOk, kOk, kOk}},
     {"WSPGetOverlappedResult",
      [](Subject& in) {

@@ -1,0 +1,51 @@
+// Random calls, legal and not, against a model. SANPOLL_ADVERSARIAL_SEED replays one seed,
+// SANPOLL_ADVERSARIAL_STEPS sets how long it goes on.
+#include <cstdlib>
+
+#include "tests/conformance/adversarial_switch.hpp"
+
+namespace sanpoll::conformance {
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr std::uint64_t kSteps = 20'000;
+#else
+constexpr std::uint64_t kSteps = 150'000;
+#endif
+
+std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
+    const char* text = std::getenv(name);
+    return text != nullptr && *text != '\0' ? std::strtoull(text, nullptr, 0) : otherwise;
+}
+
+class AdversarialTest : public ConformanceTest, public testing::WithParamInterface<std::uint64_t> {
+protected:
+    Knobs knobs() const override {
+        Knobs all = ConformanceTest::knobs();
+        all.emplace_back("connect_timeout_ms",
+                         "3600000");  // requests may wait as long as they like
+        if (GetParam() % 2 != 0) {
+            all.emplace_back("eager_max", "512");  // longer messages wait for their receives
+        }
+        return all;
+    }
+};
+
+// [R12.6 R15.4 P6 P8 P3 R10.8 R8.1 R8.2 R8.3 R12.5 R18.4]
+TEST_P(AdversarialTest, EveryAnswerAndCompletionIsWhatTheModelAllows) {
+    const std::uint64_t seed = from_environment("SANPOLL_ADVERSARIAL_SEED", GetParam());
+    AdversarialSwitch adversary(san, upcalls, seed);
+    adversary.run(from_environment("SANPOLL_ADVERSARIAL_STEPS", kSteps));
+    if (!adversary.failed()) {
+        adversary.finish();
+    }
+    RecordProperty("calls", std::to_string(adversary.calls()));
+    RecordProperty("messages", std::to_string(adversary.messages_delivered()));
+    EXPECT_TRUE(adversary.failed() || adversary.messages_delivered() > adversary.calls() / 50)
+        << "it does little but make mistakes";
+}
+
+INSTANTIATE_TEST_SUITE_P(Seeds, AdversarialTest, testing::Values(1, 2, 3, 4));
+
+}  // namespace
+}  // namespace sanpoll::conformance
