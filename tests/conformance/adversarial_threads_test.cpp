@@ -15,7 +15,7 @@ namespace {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr std::uint64_t kSteps = 4'000;
 #else
-constexpr std::uint64_t kSteps = 20'000;
+constexpr std::uint64_t kSteps = 100'000;
 #endif
 
 constexpr std::size_t kPairs = 3;
@@ -357,7 +357,7 @@ TEST_P(AdversarialThreadsTest, WhateverTheOrderNothingIsLostDoubledOrMixedUp) {
     for (Worker& worker : workers) {
         collect(worker, true);
     }
-    EXPECT_TRUE(failed || delivered > kSteps / 10) << delivered;
+    EXPECT_TRUE(failed || delivered > 100) << "they hardly talk: " << delivered;
     if (failed) {
         stop();  // before the operations that may be pending go
     }
