@@ -21,6 +21,13 @@ enum class Profile : std::uint8_t {
 
 enum class Hugepages : std::uint8_t { kAuto, kOff, kRequired };
 
+/// How RDMA beyond eager_max travels. Through the staging area two processors copy at once, each with
+/// vector loads; the kernel's one copy goes page by page. See bench/README.md for what that makes.
+enum class Copy : std::uint8_t {
+    kStaged,
+    kDirect,  // one copy between the processes if both want it and the host allows it
+};
+
 struct Config {
     Mode mode = Mode::kInline;
     Profile profile = Profile::kBalanced;
@@ -44,6 +51,7 @@ struct Config {
     // messages. Two copies of 64 KiB are some ten microseconds, which is several times that cost. It is a
     // preference: the switch may choose another length.
     std::uint32_t rdma_threshold = 65536;
+    Copy copy = Copy::kStaged;              // how long RDMA travels
     std::uint32_t max_connections = 65536;  // a polling core's connections
 
     std::uint32_t connect_timeout_ms = 20000;

@@ -69,7 +69,6 @@ private:
 };
 
 static_assert(kSgesPerSlot * sizeof(Sge) <= rings::kSlotPayload);
-static_assert((kMaxSges - kInlineSges) % kSgesPerSlot == 0,
-              "copies of whole slots stay inside `more`");
+static_assert(kMoreSges % kSgesPerSlot == 0, "copies of whole slots stay inside `more`");
 
 }  // namespace sanpoll::engine

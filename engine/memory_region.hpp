@@ -21,7 +21,7 @@ using RegionRef = std::uint32_t;
 
 /// Who may call what:
 ///   add, remove_from_index, reset: any thread, off the data path (they take a mutex and allocate)
-///   find:                          any thread, at any time, lock-free, without a system call
+///   find, live, covers:            any thread, at any time, lock-free, without a system call
 ///   hold, release, retire:         the core that owns the socket's connection
 /// Memory that find() may be reading is never given back before the table is destroyed, so it needs no
 /// protection against a concurrent close; its answer may then be out of date, and hold() refuses it.
@@ -55,6 +55,14 @@ public:
 
     /// Whether `ref` names a live region.
     [[nodiscard]] bool live(RegionRef ref) const noexcept { return resolve(ref) != nullptr; }
+
+    /// Whether `ref` names a live region that contains [address, address + length) and allows `access`.
+    [[nodiscard]] bool covers(RegionRef ref, std::uint64_t address, std::uint32_t length,
+                              std::uint32_t access) const noexcept {
+        const Entry* found = resolve(ref);
+        const std::uint64_t end = address + length;
+        return found != nullptr && end >= address && matches(*found, address, end, access) == ref;
+    }
 
     /// Counts one pending request on the region. False if the reference is stale.
     [[nodiscard]] bool hold(RegionRef ref) noexcept {

@@ -61,6 +61,7 @@ std::string PollingCore::start() {
     wake_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     epoll_event event{};
     event.events = EPOLLIN | EPOLLET;
+    event.data.u64 = kOwnWakeUp;
     if (epoll_fd_ < 0 || wake_fd_ < 0 ||
         ::epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, wake_fd_, &event) != 0) {
         return "cannot make the polling core's descriptors; raise the limit on open files (ulimit "

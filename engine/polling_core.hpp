@@ -170,7 +170,8 @@ public:
                           std::memory_order_relaxed);
     }
 
-    /// The core's epoll set: a fabric adds the descriptors that may end its sleep (edge-triggered).
+    /// The core's epoll set: a fabric adds the descriptors that may end its sleep (edge-triggered, with
+    /// data 0). A core that nobody turns does so for a while when one of them is rung, asked for or not.
     [[nodiscard]] int epoll_fd() const noexcept { return epoll_fd_; }
 
     // ---- notifier thread -------------------------------------------------------------------------
@@ -179,6 +180,8 @@ public:
     std::uint32_t deliver_notices(std::uint32_t budget) noexcept;
 
 private:
+    static constexpr std::uint64_t kOwnWakeUp = 1;  // data of wake_fd_ in the epoll set
+
     struct Notice {
         Completion completion;
         bool closed;  // else a completion
@@ -228,6 +231,7 @@ private:
     void thread_main() noexcept;
     void dedicated_loop() noexcept;
     void backstop_loop() noexcept;
+    void answer_knock() noexcept;
     void note_gap(std::uint64_t now) noexcept;
 
     const Config& config_;

@@ -96,14 +96,20 @@ void PollingCore::backstop_loop() noexcept {
     std::uint64_t last_work = clock_.now_ns();
     while (!stopping_.load(std::memory_order_acquire)) {
         if (!attention()) {
-            // Nobody waits to be told: sleep without asking the peers to ring.
+            // Nobody waits to be told: sleep without asking the peers to ring. One may knock all the same,
+            // because it needs something of us that no call of ours waits for.
             asleep_.store(1, std::memory_order_relaxed);
             const bool fenced = heavy_fence();
+            bool knocked = false;
             if (!attention() && !stopping_.load(std::memory_order_acquire)) {
                 epoll_event event{};
-                (void)::epoll_wait(epoll_fd_, &event, 1, fenced ? -1 : kShortSleepMs);
+                knocked = ::epoll_wait(epoll_fd_, &event, 1, fenced ? -1 : kShortSleepMs) == 1 &&
+                          event.data.u64 != kOwnWakeUp;
             }
             asleep_.store(0, std::memory_order_relaxed);
+            if (knocked) {
+                answer_knock();
+            }
             last_work = clock_.now_ns();
             continue;
         }
@@ -132,6 +138,32 @@ void PollingCore::backstop_loop() noexcept {
             last_work = clock_.now_ns();
         }
         release_and_remember();
+        rings::cpu_pause();
+    }
+}
+
+// Turns the core until it has been idle for as long as it spins otherwise.
+void PollingCore::answer_knock() noexcept {
+    const std::uint64_t spin = static_cast<std::uint64_t>(config_.spin_us) * 1000;
+    // Whoever holds the token may have passed what the knock is about: at least one turn is ours.
+    acquire_patiently();
+    for (FabricPort* port : ports_) {
+        port->disarm();  // takes the rings, or a full socket would swallow later ones
+    }
+    std::uint64_t last_work = clock_.now_ns();
+    for (bool ours = true;; ours = try_acquire()) {
+        const bool worked = ours && turn();
+        if (ours) {
+            release_and_remember();
+        } else {
+            ::sched_yield();  // somebody else is turning the core
+        }
+        const std::uint64_t now = clock_.now_ns();
+        if (worked) {
+            last_work = now;
+        } else if (now - last_work >= spin || stopping_.load(std::memory_order_acquire)) {
+            return;
+        }
         rings::cpu_pause();
     }
 }

@@ -25,12 +25,20 @@ enum class Opcode : std::uint8_t {
     kSend,     // length bytes from the SGEs, one message
     kReceive,  // room for one message of up to length bytes
     kControl,  // run the ControlOp that `context` points to, at this place of the endpoint's order
+    kRdmaWrite,  // length bytes from the SGEs into memory that the peer has exposed
+    kRdmaRead,   // length bytes of such memory into the SGEs
 };
 
 inline constexpr std::uint8_t kNotify = 1;  // flags: tell by upcall; else the caller polls
 
 inline constexpr std::uint32_t kMaxSges = 8;
 inline constexpr std::uint32_t kInlineSges = 2;
+inline constexpr std::uint32_t kMoreSges = 9;  // whole lane slots
+
+/// An RDMA request has two pieces of length 0 before the caller's own: they name the remote side (see
+/// set_remote). Whoever walks through the pieces finds nothing in them, so lanes and queues need not know.
+inline constexpr std::uint32_t kRemoteSges = 2;
+static_assert(kMaxSges + kRemoteSges <= kInlineSges + kMoreSges);
 
 /// A work request carries everything the core needs. Its first 60 bytes fill one lane slot; SGEs
 /// beyond the second follow in further slots, three a slot.
@@ -45,7 +53,7 @@ struct WorkRequest {
     std::uint8_t reserved;
     std::uint32_t length;  // sum of the SGEs
     std::uint32_t padding;
-    Sge more[kMaxSges - kInlineSges];
+    Sge more[kMoreSges];
 
     [[nodiscard]] const Sge& piece(std::uint32_t index) const noexcept {
         return index < kInlineSges ? sge[index] : more[index - kInlineSges];
@@ -54,6 +62,22 @@ struct WorkRequest {
         return index < kInlineSges ? sge[index] : more[index - kInlineSges];
     }
 };
+
+/// Where in the peer's exposed memory an RDMA request goes. Key and nonce are those of its descriptor.
+struct RemotePlace {
+    std::uint64_t nonce;
+    std::uint32_t key;
+    std::uint32_t offset;
+};
+
+/// Makes the first two pieces of a request name `place`; the local pieces follow at kRemoteSges.
+inline void set_remote(WorkRequest& request, const RemotePlace& place) noexcept {
+    request.sge[0] = {place.nonce, 0, place.key};
+    request.sge[1] = {place.offset, 0, 0};
+}
+[[nodiscard]] inline RemotePlace remote_of(const Sge (&first)[kInlineSges]) noexcept {
+    return {first[0].address, first[0].region, static_cast<std::uint32_t>(first[1].address)};
+}
 
 inline constexpr std::size_t kWorkRequestHead = offsetof(WorkRequest, padding);
 inline constexpr std::uint32_t kSgesPerSlot = 3;
@@ -67,7 +91,7 @@ static_assert(std::is_trivially_copyable_v<WorkRequest>);
                : 1 + (sge_count - kInlineSges + kSgesPerSlot - 1) / kSgesPerSlot;
 }
 
-/// The end of one send or receive.
+/// The end of one operation.
 struct Completion {
     void* owner;            // Endpoint::owner
     std::uint64_t context;  // WorkRequest::context

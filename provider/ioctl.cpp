@@ -11,18 +11,19 @@ namespace {
 
 struct Extension {
     GUID id;
-    void* function;  // nullptr: WSAEOPNOTSUPP
+    void* function;
 };
 
 // The extension functions, by GUID.
 const Extension kExtensions[] = {
     {WSAID_REGISTERMEMORY, reinterpret_cast<void*>(&wsp_register_memory)},
     {WSAID_DEREGISTERMEMORY, reinterpret_cast<void*>(&wsp_deregister_memory)},
-    {WSAID_REGISTERRDMAMEMORY, nullptr},
-    {WSAID_DEREGISTERRDMAMEMORY, nullptr},
-    {WSAID_RDMAWRITE, nullptr},
-    {WSAID_RDMAREAD, nullptr},
-    {WSAID_MEMORYREGISTRATIONCACHECALLBACK, nullptr},
+    {WSAID_REGISTERRDMAMEMORY, reinterpret_cast<void*>(&wsp_register_rdma_memory)},
+    {WSAID_DEREGISTERRDMAMEMORY, reinterpret_cast<void*>(&wsp_deregister_rdma_memory)},
+    {WSAID_RDMAWRITE, reinterpret_cast<void*>(&wsp_rdma_write)},
+    {WSAID_RDMAREAD, reinterpret_cast<void*>(&wsp_rdma_read)},
+    {WSAID_MEMORYREGISTRATIONCACHECALLBACK,
+     reinterpret_cast<void*>(&wsp_memory_registration_cache_callback)},
 };
 
 int extension_pointer(LPVOID in, DWORD in_length, LPVOID out, DWORD out_length, LPDWORD returned) {
@@ -32,9 +33,6 @@ int extension_pointer(LPVOID in, DWORD in_length, LPVOID out, DWORD out_length, 
     }
     for (const Extension& extension : kExtensions) {
         if (std::memcmp(in, &extension.id, sizeof(GUID)) == 0) {
-            if (extension.function == nullptr) {
-                return WSAEOPNOTSUPP;
-            }
             std::memcpy(out, &extension.function, sizeof(void*));
             *returned = sizeof(void*);
             return 0;

@@ -5,33 +5,11 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "provider/memory_handle.hpp"
 #include "provider/provider.hpp"
 
 namespace sanpoll::provider {
-namespace {
 
-// A handle is the table's reference and, above it, the socket it belongs to: another socket's handle and
-// a number picked at random are recognised.
-std::uint64_t owner_bits(const Socket& socket, std::uint32_t generation) noexcept {
-    static_assert(SocketTable::kMaxSockets == 1U << 18);
-    return static_cast<std::uint64_t>(((generation & 0x3FFFU) << 18) | socket.index) << 32;
-}
-
-HANDLE to_handle(const Socket& socket, std::uint32_t generation, engine::RegionRef ref) noexcept {
-    return reinterpret_cast<HANDLE>(owner_bits(socket, generation) | ref);
-}
-
-/// 0 if it is none of this socket.
-engine::RegionRef from_handle(const Socket& socket, std::uint32_t generation,
-                              HANDLE handle) noexcept {
-    const auto value = reinterpret_cast<std::uint64_t>(handle);
-    return value >> 32 == owner_bits(socket, generation) >> 32
-               ? static_cast<engine::RegionRef>(value)
-               : 0;
-}
-
-// Whether every page of the range is mapped: a bad pointer is an error here, and not a crash on the
-// polling core later.
 bool mapped(std::uint64_t address, std::uint64_t length) noexcept {
     const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
     constexpr std::uint64_t kPagesAtOnce = 1024;
@@ -47,8 +25,6 @@ bool mapped(std::uint64_t address, std::uint64_t length) noexcept {
     }
     return true;
 }
-
-}  // namespace
 
 HANDLE WSPAPI wsp_register_memory(SOCKET s, PVOID buffer, DWORD length, DWORD flags,
                                   LPINT error_number) {

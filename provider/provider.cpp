@@ -41,6 +41,7 @@ int Provider::start(const WSPUPCALLTABLEEX& upcalls) {
         }
         config_ = engine_->config();
         common().max_message = config_.max_message;
+        common().max_rdma = config_.max_rdma;
         static std::once_flag once;
         std::call_once(once, [] {
             (void)::pthread_atfork(nullptr, nullptr, [] { instance().abandon_in_child(); });

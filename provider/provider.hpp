@@ -21,6 +21,7 @@ enum class Life : std::uint32_t { kDown, kUp, kForked };
 struct Common {
     std::atomic<Life> life{Life::kDown};
     std::uint32_t max_message = 0;
+    std::uint32_t max_rdma = 0;
     SocketTable sockets;
 };
 /// Never destroyed: other threads may call while the process runs its exit handlers.
@@ -203,5 +204,19 @@ SOCKET WSPAPI wsp_socket(int af, int type, int protocol, LPWSAPROTOCOL_INFOW inf
 HANDLE WSPAPI wsp_register_memory(SOCKET s, PVOID buffer, DWORD length, DWORD flags,
                                   LPINT error_number);
 int WSPAPI wsp_deregister_memory(SOCKET s, HANDLE handle, LPINT error_number);
+int WSPAPI wsp_register_rdma_memory(SOCKET s, PVOID buffer, DWORD length, DWORD flags,
+                                    LPVOID descriptor, LPDWORD descriptor_length,
+                                    LPINT error_number);
+int WSPAPI wsp_deregister_rdma_memory(SOCKET s, LPVOID descriptor, DWORD descriptor_length,
+                                      LPINT error_number);
+int WSPAPI wsp_rdma_write(SOCKET s, LPWSABUFEX buffers, DWORD count, LPVOID target,
+                          DWORD target_length, DWORD offset, LPDWORD written, DWORD flags,
+                          LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE routine,
+                          LPWSATHREADID thread, LPINT error_number);
+int WSPAPI wsp_rdma_read(SOCKET s, LPWSABUFEX buffers, DWORD count, LPVOID target,
+                         DWORD target_length, DWORD offset, LPDWORD read, DWORD flags,
+                         LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE routine,
+                         LPWSATHREADID thread, LPINT error_number);
+int WSPAPI wsp_memory_registration_cache_callback(PVOID address, SIZE_T size, LPINT error_number);
 
 }  // namespace sanpoll::provider

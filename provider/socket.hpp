@@ -13,6 +13,7 @@
 #include "engine/memory_region.hpp"
 #include "engine/polling_core.hpp"
 #include "engine/post_gate.hpp"
+#include "engine/remote_regions.hpp"
 #include "provider/options.hpp"
 
 namespace sanpoll::provider {
@@ -49,6 +50,7 @@ struct alignas(rings::kCacheLine) Socket {
     std::uint32_t index = 0;
 
     engine::RegionTable regions;
+    engine::RemoteRegions remote;  // what the peer may reach; touched on the socket's core only
 
     // ---- control plane, guarded by the mutex; never held during an upcall or a wait
     std::mutex mutex;
@@ -96,6 +98,7 @@ struct alignas(rings::kCacheLine) Socket {
         result.generation = generation;
         result.saturation = &saturation;
         result.regions = &regions;
+        result.remote = &remote;
         return result;
     }
 };

@@ -11,6 +11,7 @@ namespace sanpoll::engine {
 
 class FabricPort;
 class PollingCore;
+class RemoteRegions;
 struct Endpoint;
 
 /// What the owner of an endpoint (the provider's socket) lends to it. The memory is type-stable and
@@ -23,6 +24,7 @@ struct EndpointOwner {
     std::uint32_t generation = 0;
     Saturation* saturation = nullptr;
     RegionTable* regions = nullptr;
+    RemoteRegions* remote = nullptr;  // what the peer may reach; nullptr: nothing
 };
 
 /// Made by a fabric on the control plane, then touched by its core only, until the core has closed it.

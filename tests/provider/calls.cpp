@@ -71,6 +71,16 @@ int Calls::start() {
     guid = WSAID_DEREGISTERMEMORY;
     EXPECT_EQ(0, ioctl(INVALID_SOCKET, SIO_GET_EXTENSION_FUNCTION_POINTER, &guid, sizeof(guid),
                        &deregister_function, sizeof(deregister_function), &returned));
+    const auto fetch = [this](GUID id, auto& function) {
+        DWORD bytes = 0;
+        EXPECT_EQ(0, ioctl(INVALID_SOCKET, SIO_GET_EXTENSION_FUNCTION_POINTER, &id, sizeof(id),
+                           &function, sizeof(function), &bytes));
+    };
+    fetch(WSAID_REGISTERRDMAMEMORY, register_rdma_function);
+    fetch(WSAID_DEREGISTERRDMAMEMORY, deregister_rdma_function);
+    fetch(WSAID_RDMAWRITE, rdma_write_function);
+    fetch(WSAID_RDMAREAD, rdma_read_function);
+    fetch(WSAID_MEMORYREGISTRATIONCACHECALLBACK, cache_callback_function);
     return 0;
 }
 
@@ -211,6 +221,50 @@ HANDLE Calls::register_memory(SOCKET s, void* address, std::size_t length, DWORD
 int Calls::deregister_memory(SOCKET s, HANDLE handle) const {
     INT error = kUntouched;
     const int result = deregister_function(s, handle, &error);
+    return checked(result, error);
+}
+
+int Calls::register_rdma(SOCKET s, void* address, std::size_t bytes, DWORD flags, void* descriptor,
+                         DWORD* length) const {
+    INT error = kUntouched;
+    const int result = register_rdma_function(s, address, static_cast<DWORD>(bytes), flags,
+                                              descriptor, length, &error);
+    return checked(result, error);
+}
+
+int Calls::deregister_rdma(SOCKET s, void* descriptor, std::size_t length) const {
+    INT error = kUntouched;
+    const int result = deregister_rdma_function(s, descriptor, static_cast<DWORD>(length), &error);
+    return checked(result, error);
+}
+
+int Calls::rdma_write(SOCKET s, LPWSABUFEX buffers, DWORD count, void* descriptor,
+                      std::size_t length, DWORD offset, LPWSAOVERLAPPED overlapped,
+                      DWORD flags) const {
+    INT error = kUntouched;
+    DWORD written = 0x5A5A5A5A;
+    const int result =
+        rdma_write_function(s, buffers, count, descriptor, static_cast<DWORD>(length), offset,
+                            &written, flags, overlapped, nullptr, nullptr, &error);
+    EXPECT_EQ(written, 0x5A5A5A5AU) << "the count is written only by a call that completes at once";
+    return checked(result, error);
+}
+
+int Calls::rdma_read(SOCKET s, LPWSABUFEX buffers, DWORD count, void* descriptor,
+                     std::size_t length, DWORD offset, LPWSAOVERLAPPED overlapped,
+                     DWORD flags) const {
+    INT error = kUntouched;
+    DWORD read = 0x5A5A5A5A;
+    const int result =
+        rdma_read_function(s, buffers, count, descriptor, static_cast<DWORD>(length), offset, &read,
+                           flags, overlapped, nullptr, nullptr, &error);
+    EXPECT_EQ(read, 0x5A5A5A5AU) << "the count is written only by a call that completes at once";
+    return checked(result, error);
+}
+
+int Calls::cache_callback(void* address, std::size_t length) const {
+    INT error = kUntouched;
+    const int result = cache_callback_function(address, length, &error);
     return checked(result, error);
 }
 

@@ -26,6 +26,11 @@ public:
     WSPPROC_TABLE table{};
     LPFN_WSPREGISTERMEMORY register_function = nullptr;
     LPFN_WSPDEREGISTERMEMORY deregister_function = nullptr;
+    LPFN_WSPREGISTERRDMAMEMORY register_rdma_function = nullptr;
+    LPFN_WSPDEREGISTERRDMAMEMORY deregister_rdma_function = nullptr;
+    LPFN_WSPRDMAWRITE rdma_write_function = nullptr;
+    LPFN_WSPRDMAREAD rdma_read_function = nullptr;
+    LPFN_WSPMEMORYREGISTRATIONCACHECALLBACK cache_callback_function = nullptr;
 
     /// WSPStartupEx 2.2 with the recording switch's table, and the extension functions.
     [[nodiscard]] int start();
@@ -61,6 +66,17 @@ public:
     [[nodiscard]] HANDLE register_memory(SOCKET s, void* address, std::size_t length, DWORD flags,
                                          int* error = nullptr) const;
     [[nodiscard]] int deregister_memory(SOCKET s, HANDLE handle) const;
+    /// The descriptor block of `*length` bytes is `descriptor`.
+    [[nodiscard]] int register_rdma(SOCKET s, void* address, std::size_t bytes, DWORD flags,
+                                    void* descriptor, DWORD* length) const;
+    [[nodiscard]] int deregister_rdma(SOCKET s, void* descriptor, std::size_t length) const;
+    [[nodiscard]] int rdma_write(SOCKET s, LPWSABUFEX buffers, DWORD count, void* descriptor,
+                                 std::size_t length, DWORD offset, LPWSAOVERLAPPED overlapped,
+                                 DWORD flags = 0) const;
+    [[nodiscard]] int rdma_read(SOCKET s, LPWSABUFEX buffers, DWORD count, void* descriptor,
+                                std::size_t length, DWORD offset, LPWSAOVERLAPPED overlapped,
+                                DWORD flags = 0) const;
+    [[nodiscard]] int cache_callback(void* address, std::size_t length) const;
     [[nodiscard]] int ioctl(SOCKET s, DWORD code, void* in, std::size_t in_length, void* out,
                             std::size_t out_length, DWORD* returned) const;
     [[nodiscard]] int get_option(SOCKET s, int level, int name, char* value, INT* length) const;

@@ -5,6 +5,7 @@
 
 #include "engine/fabric/endpoint.hpp"
 #include "engine/fabric/shm/link.hpp"
+#include "engine/fabric/shm/rdma_state.hpp"
 #include "engine/fabric/shm/request_queue.hpp"
 
 namespace sanpoll::engine::shm {
@@ -44,6 +45,7 @@ struct Connection final : Endpoint {
     bool stall_due = false;
     bool invite_due = false;
     bool farewell_due = false;
+    bool failure_due = false;
     bool keeps_awake = false;  // counted in PollingCore::keep_awake
     bool finished = false;     // to be buried as soon as it is out of the list
     bool suspended = false;    // the peer's end changes process: nothing new is sent meanwhile
@@ -72,6 +74,10 @@ struct Connection final : Endpoint {
     EarlyMessage* early = nullptr;
     EarlyMessage* early_tail = nullptr;
 
+    // ---- RDMA: what we ask of the peer, what it asks of us
+    RdmaInitiator rdma_out;
+    RdmaTarget rdma_in;
+
     // ---- the link's list
     Connection* previous = nullptr;
     Connection* next = nullptr;
@@ -81,9 +87,14 @@ struct Connection final : Endpoint {
     [[nodiscard]] bool may_send(bool small) const noexcept {
         return static_cast<std::int32_t>(credit + (small ? kUnasked : 0) - sent) > 0 && !suspended;
     }
-    /// While it is suspended, only a long message that has begun to flow goes on.
+    /// While it is suspended, only a long message that has begun to flow goes on, and RDMA that is under way.
     [[nodiscard]] bool held_back() const noexcept {
-        return suspended && !(long_state == Long::kSending && progress != 0);
+        return suspended && !(long_state == Long::kSending && progress != 0) &&
+               rdma_out.phase == RdmaInitiator::Phase::kIdle;
+    }
+    [[nodiscard]] bool rdma_idle() const noexcept {
+        return rdma_out.phase == RdmaInitiator::Phase::kIdle &&
+               rdma_in.phase == RdmaTarget::Phase::kIdle;
     }
 };
 

@@ -87,6 +87,11 @@ void LinkSender::knock() noexcept {
     }
 }
 
+void LinkSender::knock_anyway() noexcept {
+    armed_->store(0, std::memory_order_relaxed);  // one ring is enough; see disarm()
+    (void)!::send(doorbell_fd_, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 // ---- receiver ---------------------------------------------------------------------------------------
 
 const std::byte* LinkReceiver::staged(std::uint32_t length) noexcept {

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "engine/fabric/shm/copy.hpp"
+#include "engine/fabric/shm/process_copy.hpp"
 #include "engine/fabric/shm/record.hpp"
 #include "engine/fabric/shm/segment.hpp"
 #include "engine/fence.hpp"
@@ -28,6 +29,8 @@ public:
           staging_limit_(staging_lines_),
           armed_(direction.armed),
           waits_(direction.writer_waits),
+          slots_consumed_(direction.slots_consumed),
+          revocations_(direction.revocations),
           doorbell_fd_(doorbell_fd) {}
 
     /// Room for `slots` of a message, leaving the reserve; or of a control record, using it.
@@ -42,6 +45,16 @@ public:
     /// Writes a record without message bytes.
     void put_control(const RecordHeader& header) noexcept {
         write_header(ring_.payload(), header, 1);
+        ring_.publish();
+        ring_doorbell();
+    }
+
+    /// The same with a value behind the header, `header.length` bytes.
+    template <typename T>
+    void put_control(const RecordHeader& header, const T& value) noexcept {
+        static_assert(sizeof(T) <= kHeadBytes);
+        write_header(ring_.payload(), header, 1);
+        copy_exactly<sizeof(T)>(ring_.payload() + sizeof(RecordHeader), &value);
         ring_.publish();
         ring_doorbell();
     }
@@ -62,6 +75,22 @@ public:
     /// LinkReceiver::writer_waits, ordered by the sleeper's heavy fence.
     void arm_for_room() noexcept { waits_->store(1, std::memory_order_relaxed); }
     void disarm_for_room() noexcept { waits_->store(0, std::memory_order_relaxed); }
+
+    /// Wakes the peer's core even if it has not asked to be woken.
+    void knock_anyway() noexcept;
+    /// How far the peer says that it has come with what we wrote, and whether that is all of it. Its word
+    /// only: a hint whether it is at work.
+    [[nodiscard]] std::uint32_t taken() const noexcept {
+        return slots_consumed_->value.load(std::memory_order_relaxed);
+    }
+    [[nodiscard]] bool is_all(std::uint32_t taken) const noexcept {
+        return taken == ring_.position();
+    }
+    /// How often the peer has taken back a grant to read its memory. Acquire pairs with the exchange in
+    /// LinkReceiver::revoke: bytes that were read before an unchanged count were read under the grant.
+    [[nodiscard]] std::uint32_t revocations() const noexcept {
+        return revocations_->load(std::memory_order_acquire);
+    }
 
     /// The peer claims what cannot be.
     [[nodiscard]] bool corrupt() const noexcept { return ring_.corrupt() || corrupt_; }
@@ -113,6 +142,8 @@ private:
     std::uint32_t staging_next_ = 0;  // what the commit will make of staging_position_
     std::atomic<std::uint32_t>* armed_;
     std::atomic<std::uint32_t>* waits_;
+    const rings::ConsumedWord* slots_consumed_;
+    const std::atomic<std::uint32_t>* revocations_;
     int doorbell_fd_;  // a datagram socket to the peer; owned by the Link
     bool corrupt_ = false;
 };
@@ -127,7 +158,8 @@ public:
           staging_consumed_(direction.staging_consumed),
           staging_lines_(shape.staging_bytes / rings::kCacheLine),
           armed_(direction.armed),
-          waits_(direction.writer_waits) {}
+          waits_(direction.writer_waits),
+          revocations_(direction.revocations) {}
 
     [[nodiscard]] const std::byte* front() const noexcept { return ring_.front(); }
     [[nodiscard]] const std::byte* slot(std::uint32_t index) const noexcept {
@@ -150,6 +182,10 @@ public:
         return waits_->exchange(0, std::memory_order_acq_rel) != 0;
     }
 
+    /// The peer was granted to read memory of ours and may not any more. Sequentially consistent: what
+    /// the memory's owner writes there from now on comes after it. Pairs with LinkSender::revocations.
+    void revoke() noexcept { revocations_->fetch_add(1, std::memory_order_seq_cst); }
+
     // Pair with LinkSender::ring_doorbell.
     void arm() noexcept { armed_->store(1, std::memory_order_relaxed); }
     /// False if the peer has taken the flag, and so has rung.
@@ -166,6 +202,7 @@ private:
     std::uint32_t staging_next_ = 0;
     std::atomic<std::uint32_t>* armed_;
     std::atomic<std::uint32_t>* waits_;
+    std::atomic<std::uint32_t>* revocations_;
 };
 
 /// Both halves and the connections that live on them. Made and ended by the control thread, used by its
@@ -185,6 +222,13 @@ public:
     Connection* connections = nullptr;  // head of the list of those on this link
     std::string_view failure;           // why the peer was found lying; empty while all is well
     std::atomic<bool> failed{false};    // release after `failure`; read by the control thread
+
+    ProcessCopy copy;            // set before the core has the link, constant then
+    std::uint32_t awaiting = 0;  // RDMA operations of ours that the peer has to do something for
+    std::uint64_t knock_at = 0;  // when to knock if it stays silent; while awaiting
+    std::uint64_t knock_every = 0;
+    bool knocked = false;          // since it was last heard of
+    std::uint32_t seen_taken = 0;  // what it had taken when we looked last
 
     /// The peer may sleep for want of room: after a batch was taken, tells it.
     void tell_writer() noexcept {

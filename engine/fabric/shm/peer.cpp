@@ -56,10 +56,7 @@ bool Peer::begin() {
         return false;
     }
     if (initiator_) {
-        ControlMessage hello = message_of(MessageKind::kHello);
-        std::memcpy(hello.engine_id, fabric_.engine_id(), sizeof(hello.engine_id));
-        hello.port = fabric_.index_of(port_);
-        send(hello);
+        send(hello());
     }
     return true;
 }
@@ -187,13 +184,12 @@ void Peer::take_hello(const ControlMessage& message) {
     std::memcpy(engine_id_, message.engine_id, sizeof(engine_id_));
     their_port_ = message.port;
     state_ = State::kLinking;
+    probe(message);
     if (!initiator_) {
-        ControlMessage hello = message_of(MessageKind::kHello);
-        std::memcpy(hello.engine_id, fabric_.engine_id(), sizeof(hello.engine_id));
-        hello.port = fabric_.index_of(port_);
-        send(hello);
+        send(hello());
         return;
     }
+    copy_.theirs = message.may_copy == 1;
     // One link between two engines carries all their connections.
     if (const std::shared_ptr<Peer> twin =
             keeps_to_itself_ ? nullptr : fabric_.twin_of(*this, engine_id_)) {
@@ -208,6 +204,37 @@ void Peer::take_hello(const ControlMessage& message) {
     offer_link();
 }
 
+ControlMessage Peer::hello() const {
+    ControlMessage hello = message_of(MessageKind::kHello);
+    std::memcpy(hello.engine_id, fabric_.engine_id(), sizeof(hello.engine_id));
+    hello.port = fabric_.index_of(port_);
+    if (fabric_.config().copy == Copy::kDirect) {
+        hello.probe_address = reinterpret_cast<std::uint64_t>(fabric_.engine_id());
+    }
+    hello.may_copy = copy_.ours ? 1 : 0;
+    return hello;
+}
+
+// Tries whether the other process' memory may be read, and says what comes of it.
+void Peer::probe(const ControlMessage& message) {
+    copy_.pid = peer_process(fd_);
+    if (fabric_.config().copy == Copy::kStaged || message.probe_address == 0) {
+        log(LogLevel::kInfo, "RDMA with process {} is staged: {} has no SANPOLL_COPY=direct",
+            copy_.pid, fabric_.config().copy == Copy::kStaged ? "this process" : "it");
+        return;
+    }
+    const int error = probe_process(copy_.pid, message.probe_address, engine_id_);
+    copy_.ours = error == 0;
+    if (copy_.ours) {
+        log(LogLevel::kInfo, "RDMA with process {} copies out of its memory", copy_.pid);
+    } else {
+        log(LogLevel::kInfo,
+            "RDMA with process {} is staged, because its memory cannot be read here ({}); see "
+            "kernel.yama.ptrace_scope, seccomp filters and pid name spaces",
+            copy_.pid, std::strerror(error));
+    }
+}
+
 void Peer::offer_link() {
     std::string error;
     const SegmentShape shape{fabric_.config().shm_ring_slots,
@@ -220,6 +247,7 @@ void Peer::offer_link() {
     ControlMessage offer = message_of(MessageKind::kOffer);
     offer.ring_slots = shape.ring_slots;
     offer.staging_bytes = shape.staging_bytes;
+    offer.may_copy = copy_.ours ? 1 : 0;
     send_with(offer, {segment_->fd(), doorbell_[1]});
 }
 
@@ -227,6 +255,7 @@ bool Peer::take_offer(const ControlMessage& message, int fds[2], int fd_count) {
     if (fd_count != 2 || !is_doorbell(fds[1])) {
         return false;
     }
+    copy_.theirs = message.may_copy == 1;
     std::string error;
     auto segment = Segment::open(fds[0], {message.ring_slots, message.staging_bytes}, error);
     if (!segment || !make_doorbell(doorbell_)) {
@@ -256,6 +285,7 @@ void Peer::take_ready(int fd) {
 
 void Peer::install_link(std::unique_ptr<Segment> segment, int own_doorbell, int peer_doorbell) {
     link_ = std::make_unique<Link>(std::move(segment), initiator_, own_doorbell, peer_doorbell);
+    link_->copy = copy_;
     on_core(port_, [&]() noexcept { port_.add_link(*link_); });
     state_ = State::kReady;
 }

@@ -72,6 +72,8 @@ private:
     void take_connect(const ControlMessage& message);
     void take_answer(const ControlMessage& message);
     void offer_link();
+    [[nodiscard]] ControlMessage hello() const;
+    void probe(const ControlMessage& message);
     void send_with(const ControlMessage& message, std::vector<int> fds, Descriptor owned = {});
     [[nodiscard]] bool take_swap(const ControlMessage& message, int fds[2], int fd_count);
     void flush();
@@ -85,6 +87,7 @@ private:
     std::uint64_t engine_id_[2] = {};
     std::uint32_t their_port_ = 0;
     bool keeps_to_itself_ = false;
+    ProcessCopy copy_;
     std::deque<Unsent> unsent_;
     std::vector<std::shared_ptr<Outgoing>> waiting_;  // until the link stands
     std::unique_ptr<Segment> segment_;                // initiator, while linking

@@ -20,6 +20,16 @@ namespace sanpoll::engine::shm {
 ///   kCredit        nothing but the credit word
 ///   kStalled       the sender has messages and no credit; asks for credit as soon as there is any
 ///   kDisconnect    the sender has closed; nothing follows for this connection
+///   kFailed        the connection has failed at the sender; nothing follows for it
+///
+/// RDMA, see rdma_state.hpp. One operation of a connection and direction at a time:
+///
+///   kRdmaRequest   an RdmaRequest and the pieces to copy from, if any
+///   kRdmaPiece     `length` bytes of the write that was asked for, in the staging area
+///   kRdmaData      `length` bytes of the read that the receiver asked for, in the staging area
+///   kRdmaGrant     RdmaAnswer: the receiver may read what it asked for at `address`
+///   kRdmaFetched   RdmaAnswer: it has been read
+///   kRdmaDone      RdmaAnswer: the operation has ended well
 ///
 /// The credit word of every record says how many messages, counted from the beginning of the
 /// connection, the record's sender has had a receive for.
@@ -32,6 +42,13 @@ enum class RecordKind : std::uint8_t {
     kCredit,
     kStalled,
     kDisconnect,
+    kFailed,
+    kRdmaRequest,
+    kRdmaPiece,
+    kRdmaData,
+    kRdmaGrant,
+    kRdmaFetched,
+    kRdmaDone,
 };
 
 struct RecordHeader {
@@ -43,6 +60,33 @@ struct RecordHeader {
     std::uint32_t credit;
 };
 static_assert(sizeof(RecordHeader) == 16);
+
+/// What kRdmaRequest carries: `length` of its header is this and the pieces.
+struct RdmaRequest {
+    std::uint64_t nonce;  // of the descriptor, as `key`
+    std::uint32_t key;
+    std::uint32_t offset;
+    std::uint32_t length;
+    std::uint32_t operation;  // the asker counts them
+    std::uint8_t read;        // 1: read, 0: write
+    std::uint8_t direct;      // 1: by a copy between the processes, 0: through the staging area
+    std::uint16_t reserved;
+    std::uint32_t padding;
+};
+static_assert(sizeof(RdmaRequest) == 32);
+
+/// Of a direct write: where the bytes are in the asker's memory.
+struct RdmaPiece {
+    std::uint64_t address;
+    std::uint64_t length;
+};
+
+struct RdmaAnswer {
+    std::uint64_t address;    // of kRdmaGrant
+    std::uint32_t operation;  // of the request
+    std::uint32_t confirm;    // of kRdmaFetched: 1: say kRdmaDone if the grant still holds
+};
+static_assert(sizeof(RdmaAnswer) == 16);
 
 inline constexpr std::uint32_t kHeadBytes = rings::kSlotPayload - sizeof(RecordHeader);  // 44
 inline constexpr std::uint32_t kNextBytes = rings::kSlotPayload;                         // 60

@@ -11,13 +11,13 @@
 namespace sanpoll::engine::shm {
 
 enum class MessageKind : std::uint16_t {
-    kHello = 1,  // both ways, first: engine_id
-    kOffer,      // initiator: the segment's shape; descriptors: segment, initiator's doorbell
-    kReady,      // acceptor: descriptor: acceptor's doorbell
-    kConnect,    // a connection request: connector_id, addresses, caller data
-    kAnswer,     // status; when 0 acceptor_id and callee data
-    kWithdraw,   // the connector has changed its mind: connector_id
-    kAbandon,    // the accepted connection was closed before the acceptance came: acceptor_id
+    kHello = 1,  // both ways, first: engine_id and where it is, port; the acceptor's: may_copy
+    kOffer,  // initiator: may_copy, the segment's shape; descriptors: segment, initiator's doorbell
+    kReady,  // acceptor: descriptor: acceptor's doorbell
+    kConnect,   // a connection request: connector_id, addresses, caller data
+    kAnswer,    // status; when 0 acceptor_id and callee data
+    kWithdraw,  // the connector has changed its mind: connector_id
+    kAbandon,   // the accepted connection was closed before the acceptance came: acceptor_id
     // ---- a connection's end changes process, see departure.hpp and suspension.hpp
     kSuspend,  // leaving end: acceptor_id (the receiver's), serial, leaver's engine_id
     kSuspended,  // staying end: serial, status (0, 1 busy, 2 gone); when 0 port, secret, sent, arrived;
@@ -34,6 +34,8 @@ struct ControlMessage {
     std::uint16_t version = kVersion;
     MessageKind kind{};
     std::uint64_t engine_id[2] = {};
+    std::uint64_t probe_address = 0;  // of engine_id in the sender's memory; 0: not to be read
+    std::uint32_t may_copy = 0;       // 1: the sender has read the receiver's engine_id there
     std::uint32_t ring_slots = 0;
     std::uint32_t staging_bytes = 0;
     std::uint32_t connector_id = 0;

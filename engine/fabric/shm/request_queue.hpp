@@ -9,13 +9,14 @@
 
 namespace sanpoll::engine::shm {
 
-/// A pending send or receive. Two pieces here, the others in cells behind.
+/// A pending operation. Two pieces here, the others in cells behind.
 struct QueuedRequest {
     std::uint64_t context;
     std::uint32_t length;
     std::uint8_t flags;
     std::uint8_t sge_count;
-    std::uint16_t reserved;
+    Opcode opcode;
+    std::uint8_t reserved;
     Sge sge[kInlineSges];
     std::uint64_t padding[2];
 };
@@ -40,6 +41,7 @@ public:
         cell.length = request.length;
         cell.flags = request.flags;
         cell.sge_count = request.sge_count;
+        cell.opcode = request.opcode;
         cell.sge[0] = request.sge[0];
         cell.sge[1] = request.sge[1];
         for (std::uint32_t i = kInlineSges; i < request.sge_count; ++i) {

@@ -110,6 +110,7 @@ Direction Segment::direction(int index) const noexcept {
     direction.slots_consumed = reinterpret_cast<rings::ConsumedWord*>(start);
     direction.staging_consumed = reinterpret_cast<rings::ConsumedWord*>(start + rings::kCacheLine);
     direction.armed = reinterpret_cast<std::atomic<std::uint32_t>*>(start + 2 * rings::kCacheLine);
+    direction.revocations = direction.armed + 1;
     direction.writer_waits =
         reinterpret_cast<std::atomic<std::uint32_t>*>(start + 3 * rings::kCacheLine);
     direction.slots = reinterpret_cast<rings::Slot*>(start + kWords);

@@ -14,8 +14,10 @@ namespace sanpoll::engine::shm {
 /// One direction of a link. The reader writes the first three lines, the writer all others.
 struct Direction {
     rings::ConsumedWord* slots_consumed;
-    rings::ConsumedWord* staging_consumed;     // in units of one line, counted from the beginning
-    std::atomic<std::uint32_t>* armed;         // nonzero: the reader sleeps, ring its doorbell
+    rings::ConsumedWord* staging_consumed;  // in units of one line, counted from the beginning
+    std::atomic<std::uint32_t>* armed;      // nonzero: the reader sleeps, ring its doorbell
+    std::atomic<std::uint32_t>*
+        revocations;  // the reader's: grants of its memory that it took back
     std::atomic<std::uint32_t>* writer_waits;  // nonzero: the writer sleeps for want of room
     rings::Slot* slots;
     std::byte* staging;

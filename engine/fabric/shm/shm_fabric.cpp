@@ -400,7 +400,8 @@ void ShmFabric::withdraw(const std::shared_ptr<Outgoing>& outgoing) {
 ShmFabric::ShmFabric(const Config& config, ControlThread& control)
     : config_(config), control_(control) {
     trouble_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    // Unguessable only so that two engines never share one; it guards nothing.
+    // Unguessable only so that two engines never share one; it guards nothing. Peers also read it out of
+    // our memory, to see whether they can.
     if (::getrandom(engine_id_, sizeof(engine_id_), 0) != sizeof(engine_id_)) {
         engine_id_[0] = static_cast<std::uint64_t>(::getpid());
         engine_id_[1] = Clock::steady().now_ns();

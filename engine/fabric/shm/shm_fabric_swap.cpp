@@ -18,7 +18,8 @@ Status ShmFabric::export_connection(Endpoint& endpoint, std::uint32_t sequence, 
         IdleOp(ShmPort& port, Connection& connection) : port(port), connection(connection) {}
         void run() noexcept override {
             // Known here, where all admitted posts have been applied.
-            if (!connection.broken && !connection.sends.empty()) {
+            // RDMA of ours is among the sends; RDMA of the peer's may be at work in our memory.
+            if (!connection.broken && (!connection.sends.empty() || !connection.rdma_idle())) {
                 status = Status::kPending;
                 port.stay(connection);
             }

@@ -7,6 +7,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <new>
+#include <utility>
+
+#include "engine/remote_regions.hpp"
 
 namespace sanpoll::engine::shm {
 
@@ -212,6 +215,10 @@ void ShmPort::close(Endpoint& endpoint) noexcept {
     connection.gate = nullptr;
     connection.saturation = nullptr;
     connection.regions = nullptr;
+    if (connection.remote != nullptr) {
+        connection.remote->clear();
+        connection.remote = nullptr;
+    }
     if (!flush_control(connection)) {
         connection.keeps_awake = true;
         core_.keep_awake();
@@ -257,6 +264,7 @@ void ShmPort::break_connection(Connection& connection, Status reason) noexcept {
 }
 
 void ShmPort::abort_pending(Connection& connection, Status status) noexcept {
+    end_rdma(connection);
     connection.receiving_long = false;
     connection.long_state = Connection::Long::kIdle;
     while (!connection.sends.empty()) {
@@ -310,8 +318,10 @@ void ShmPort::post(Endpoint& endpoint, const WorkRequest& request) noexcept {
     auto& connection = static_cast<Connection&>(endpoint);
     if (request.opcode == Opcode::kSend) {
         post_send(connection, request);
-    } else {
+    } else if (request.opcode == Opcode::kReceive) {
         post_receive(connection, request);
+    } else {
+        post_rdma(connection, request);
     }
 }
 
@@ -330,11 +340,17 @@ std::uint32_t ShmPort::poll(std::uint32_t budget) noexcept {
         service(*connection);
         connection = next;
     }
-    return work;
+    if (awaiting_ != 0) [[unlikely]] {
+        knock_at_silent_peers(false);
+    }
+    return work + std::exchange(copies_, 0);
 }
 
 void ShmPort::arm() noexcept {
     armed_ = true;
+    if (awaiting_ != 0) {
+        knock_at_silent_peers(true);  // nobody will look at the clock
+    }
     for (Link* link : links_) {
         link->receiver.arm();
         if (queued_head_ != nullptr) {

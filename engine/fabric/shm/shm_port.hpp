@@ -21,11 +21,16 @@ struct ShmCounters {
     Counter messages_received;
     Counter bytes_sent;
     Counter bytes_received;
-    Counter early_messages;  // kept in private memory until a receive came
-    Counter stalls;          // the peer had no receive for a message of ours
-    Counter full_rings;      // the ring had no room; tried again in a later turn
-    Counter stale_records;   // for a connection that is gone: normal after a close
-    Counter lying_peers;     // links ended because the peer broke the protocol
+    Counter early_messages;     // kept in private memory until a receive came
+    Counter stalls;             // the peer had no receive for a message of ours
+    Counter full_rings;         // the ring had no room; tried again in a later turn
+    Counter stale_records;      // for a connection that is gone: normal after a close
+    Counter lying_peers;        // links ended because the peer broke the protocol
+    Counter rdma_operations;    // of ours that have ended well
+    Counter rdma_bytes_copied;  // between the processes, by this side
+    Counter rdma_bytes_staged;  // put into the staging area by this side
+    Counter rdma_refused;       // the peer asked for what it may not have
+    Counter knocks;             // at a peer that seemed to sleep
 };
 
 class ShmPort final : public FabricPort {
@@ -115,8 +120,6 @@ public:
 
 private:
     static constexpr std::uint32_t kGenerationShift = 20;
-    static constexpr std::uint32_t kPieceBytes = 32768;
-    static constexpr std::uint32_t kPiecesPerTurn = 4;
 
     // sending (shm_send.cpp)
     void post_send(Connection& connection, const WorkRequest& request) noexcept;
@@ -133,6 +136,39 @@ private:
     [[nodiscard]] RecordHeader header_for(Connection& connection, RecordKind kind,
                                           std::uint32_t length) noexcept;
     void complete_send(Connection& connection, Status status, std::uint32_t bytes) noexcept;
+
+    // RDMA that this side asks for (shm_rdma.cpp)
+    void post_rdma(Connection& connection, const WorkRequest& request) noexcept;
+    [[nodiscard]] bool progress_rdma(Connection& connection) noexcept;
+    [[nodiscard]] bool ask_rdma(Connection& connection) noexcept;
+    void put_rdma_pieces(Connection& connection) noexcept;
+    [[nodiscard]] bool fetch_rdma(Connection& connection) noexcept;
+    [[nodiscard]] bool take_rdma_bytes(Connection* connection, Link& link,
+                                       const RecordHeader& header) noexcept;
+    [[nodiscard]] bool take_rdma_answer(Connection* connection, Link& link,
+                                        const RecordHeader& header, const std::byte* head) noexcept;
+    void enter(Connection& connection, RdmaInitiator::Phase phase) noexcept;
+    void finish_rdma(Connection& connection) noexcept;
+    void expect_answer(Link& link, std::uint32_t bytes) noexcept;
+    void knock_at_silent_peers(bool now) noexcept;
+    void fail_copy(Connection& connection, std::int64_t result) noexcept;
+    void fail_connection(Connection& connection) noexcept;
+    void end_rdma(Connection& connection) noexcept;
+
+    // RDMA that the peer asks for (shm_rdma_target.cpp)
+    [[nodiscard]] bool take_rdma_request(Connection* connection, Link& link,
+                                         const RecordHeader& header, const std::byte* head,
+                                         std::uint32_t& slots) noexcept;
+    [[nodiscard]] bool take_rdma_piece(Connection& connection, Link& link,
+                                       std::uint32_t length) noexcept;
+    [[nodiscard]] bool take_rdma_fetched(Connection& connection, Link& link,
+                                         const RdmaAnswer& answer) noexcept;
+    void serve_rdma(Connection& connection) noexcept;
+    void pull_rdma(Connection& connection) noexcept;
+    void put_rdma_data(Connection& connection) noexcept;
+    void answer_rdma(Connection& connection, RecordKind kind) noexcept;
+    [[nodiscard]] bool put_rdma_answer(Connection& connection) noexcept;
+    void release_region(Connection& connection) noexcept;
 
     // receiving (shm_receive.cpp)
     void post_receive(Connection& connection, const WorkRequest& request) noexcept;
@@ -171,7 +207,9 @@ private:
     ShmCounters counters_;
 
     std::vector<Link*> links_;
-    bool armed_ = false;                    // the core sleeps or is about to
+    bool armed_ = false;          // the core sleeps or is about to
+    std::uint32_t awaiting_ = 0;  // answers to RDMA of ours, on all links
+    std::uint32_t copies_ = 0;    // pieces of work of this turn that no arrival stands for
     std::unique_ptr<Connection*[]> table_;  // by the index in an id; under the token
     std::uint32_t table_mask_;
     Connection* queued_head_ = nullptr;

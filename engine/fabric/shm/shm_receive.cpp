@@ -2,83 +2,14 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "engine/fabric/shm/pieces.hpp"
 #include "engine/fabric/shm/shm_port.hpp"
 
 namespace sanpoll::engine::shm {
 
 namespace {
 
-constexpr std::uint32_t kMaxStaged =
-    65536;  // longest staged message or piece that an honest peer sends
 constexpr std::uint32_t kPoolBytes = kMaxInRing;
-
-// Writes bytes into the front receive's pieces, one after the other without holes.
-class Scatter {
-public:
-    Scatter(const RequestQueue& queue, std::uint32_t offset) noexcept
-        : queue_(queue), count_(queue.front().sge_count) {
-        while (index_ < count_ && offset >= queue_.piece(index_).length) {
-            offset -= queue_.piece(index_++).length;
-        }
-        within_ = offset;
-    }
-
-    template <void (*Copy)(void*, const void*, std::size_t) noexcept>
-    void write(const std::byte* from, std::uint32_t length) noexcept {
-        while (length != 0 && index_ < count_) {
-            const Sge& piece = queue_.piece(index_);
-            const std::uint32_t room = piece.length - within_;
-            const std::uint32_t step = length < room ? length : room;
-            Copy(reinterpret_cast<void*>(piece.address + within_), from, step);
-            from += step;
-            length -= step;
-            within_ += step;
-            if (within_ == piece.length) {
-                ++index_;
-                within_ = 0;
-            }
-        }
-    }
-
-private:
-    const RequestQueue& queue_;
-    std::uint32_t count_;
-    std::uint32_t index_ = 0;
-    std::uint32_t within_ = 0;
-};
-
-// Calls sink(bytes, length) for each run of a message that lies in the slots of its record.
-template <typename Sink>
-void for_each_run(const Link& link, const std::byte* head, std::uint32_t length,
-                  Sink sink) noexcept {
-    const std::uint32_t first = std::min(length, kHeadBytes);
-    sink(head + sizeof(RecordHeader), first);
-    length -= first;
-    for (std::uint32_t slot = 1; length != 0; ++slot) {
-        const std::uint32_t step = std::min(length, kNextBytes);
-        sink(link.receiver.slot(slot), step);
-        length -= step;
-    }
-}
-
-// The same into one contiguous place.
-inline void copy_message(const Link& link, const std::byte* head, std::uint32_t length,
-                         std::byte* to) noexcept {
-    const std::byte* from = head + sizeof(RecordHeader);
-    if (length <= kHeadBytes) [[likely]] {
-        copy_short(to, from, length);
-        return;
-    }
-    copy_exactly<kHeadBytes>(to, from);
-    to += kHeadBytes;
-    length -= kHeadBytes;
-    for (std::uint32_t slot = 1; length != 0; ++slot) {
-        const std::uint32_t step = std::min(length, kNextBytes);
-        copy_short(to, link.receiver.slot(slot), step);
-        to += step;
-        length -= step;
-    }
-}
 
 }  // namespace
 
@@ -249,6 +180,20 @@ bool ShmPort::take_record(Link& link, const std::byte* head, std::uint32_t& slot
                 break_connection(*connection, Status::kReset);
             }
             return true;
+        case RecordKind::kFailed:
+            if (connection != nullptr) {
+                break_connection(*connection, Status::kTransportFailed);
+            }
+            return true;
+        case RecordKind::kRdmaRequest:
+            return take_rdma_request(connection, link, header, head, slots);
+        case RecordKind::kRdmaPiece:
+        case RecordKind::kRdmaData:
+            return take_rdma_bytes(connection, link, header);
+        case RecordKind::kRdmaGrant:
+        case RecordKind::kRdmaFetched:
+        case RecordKind::kRdmaDone:
+            return take_rdma_answer(connection, link, header, head);
     }
     fail_link(link, "a record is of no known kind");
     return false;

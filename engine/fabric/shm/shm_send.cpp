@@ -1,4 +1,5 @@
 // The sending half of the shared-memory fabric.
+#include "engine/fabric/shm/pieces.hpp"
 #include "engine/fabric/shm/shm_port.hpp"
 
 namespace sanpoll::engine::shm {
@@ -112,6 +113,9 @@ bool ShmPort::send_front(Connection& connection) noexcept {
         return false;
     }
     const QueuedRequest& front = connection.sends.front();
+    if (front.opcode != Opcode::kSend) [[unlikely]] {
+        return progress_rdma(connection);
+    }
     const bool announce = front.length > config_.eager_max;
     if (!connection.may_send(announce || front.length <= kMaxInRing)) {
         wait_for_credit(connection);
@@ -154,21 +158,11 @@ bool ShmPort::send_pieces(Connection& connection) noexcept {
         if (to == nullptr) {
             break;
         }
-        std::uint32_t skip = connection.progress;
-        std::uint32_t wanted = length;
-        for (std::uint32_t i = 0; i < front.sge_count && wanted != 0; ++i) {
-            const Sge& piece = connection.sends.piece(i);
-            if (skip >= piece.length) {
-                skip -= piece.length;
-                continue;
-            }
-            const std::uint32_t here = piece.length - skip;
-            const std::uint32_t step = wanted < here ? wanted : here;
-            copy_long(to, reinterpret_cast<const void*>(piece.address + skip), step);
-            to += step;
-            wanted -= step;
-            skip = 0;
-        }
+        for_each_piece(connection.sends, connection.progress, length,
+                       [&to](std::uint64_t from, std::uint32_t step) {
+                           copy_long(to, reinterpret_cast<const void*>(from), step);
+                           to += step;
+                       });
         sender.put_staged(header_for(connection, RecordKind::kPiece, length));
         connection.progress += length;
         if (connection.progress == front.length) {
@@ -226,7 +220,7 @@ void ShmPort::take_credit(Connection& connection, std::uint32_t credit) noexcept
 bool ShmPort::flush_control(Connection& connection) noexcept {
     if (connection.link == nullptr) {
         connection.invite_due = connection.credit_due = connection.stall_due = false;
-        connection.farewell_due = false;
+        connection.farewell_due = connection.failure_due = false;
         return true;
     }
     LinkSender& sender = connection.link->sender;
@@ -244,6 +238,9 @@ bool ShmPort::flush_control(Connection& connection) noexcept {
     return put(connection.invite_due, RecordKind::kInvite) &&
            put(connection.stall_due, RecordKind::kStalled) &&
            put(connection.credit_due, RecordKind::kCredit) &&
+           (connection.rdma_in.phase != RdmaTarget::Phase::kAnswering ||
+            put_rdma_answer(connection)) &&
+           put(connection.failure_due, RecordKind::kFailed) &&
            put(connection.farewell_due, RecordKind::kDisconnect);
 }
 
@@ -263,6 +260,9 @@ void ShmPort::service(Connection& connection) noexcept {
     if (connection.closing) {
         finish(connection);
         return;
+    }
+    if (connection.rdma_in.phase != RdmaTarget::Phase::kIdle) [[unlikely]] {
+        serve_rdma(connection);
     }
     progress_sends(connection);
 }

@@ -3,6 +3,7 @@
 #include <new>
 
 #include "engine/fabric/shm/shm_port.hpp"
+#include "engine/remote_regions.hpp"
 
 namespace sanpoll::engine::shm {
 
@@ -42,8 +43,9 @@ Status ShmPort::freeze(Connection& connection, const Counts& peer, Frozen& froze
         return Status::kReset;
     }
     const bool long_waits = awaits_long(connection);
-    if (connection.link == nullptr || (connection.receiving_long && !long_waits) ||
-        peer.sent != connection.arrived || peer.arrived != connection.sent) {
+    if (connection.link == nullptr || !connection.rdma_idle() ||
+        (connection.receiving_long && !long_waits) || peer.sent != connection.arrived ||
+        peer.arrived != connection.sent) {
         return Status::kTransportFailed;
     }
     try {
@@ -64,6 +66,7 @@ Status ShmPort::freeze(Connection& connection, const Counts& peer, Frozen& froze
 
 void ShmPort::take_out(Connection& connection) noexcept {
     connection.closing = true;
+    end_rdma(connection);
     connection.receiving_long = false;
     while (!connection.receives.empty()) {
         complete_receive(connection, Status::kOk, 0);
@@ -80,6 +83,10 @@ void ShmPort::take_out(Connection& connection) noexcept {
     connection.gate = nullptr;
     connection.saturation = nullptr;
     connection.regions = nullptr;
+    if (connection.remote != nullptr) {
+        connection.remote->clear();  // what was exposed was exposed by this process
+        connection.remote = nullptr;
+    }
     leave_link(connection);
     finish(connection);
 }
@@ -144,6 +151,7 @@ void ShmPort::let_go(std::uint32_t id, const Link& link) noexcept {
 
 // What is between the two ends and no message ends with the link.
 void ShmPort::leave_link(Connection& connection) noexcept {
+    end_rdma(connection);  // an honest peer has waited for it
     if (connection.long_state != Connection::Long::kIdle) {
         connection.long_state = Connection::Long::kIdle;  // to be announced again
         connection.progress = 0;

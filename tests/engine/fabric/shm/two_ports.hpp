@@ -19,6 +19,7 @@
 #include "engine/lane_registry.hpp"
 #include "engine/notifier.hpp"
 #include "engine/polling_core.hpp"
+#include "engine/remote_regions.hpp"
 
 namespace sanpoll::tests {
 
@@ -65,7 +66,7 @@ public:
     Socket& operator=(const Socket&) = delete;
 
     [[nodiscard]] engine::EndpointOwner owner() {
-        return {this, &slot, &core_slot, &gate, generation, &saturation, &regions};
+        return {this, &slot, &core_slot, &gate, generation, &saturation, &regions, &remote};
     }
 
     Operation& send(Bytes bytes, std::vector<std::uint32_t> cuts = {}) {
@@ -126,6 +127,7 @@ public:
     std::atomic<engine::PollingCore*> core_slot{nullptr};
     engine::Saturation saturation;
     engine::RegionTable regions;
+    engine::RemoteRegions remote;
     engine::RegionRef region = 0;
     std::deque<Operation> operations;  // all that were posted; addresses stay
     std::atomic<int> closures{0};

@@ -1,0 +1,32 @@
+// Copying out of the memory of the process at the other end of a link.
+#pragma once
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace sanpoll::engine::shm {
+
+/// Who of a link's two sides may read the other's memory. Found out once, when the link is set up: it
+/// depends on the host (ptrace_scope, seccomp, name spaces of process ids, dumpability). Without the right,
+/// RDMA goes through the staging area of the link.
+struct ProcessCopy {
+    pid_t pid = 0;        // the other process as we see it
+    bool ours = false;    // we may read its memory
+    bool theirs = false;  // it may read ours
+};
+
+/// Whether this process may read the memory of `pid`: finds the 16 bytes of `expected` at `address`
+/// there. Returns 0 or the errno that says why not; ESRCH if something else is found.
+[[nodiscard]] int probe_process(pid_t pid, std::uint64_t address,
+                                const std::uint64_t (&expected)[2]) noexcept;
+
+/// Copies from `remote`, ranges of `pid`'s memory, into `local`. One system call; unmapped memory on
+/// either side is an error and no signal. Returns the number of bytes, possibly fewer than asked for, or
+/// -errno. Any thread.
+[[nodiscard]] ssize_t copy_from_process(pid_t pid, const iovec* local, std::size_t local_count,
+                                        const iovec* remote, std::size_t remote_count) noexcept;
+
+}  // namespace sanpoll::engine::shm

@@ -1,0 +1,58 @@
+// Where an RDMA operation of a connection stands, on the asking side and on the side that is asked.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/fabric/shm/record.hpp"
+#include "engine/work_request.hpp"
+
+namespace sanpoll::engine::shm {
+
+/// The side whose memory receives the bytes always copies; nobody writes into another process. So an
+/// operation that was given up here cannot change memory here afterwards, whatever the peer does or fails
+/// to do, and nothing in another process has to be revoked.
+///
+/// Short operations, and all where the processes may not read each other's memory, go through the link's
+/// staging area. The others are one copy between the processes: of a write by its target, of a read by
+/// its initiator, which is granted the reading and says when it is through.
+///
+/// The initiator's operation is the first in the connection's queue of sends until it has ended, so
+/// nothing that was posted after it overtakes it.
+///
+///   direct write   kIdle --request--> kAsked --done--> kIdle
+///   staged write   kIdle --request--> kPutting --last piece--> kAsked --done--> kIdle
+///   direct read    kIdle --request--> kAsked --grant--> kFetching --all read--> kIdle
+///                  kFetching --the target took back a grant meanwhile--> kConfirming --done--> kIdle
+///   staged read    kIdle --request--> kAsked --last data--> kIdle
+struct RdmaInitiator {
+    enum class Phase : std::uint8_t { kIdle, kPutting, kAsked, kFetching, kConfirming };
+    Phase phase = Phase::kIdle;
+    bool direct = false;
+    std::uint32_t operation = 0;    // number of the latest one
+    std::uint32_t progress = 0;     // bytes put, fetched or taken
+    std::uint32_t revocations = 0;  // what the target had taken back when we asked
+    std::uint64_t granted = 0;      // where to read
+};
+
+/// The target holds the exposed region from the request to the end, so that it cannot be deregistered
+/// in between.
+///
+///   direct write   kIdle --request--> kPulling --all copied--> kAnswering --done is said--> kIdle
+///   staged write   kIdle --request--> kTaking --last piece--> kAnswering --done is said--> kIdle
+///   direct read    kIdle --request--> kAnswering --grant is said--> kGranted --fetched--> kIdle
+///   staged read    kIdle --request--> kServing --last data is put--> kIdle
+struct RdmaTarget {
+    enum class Phase : std::uint8_t { kIdle, kPulling, kTaking, kServing, kAnswering, kGranted };
+    Phase phase = Phase::kIdle;
+    bool holds = false;           // the region `key`
+    RecordKind answer{};          // while kAnswering: kRdmaGrant or kRdmaDone
+    std::uint32_t operation = 0;  // the initiator's number
+    std::uint32_t key = 0;
+    std::uint32_t length = 0;
+    std::uint32_t progress = 0;
+    std::uint32_t piece_count = 0;
+    std::uint64_t address = 0;   // the range, in our memory
+    RdmaPiece pieces[kMaxSges];  // the initiator's word; good for nothing but reading its memory
+};
+
+}  // namespace sanpoll::engine::shm

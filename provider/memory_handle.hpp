@@ -1,0 +1,38 @@
+// Handles of registered memory, and the check of a range that is to be registered.
+#pragma once
+
+#include <ws2san.h>
+
+#include <cstdint>
+
+#include "provider/socket_table.hpp"
+
+namespace sanpoll::provider {
+
+// A handle is the table's reference and, above it, the socket it belongs to: another socket's handle and
+// a number picked at random are recognised.
+[[nodiscard]] inline std::uint64_t owner_bits(const Socket& socket,
+                                              std::uint32_t generation) noexcept {
+    static_assert(SocketTable::kMaxSockets == 1U << 18);
+    return static_cast<std::uint64_t>(((generation & 0x3FFFU) << 18) | socket.index) << 32;
+}
+
+[[nodiscard]] inline HANDLE to_handle(const Socket& socket, std::uint32_t generation,
+                                      engine::RegionRef ref) noexcept {
+    return reinterpret_cast<HANDLE>(owner_bits(socket, generation) | ref);
+}
+
+/// 0 if it is none of this socket.
+[[nodiscard]] inline engine::RegionRef from_handle(const Socket& socket, std::uint32_t generation,
+                                                   HANDLE handle) noexcept {
+    const auto value = reinterpret_cast<std::uint64_t>(handle);
+    return value >> 32 == owner_bits(socket, generation) >> 32
+               ? static_cast<engine::RegionRef>(value)
+               : 0;
+}
+
+/// Whether every page of the range is mapped: a bad pointer is an error here, and not a crash on the
+/// polling core later. Off the data path.
+[[nodiscard]] bool mapped(std::uint64_t address, std::uint64_t length) noexcept;
+
+}  // namespace sanpoll::provider

@@ -1,0 +1,45 @@
+// How a captured request is handed to its core: shared by the functions that post.
+#pragma once
+
+#include <atomic>
+
+#include "provider/provider.hpp"
+
+namespace sanpoll::provider {
+
+[[gnu::noinline]] inline int not_started(SOCKET descriptor, LPWSAOVERLAPPED overlapped,
+                                         ULONG_PTR before, engine::Status status) noexcept {
+    std::atomic_ref<ULONG_PTR>(overlapped->Internal).store(before, std::memory_order_relaxed);
+    // kNotOpen: broken or closed since it was looked at.
+    return status != engine::Status::kNotOpen ? wsa_error(status) : why_not_open(descriptor);
+}
+
+// A close drops the registrations: if the socket was closed meanwhile, that is the answer.
+[[gnu::noinline]] inline int buffers_refused(SOCKET descriptor, int error) noexcept {
+    return find_open(descriptor) != nullptr ? error : why_not_open(descriptor);
+}
+
+// Hands a captured request over. Returns WSA_IO_PENDING, or why nothing was started.
+[[nodiscard]] inline int start(Socket& socket, SOCKET descriptor, LPWSAOVERLAPPED overlapped,
+                               engine::WorkRequest& request) noexcept {
+    request.context = reinterpret_cast<std::uint64_t>(overlapped);
+    // hEvent is read here, once; the low bit says who is told.
+    request.flags = (reinterpret_cast<std::uintptr_t>(overlapped->hEvent) & 1U) != 0
+                        ? std::uint8_t{0}
+                        : engine::kNotify;
+    const std::atomic_ref<ULONG_PTR> internal(overlapped->Internal);
+    const ULONG_PTR before = internal.load(std::memory_order_relaxed);
+    // Before the operation can complete, that is before it is handed over.
+    overlapped->InternalHigh = 0;
+    internal.store(WSS_OPERATION_IN_PROGRESS, std::memory_order_relaxed);
+    const engine::Status status =
+        socket.core.load(std::memory_order_relaxed)
+            ->post(request, socket.gate, static_cast<std::uint32_t>(descriptor >> 32),
+                   socket.endpoint);
+    if (status != engine::Status::kOk) [[unlikely]] {
+        return not_started(descriptor, overlapped, before, status);
+    }
+    return WSA_IO_PENDING;
+}
+
+}  // namespace sanpoll::provider
