@@ -192,22 +192,13 @@ void PollingCore::wake() noexcept {
         asleep_.exchange(0, std::memory_order_acq_rel) != 0) {
         const std::uint64_t one = 1;
         (void)!::write(wake_fd_, &one, sizeof(one));
-    }
-}
-
-void PollingCore::acquire_patiently() noexcept {
-    for (std::uint32_t tries = 0; !try_acquire(); ++tries) {
-        if (tries % 64 == 63) {
-            ::sched_yield();
-        } else {
-            rings::cpu_pause();
-        }
+        wakes_.fetch_add(1, std::memory_order_relaxed);
     }
 }
 
 void PollingCore::run(ControlOp& op, Endpoint* endpoint, std::uint32_t sequence) noexcept {
     if (!dedicated_) {
-        acquire_patiently();
+        token_.acquire_first();
         // What was admitted before us may be a post that is still on its way to a lane, or another run(),
         // which waits for the token as we have done: so it is given back between the looks.
         for (std::uint32_t tries = 0; endpoint != nullptr && endpoint->next_sequence != sequence;
@@ -217,7 +208,7 @@ void PollingCore::run(ControlOp& op, Endpoint* endpoint, std::uint32_t sequence)
             if (tries % 64 == 63) {
                 ::sched_yield();
             }
-            acquire_patiently();
+            token_.acquire_first();
         }
         if (endpoint != nullptr) {
             ++endpoint->next_sequence;
@@ -334,7 +325,10 @@ bool PollingCore::turn() noexcept {
     counters_.turns.add();
     std::uint32_t work = 0;
     if (left_behind_.load(std::memory_order_relaxed) != 0) [[unlikely]] {
-        left_behind_.store(0, std::memory_order_relaxed);  // the lanes are drained below
+        // The lanes are drained below. An exchange and not a store: what is said from here on must not be
+        // wiped out by a store that leaves the processor late. Acquire pairs with the release in
+        // see_to_lanes(): what was pushed before the word that is taken back is seen below.
+        left_behind_.exchange(0, std::memory_order_acquire);
     }
     if (new_lanes_.load(std::memory_order_relaxed) != nullptr) [[unlikely]] {
         adopt_lanes();
@@ -427,6 +421,7 @@ std::uint32_t PollingCore::deliver_notices(std::uint32_t budget) noexcept {
         } else {
             handlers_.notify(notice.completion);
         }
+        light_fence();  // as in complete()
         if (waiters_.load(std::memory_order_relaxed) != 0) {
             wake_waiters();
         }

@@ -12,7 +12,9 @@
 #include "engine/counter.hpp"
 #include "engine/fabric/endpoint.hpp"
 #include "engine/fabric/fabric_port.hpp"
+#include "engine/fence.hpp"
 #include "engine/lane.hpp"
+#include "engine/poll_token.hpp"
 #include "engine/work_request.hpp"
 #include "rings/spsc_ring.hpp"
 
@@ -71,6 +73,10 @@ public:
     [[nodiscard]] bool dedicated() const noexcept { return dedicated_; }
     [[nodiscard]] std::uint32_t index() const noexcept { return index_; }
     [[nodiscard]] const CoreCounters& counters() const noexcept { return counters_; }
+    /// How often the core's thread was called out of its sleep by a thread of this process.
+    [[nodiscard]] std::uint64_t wakes() const noexcept {
+        return wakes_.load(std::memory_order_relaxed);
+    }
     [[nodiscard]] Clock& clock() noexcept { return clock_; }
     /// The CPU it is pinned on, or -1.
     [[nodiscard]] int cpu() const noexcept { return cpu_; }
@@ -108,7 +114,11 @@ public:
 
     /// Inline mode: one turn, if nobody else is at it. Dedicated: nothing.
     void poll_once() noexcept {
-        if (!dedicated_ && try_acquire()) {
+        if (dedicated_) {
+            return;
+        }
+        (void)token_.give_way();  // to control operations, which wait for the token
+        if (try_acquire()) {
             (void)turn();
             release();
         }
@@ -129,12 +139,8 @@ public:
 
     // ---- token ---------------------------------------------------------------------------------
 
-    [[nodiscard]] bool try_acquire() noexcept {
-        // Acquire pairs with the release in release(): the new holder sees all that the last one did.
-        return token_.load(std::memory_order_relaxed) == 0 &&
-               token_.exchange(1, std::memory_order_acquire) == 0;
-    }
-    void release() noexcept { token_.store(0, std::memory_order_release); }
+    [[nodiscard]] bool try_acquire() noexcept { return token_.try_acquire(); }
+    void release() noexcept { token_.release(); }
 
     /// One bounded turn. True if there was anything to do. Token holder.
     bool turn() noexcept;
@@ -150,6 +156,9 @@ public:
                                     std::memory_order_relaxed);
             queue_notification(Notice{completion, false});
         }
+        // The result, then the look at who sleeps for it: ordered by the sleeper's heavy fence. Pairs
+        // with the addition in wait_until().
+        light_fence();
         if (waiters_.load(std::memory_order_relaxed) != 0) [[unlikely]] {
             wake_waiters();
         }
@@ -224,7 +233,6 @@ private:
     [[nodiscard]] Status post_by_lane(WorkRequest& request, PostGate& gate,
                                       std::uint32_t generation,
                                       const std::atomic<Endpoint*>& endpoint) noexcept;
-    void acquire_patiently() noexcept;
     void sleep_until_woken() noexcept;
     [[nodiscard]] bool attention() const noexcept;
     [[nodiscard]] bool only_left_behind() const noexcept;
@@ -242,11 +250,11 @@ private:
     const bool dedicated_;
     int cpu_ = -1;
 
-    // Front end and backstop meet here; alone in its line.
-    alignas(rings::kCacheLine) std::atomic<std::uint32_t> token_{0};
+    PollToken token_;  // front end and backstop meet here; alone in its line
     // Read on every completion or post, written rarely.
     alignas(rings::kCacheLine) std::atomic<std::uint32_t> asleep_{0};
     std::atomic<std::uint32_t> waiters_{0};
+    std::atomic<std::uint64_t> wakes_{0};        // a count, orders nothing
     std::atomic<std::uint32_t> left_behind_{0};  // a poster gave up trying to get its lane drained
     std::atomic<bool> stopping_{false};
     std::atomic<Lane*> new_lanes_{nullptr};

@@ -58,7 +58,7 @@ void PollingCore::note_gap(std::uint64_t now) noexcept {
 }
 
 void PollingCore::dedicated_loop() noexcept {
-    acquire_patiently();
+    token_.acquire_patiently();
     const std::uint64_t spin = static_cast<std::uint64_t>(config_.spin_us) * 1000;
     std::uint64_t last_work = clock_.now_ns();
     std::uint32_t turns = 0;
@@ -122,6 +122,7 @@ void PollingCore::backstop_loop() noexcept {
                 continue;
             }
         }
+        (void)token_.give_way();
         if (!try_acquire()) {
             ::sched_yield();  // somebody else is turning the core
             continue;
@@ -146,7 +147,7 @@ void PollingCore::backstop_loop() noexcept {
 void PollingCore::answer_knock() noexcept {
     const std::uint64_t spin = static_cast<std::uint64_t>(config_.spin_us) * 1000;
     // Whoever holds the token may have passed what the knock is about: at least one turn is ours.
-    acquire_patiently();
+    token_.acquire_patiently();
     for (FabricPort* port : ports_) {
         port->disarm();  // takes the rings, or a full socket would swallow later ones
     }
@@ -186,7 +187,7 @@ void PollingCore::sleep_until_woken() noexcept {
         epoll_event events[16];
         (void)::epoll_wait(epoll_fd_, events, 16, fenced ? kLongSleepMs : kShortSleepMs);
         if (!dedicated_) {
-            acquire_patiently();
+            token_.acquire_patiently();
         }
     }
     for (FabricPort* port : ports_) {
