@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <vector>
+
 #include "tests/system/allocation_counter.hpp"
 #include "tests/system/child.hpp"
 #include "tests/system/process_state.hpp"
@@ -137,6 +139,46 @@ TEST_P(NoAllocations, DedicatedCore) {
                   lead_and_follow(pattern, leading, following, messages);
               }),
               0U);
+}
+
+// The switch's first message may come before the other side has posted a receive; it waits in memory of the
+// core's. A message on another connection of the same link, sent after it, shows that it has arrived.
+TEST_F(NoAllocations, EarlyFirstMessages) {
+    constexpr std::size_t kEarly = 16;  // what a connection takes unasked
+    constexpr DWORD kBytes = 256;
+    const auto provider =
+        load_provider({{"SANPOLL_MODE", "dedicated"}, {"SANPOLL_PROFILE", "ultra"}});
+    const pid_t core = thread_named(::getpid(), "sanpoll-core");
+    ASSERT_NE(core, 0);
+    const Listener listener(*provider);
+    const auto [one, other] = connected_pair(*provider, listener);
+    SteadyConnection leading(*provider, one, never);
+    SteadyConnection following(*provider, other, never);
+    lead_and_follow(Pattern::kPingPong, leading, following, kWarmUp);
+    const auto [sender, receiver] = connected_pair(*provider, listener);
+    std::vector<char> memory(kBytes);
+    std::vector<WSAOVERLAPPED> operations(2 * kEarly);
+    register_memory(*provider, sender.descriptor, memory.data(), memory.size(), MEM_READ);
+    register_memory(*provider, receiver.descriptor, memory.data(), memory.size(), MEM_WRITE);
+    WSABUF buffer{kBytes, memory.data()};
+    const std::uint64_t before = heap_calls_of(core);
+    for (std::size_t i = 0; i < kEarly; ++i) {
+        operations[i].hEvent = kPolled;
+        ASSERT_EQ(post_send(*provider, sender.descriptor, &buffer, 1, &operations[i]), 0);
+    }
+    lead_and_follow(Pattern::kPingPong, leading, following, 1);
+    EXPECT_EQ(heap_calls_of(core) - before, 0U);
+    for (std::size_t i = kEarly; i < 2 * kEarly; ++i) {
+        operations[i].hEvent = kPolled;
+        ASSERT_EQ(post_receive(*provider, receiver.descriptor, &buffer, 1, &operations[i]), 0);
+        const auto result = result_of(*provider, receiver.descriptor, &operations[i], true);
+        ASSERT_TRUE(result);
+        EXPECT_EQ(result->error, 0);
+        EXPECT_EQ(result->bytes, kBytes);
+    }
+    EXPECT_EQ(heap_calls_of(core) - before, 0U);
+    provider->close(sender.descriptor);
+    provider->close(receiver.descriptor);
 }
 
 INSTANTIATE_TEST_SUITE_P(Patterns, NoAllocations, ::testing::Values("pingpong", "oneway"),

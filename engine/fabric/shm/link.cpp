@@ -127,8 +127,11 @@ void Link::wake_writer() noexcept {
 }
 
 void Link::disarm() noexcept {
-    sender.disarm_for_room();
-    if (!receiver.disarm()) {
+    const bool rung_for_room = sender.disarm_for_room();
+    const bool rung = !receiver.disarm();
+    // Whichever flag was taken, a ring has come or is on its way. What is left in the socket would add up
+    // until there is room for no other, and a ring that finds no room is no edge and wakes nobody.
+    if (rung || rung_for_room) {
         char rings[64];
         for (int i = 0; i < 16 && ::recv(own_doorbell_, rings, sizeof(rings), MSG_DONTWAIT) > 0;
              ++i) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string_view>
+#include <utility>
 
 #include "engine/fabric/shm/copy.hpp"
 #include "engine/fabric/shm/process_copy.hpp"
@@ -73,8 +74,15 @@ public:
 
     /// We are about to sleep and have something that found no room. Pairs with the load in
     /// LinkReceiver::writer_waits, ordered by the sleeper's heavy fence.
-    void arm_for_room() noexcept { waits_->store(1, std::memory_order_relaxed); }
-    void disarm_for_room() noexcept { waits_->store(0, std::memory_order_relaxed); }
+    void arm_for_room() noexcept {
+        waiting_ = true;
+        waits_->store(1, std::memory_order_relaxed);
+    }
+    /// True if the peer has taken the flag, and so has rung.
+    [[nodiscard]] bool disarm_for_room() noexcept {
+        return std::exchange(waiting_, false) &&
+               waits_->exchange(0, std::memory_order_relaxed) == 0;
+    }
 
     /// Wakes the peer's core even if it has not asked to be woken.
     void knock_anyway() noexcept;
@@ -146,6 +154,7 @@ private:
     const std::atomic<std::uint32_t>* revocations_;
     int doorbell_fd_;  // a datagram socket to the peer; owned by the Link
     bool corrupt_ = false;
+    bool waiting_ = false;  // armed for room
 };
 
 /// The reading half. Token holder only. Whatever the peer writes, no access leaves the segment: slots

@@ -20,6 +20,7 @@ ShmPort::ShmPort(const Config& config, PollingCore& core, int trouble_fd)
       table_(new Connection*[config.max_connections]()),
       table_mask_(config.max_connections - 1) {
     links_.reserve(64);
+    fill_early_pool();
 }
 
 ShmPort::~ShmPort() {
@@ -343,7 +344,8 @@ std::uint32_t ShmPort::poll(std::uint32_t budget) noexcept {
     if (awaiting_ != 0) [[unlikely]] {
         knock_at_silent_peers(false);
     }
-    return work + std::exchange(copies_, 0);
+    // A core that sends is not idle, although nothing arrives.
+    return work + std::exchange(copies_, 0) + std::exchange(moved_, 0);
 }
 
 void ShmPort::arm() noexcept {
@@ -351,16 +353,17 @@ void ShmPort::arm() noexcept {
     if (awaiting_ != 0) {
         knock_at_silent_peers(true);  // nobody will look at the clock
     }
+    armed_for_room_ = queued_head_ != nullptr;
     for (Link* link : links_) {
         link->receiver.arm();
-        if (queued_head_ != nullptr) {
+        if (armed_for_room_) {
             link->sender.arm_for_room();
         }
     }
 }
 
 void ShmPort::disarm() noexcept {
-    armed_ = false;
+    armed_ = armed_for_room_ = false;
     for (Link* link : links_) {
         link->disarm();
     }

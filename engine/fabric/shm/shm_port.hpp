@@ -185,6 +185,7 @@ private:
     [[nodiscard]] EarlyMessage* keep(Connection& connection, std::uint32_t length,
                                      bool announced) noexcept;
     void free_early(EarlyMessage* message) noexcept;
+    void fill_early_pool() noexcept;
     void consider_credit(Connection& connection) noexcept;
     void complete_receive(Connection& connection, Status status, std::uint32_t bytes) noexcept;
 
@@ -214,7 +215,11 @@ private:
     std::uint32_t table_mask_;
     Connection* queued_head_ = nullptr;
     Connection* queued_tail_ = nullptr;
-    EarlyMessage* early_pool_ = nullptr;  // blocks of kMaxInRing bytes, for reuse
+    EarlyMessage* early_pool_ =
+        nullptr;  // blocks of kMaxInRing bytes: some from the start, and reused
+    std::uint32_t early_pooled_ = 0;
+    std::uint32_t moved_ = 0;      // queued messages, and pieces, sent since the last poll
+    bool armed_for_room_ = false;  // while armed_: the peers ring for room too
 
     std::atomic<Connection*> dead_{nullptr};  // freed by the control plane, off the core
 

@@ -10,6 +10,9 @@ namespace sanpoll::engine::shm {
 namespace {
 
 constexpr std::uint32_t kPoolBytes = kMaxInRing;
+constexpr std::uint32_t kPrepared =
+    64;  // blocks made at the start: what may wait before any is reused
+constexpr std::uint32_t kPooled = 4096;  // blocks kept for reuse, at most
 
 }  // namespace
 
@@ -288,11 +291,24 @@ bool ShmPort::take_piece(Connection& connection, Link& link, std::uint32_t lengt
 
 // ---- messages without a receive ---------------------------------------------------------------------
 
+void ShmPort::fill_early_pool() noexcept {
+    while (early_pooled_ < kPrepared) {
+        auto* message = static_cast<EarlyMessage*>(std::malloc(sizeof(EarlyMessage) + kPoolBytes));
+        if (message == nullptr) {
+            return;  // keep() tries again
+        }
+        message->next = early_pool_;
+        early_pool_ = message;
+        ++early_pooled_;
+    }
+}
+
 EarlyMessage* ShmPort::keep(Connection& connection, std::uint32_t length, bool announced) noexcept {
     const std::uint32_t bytes = announced ? 0 : length;
     EarlyMessage* message = early_pool_;
     if (bytes <= kPoolBytes && message != nullptr) {
         early_pool_ = message->next;
+        --early_pooled_;
     } else {
         message = static_cast<EarlyMessage*>(
             std::malloc(sizeof(EarlyMessage) + std::max(bytes, kPoolBytes)));
@@ -314,9 +330,10 @@ EarlyMessage* ShmPort::keep(Connection& connection, std::uint32_t length, bool a
 }
 
 void ShmPort::free_early(EarlyMessage* message) noexcept {
-    if (message->announced || message->length <= kPoolBytes) {
+    if ((message->announced || message->length <= kPoolBytes) && early_pooled_ < kPooled) {
         message->next = early_pool_;
         early_pool_ = message;
+        ++early_pooled_;
     } else {
         std::free(message);
     }

@@ -143,6 +143,7 @@ bool ShmPort::send_front(Connection& connection) noexcept {
         queue(connection);
         return false;
     }
+    ++moved_;
     complete_send(connection, Status::kOk, front.length);
     return true;
 }
@@ -165,6 +166,7 @@ bool ShmPort::send_pieces(Connection& connection) noexcept {
                        });
         sender.put_staged(header_for(connection, RecordKind::kPiece, length));
         connection.progress += length;
+        ++moved_;
         if (connection.progress == front.length) {
             connection.long_state = Connection::Long::kIdle;
             counters_.messages_sent.add();
@@ -279,6 +281,11 @@ void ShmPort::queue(Connection& connection) noexcept {
         queued_tail_->next_queued = &connection;
     }
     queued_tail_ = &connection;
+    if (armed_ && !armed_for_room_) [[unlikely]] {
+        // Another thread has borrowed the token while the core sleeps. The peers were not asked to ring for
+        // room then, so nobody would come back to this in time: the core must go to sleep anew.
+        core_.wake();
+    }
 }
 
 void ShmPort::complete_send(Connection& connection, Status status, std::uint32_t bytes) noexcept {
