@@ -2,6 +2,7 @@
 // system call.
 #include <atomic>
 
+#include "engine/log.hpp"
 #include "provider/posting.hpp"
 #include "provider/provider.hpp"
 
@@ -56,6 +57,26 @@ inline int capture(Socket& socket, const WSABUF* buffers, DWORD count, std::uint
         }
     }
     return capture_list(socket, buffers, count, access, longest, request);
+}
+
+// Waiting inside an upcall for an operation that ends by an upcall would be waiting for ourselves: there is
+// one thread for upcalls, and upcalls of a socket are not nested. WSA_IO_INCOMPLETE is the one answer that
+// does not say that the operation has ended.
+[[gnu::noinline]] bool would_wait_for_itself(const WSAOVERLAPPED& overlapped) noexcept {
+    if ((reinterpret_cast<std::uintptr_t>(overlapped.hEvent) & 1U) != 0 ||
+        !Provider::instance().engine().notifier().is_this_thread()) {
+        return false;
+    }
+    static std::atomic<bool> told{false};  // once is enough: the caller may ask again and again
+    if (!told.exchange(true, std::memory_order_relaxed)) {
+        engine::log(
+            engine::LogLevel::kWarn,
+            "WSPGetOverlappedResult with fWait was called inside a completion upcall, for an "
+            "operation that ends with one: answered with WSA_IO_INCOMPLETE, for the thread "
+            "that would end it is this one. Return from the upcall first, or submit the "
+            "operation with the low bit of hEvent set");
+    }
+    return true;
 }
 
 }  // namespace
@@ -141,7 +162,7 @@ BOOL WSPAPI wsp_get_overlapped_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDW
             set_error(error_number, wait ? WSAEINVAL : WSA_IO_INCOMPLETE);
             return FALSE;
         }
-        if (wait) {
+        if (wait && !would_wait_for_itself(*overlapped)) {
             core->wait_until([&] {
                 return internal.load(std::memory_order_acquire) != WSS_OPERATION_IN_PROGRESS;
             });

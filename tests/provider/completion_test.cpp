@@ -266,6 +266,46 @@ TEST_F(CompletionTest, TheResultMayBeFetchedFromWithinTheUpcall) {
     EXPECT_TRUE(eventually([&] { return bytes == 17; }));
 }
 
+// The thread that would report the other operation is the one that asks: it must not wait for itself.
+TEST_F(CompletionTest,
+       WaitingWithinTheUpcallForANotifiedOperationIsIncomplete) {  // project decision
+    Notified receive;
+    Notified other;
+    std::atomic<int> error{-1};
+    const ActionScope acting = upcalls.on_complete([&](const Upcall& call) {
+        if (call.overlapped == &receive) {
+            error = san.overlapped_result(pair.server.s, &other, 1).error;
+        }
+    });
+    ASSERT_EQ(recv(&receive), WSA_IO_PENDING);
+    ASSERT_EQ(recv(&other), WSA_IO_PENDING);
+    send_now();
+    ASSERT_TRUE(eventually([&] { return error != -1; }));
+    EXPECT_EQ(error, WSA_IO_INCOMPLETE);
+    EXPECT_EQ(upcalls.completions(&other).size(), 0U);  // it goes on
+    send_now();
+    ASSERT_TRUE(upcalls.wait_for(&other));
+    EXPECT_EQ(upcalls.completions(&other).at(0).error, 0U);
+}
+
+TEST_F(CompletionTest, WaitingWithinTheUpcallForAPolledOperationEnds) {
+    Notified receive;
+    Polled other;
+    std::atomic<int> error{-1};
+    const ActionScope acting = upcalls.on_complete([&](const Upcall& call) {
+        if (call.overlapped == &receive) {
+            error = san.overlapped_result(pair.server.s, &other, 1).error;
+        }
+    });
+    ASSERT_EQ(recv(&receive), WSA_IO_PENDING);
+    ASSERT_EQ(recv(&other), WSA_IO_PENDING);
+    send_now();
+    let_time_pass();
+    EXPECT_EQ(error, -1);
+    send_now();
+    EXPECT_TRUE(eventually([&] { return error == 0; }));
+}
+
 TEST_F(CompletionTest, TheSocketMayBeClosedFromWithinTheUpcall) {
     std::deque<Notified> receives(3);
     std::atomic<int> closed{-1};
