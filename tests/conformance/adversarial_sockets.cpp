@@ -233,9 +233,13 @@ void AdversarialSwitch::became_connected(std::size_t slot, std::shared_ptr<Conne
     socket.arena = std::make_unique<Arena>();
     socket.read_only = std::make_unique<Arena>();
     socket.write_only = std::make_unique<Arena>();
-    if (peer == SIZE_MAX) {
-        return;  // may end at any moment
+    if (peer != SIZE_MAX) {  // else it may end at any moment
+        register_arenas(slot);
     }
+}
+
+void AdversarialSwitch::register_arenas(std::size_t slot) {
+    ModelSocket& socket = sockets_[slot];
     const auto add = [&](Arena& arena, DWORD rights) {
         int error = 0;
         HANDLE handle = san_.register_memory(socket.s, arena.begin(), arena.size(), rights, &error);

@@ -29,6 +29,7 @@ const std::vector<AdversarialSwitch::Action>& AdversarialSwitch::actions() {
         {"nonsense", 4, &Self::do_nonsense},
         {"register", 3, &Self::do_register},
         {"deregister", 3, &Self::do_deregister},
+        {"duplicate", 4, &Self::do_duplicate},
         {"send", 40, &Self::do_send},
         {"receive", 45, &Self::do_receive},
         {"bad transfer", 6, &Self::do_bad_transfer},

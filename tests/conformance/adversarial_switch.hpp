@@ -67,6 +67,10 @@ private:
     void do_result(const Draw& draw);
     void do_harvest(const Draw& draw);
 
+    // ---- actions: changes of process (adversarial_moves.cpp)
+    void do_duplicate(const Draw& draw);
+    void take_back(std::size_t slot, WSAPROTOCOL_INFOW& info, bool close_first);
+
     // ---- model
     /// The answers to a call that only looks at the state: one for each phase from kCreated on.
     [[nodiscard]] std::vector<int> by_phase(const ModelSocket& socket,
@@ -78,6 +82,7 @@ private:
     void connect_failed(std::size_t slot);
     void became_connected(std::size_t slot, std::shared_ptr<Connection> connection, int side,
                           std::size_t peer);
+    void register_arenas(std::size_t slot);
     void caller_leaves(std::size_t slot);
     /// More may be on their way to a listener than its backlog holds.
     void judge_backlog(ModelSocket& listener);

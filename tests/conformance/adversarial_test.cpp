@@ -31,7 +31,7 @@ protected:
     }
 };
 
-// [R12.6 R15.4 P6 P8 P3 R10.8 R8.1 R8.2 R8.3 R12.5 R18.4]
+// [R12.6 R15.4 P6 P8 P3 R10.8 R8.1 R8.2 R8.3 R12.5 R18.4 R13.2 R13.6 C33]
 TEST_P(AdversarialTest, EveryAnswerAndCompletionIsWhatTheModelAllows) {
     const std::uint64_t seed = from_environment("SANPOLL_ADVERSARIAL_SEED", GetParam());
     AdversarialSwitch adversary(san, upcalls, seed);

@@ -1,5 +1,7 @@
 // Every function in every state: the table of states, cell by cell. A cell is the test
 // Cells/StateCellTest.Answers/<function>_<state>, which covers the rule S.<function>.<state>.
+#include <unistd.h>
+
 #include <algorithm>
 #include <ostream>
 
@@ -8,9 +10,9 @@
 namespace sanpoll::conformance {
 namespace {
 
-enum class In { kCreated, kBound, kListening, kConnecting, kConnected, kBroken };
-constexpr const char* kStateNames[] = {"Created",    "Bound",     "Listening",
-                                       "Connecting", "Connected", "Broken"};
+enum class In { kCreated, kBound, kListening, kConnecting, kConnected, kBroken, kSwappedOut };
+constexpr const char* kStateNames[] = {"Created",   "Bound",  "Listening", "Connecting",
+                                       "Connected", "Broken", "SwappedOut"};
 
 // What a call finds: a socket in the state, memory (registered where the state allows it), and somebody
 // who listens.
@@ -34,6 +36,7 @@ const Answers kInvalid{WSAEINVAL};
 const Answers kNotConnected{WSAENOTCONN};
 const Answers kPending{WSA_IO_PENDING};
 const Answers kEnded{WSAECONNRESET, WSAECONNABORTED};
+const Answers kEither{0, WSAEINVAL};
 
 int get_option(Subject& subject) {
     char value[4] = {};
@@ -45,6 +48,11 @@ int set_option(Subject& subject) {
     const INT value = 1;
     return subject.san.set_option(subject.end.s, WSP_SOL_SOCKET, WSP_SO_DEBUG,
                                   reinterpret_cast<const char*>(&value), sizeof(value));
+}
+
+int duplicate(Subject& subject) {
+    WSAPROTOCOL_INFOW info{};
+    return subject.san.duplicate(subject.end.s, static_cast<DWORD>(::getpid()), &info);
 }
 
 int register_memory(Subject& subject) {
@@ -76,47 +84,51 @@ int enumerate(Subject& subject) {
 const Row kRows[] = {
     {"WSPBind",
      [](Subject& in) { return in.san.bind(in.end.s, fresh_address()); },
-     {kOk, kInvalid, kInvalid, kInvalid, kInvalid, kInvalid}},
+     {kOk, kInvalid, kInvalid, kInvalid, kInvalid, kInvalid, kInvalid}},
     {"WSPListen",
      [](Subject& in) { return in.san.listen(in.end.s, 5); },
-     {kInvalid, kOk, kOk, kInvalid, {WSAEISCONN}, kInvalid}},
+     {kInvalid, kOk, kOk, kInvalid, {WSAEISCONN}, kInvalid, kInvalid}},
     {"WSPConnect",  // Created, Broken: project decision
      [](Subject& in) { return in.san.connect(in.end.s, in.peer); },
-     {kInvalid, {WSAEWOULDBLOCK}, kInvalid, {WSAEALREADY}, {WSAEISCONN}, kInvalid}},
+     {kInvalid, {WSAEWOULDBLOCK}, kInvalid, {WSAEALREADY}, {WSAEISCONN}, kInvalid, kInvalid}},
     {"WSPAccept",
      accept,  // nobody has called the listener
-     {kInvalid, kInvalid, {WSAEWOULDBLOCK}, kInvalid, kInvalid, kInvalid}},
+     {kInvalid, kInvalid, {WSAEWOULDBLOCK}, kInvalid, kInvalid, kInvalid, kInvalid}},
     {"WSPEventSelect",
      [](Subject& in) {
          return in.san.event_select(in.end.s, in.upcalls.create_event(), FD_ACCEPT | FD_CONNECT);
      },
-     {kOk, kOk, kOk, kOk, kOk, kOk}},
-    {"WSPEnumNetworkEvents", enumerate, {kOk, kOk, kOk, kOk, kOk, kOk}},
+     {kOk, kOk, kOk, kOk, kOk, kOk, kInvalid}},
+    {"WSPEnumNetworkEvents", enumerate, {kOk, kOk, kOk, kOk, kOk, kOk, kInvalid}},
     {"WSPSend",
      [](Subject& in) { return in.san.send(in.end.s, in.end.at(0), 8, &in.operation); },
-     {kNotConnected, kNotConnected, kNotConnected, kNotConnected, kPending, kEnded}},
+     {kNotConnected, kNotConnected, kNotConnected, kNotConnected, kPending, kEnded, kNotConnected}},
     {"WSPRecv",
      [](Subject& in) { return in.san.recv(in.end.s, in.end.at(0), 8, &in.operation); },
-     {kNotConnected, kNotConnected, kNotConnected, kNotConnected, kPending, kEnded}},
+     {kNotConnected, kNotConnected, kNotConnected, kNotConnected, kPending, kEnded, kNotConnected}},
     {"WSPRegisterMemory",  // Broken: project decision
      register_memory,
-     {kNotConnected, kNotConnected, kNotConnected, kNotConnected, kOk, kNotConnected}},
+     {kNotConnected, kNotConnected, kNotConnected, kNotConnected, kOk, kNotConnected,
+      kNotConnected}},
     {"WSPDeregisterMemory",
      [](Subject& in) { return in.san.deregister_memory(in.end.s, in.end.region); },
-     {kInvalid, kInvalid, kInvalid, kInvalid, kOk, kOk}},
-    {"WSPGetSockOpt", get_option, {kOk, kOk, kOk, kOk, kOk, kOk}},
-    {"WSPSetSockOpt", set_option, {kOk, kOk, kOk, kOk, kOk, kOk}},
-    {"WSPIoctl", address_list, {kOk, kOk, kOk, kOk, kOk, kOk}},
+     {kInvalid, kInvalid, kInvalid, kInvalid, kOk, kOk, kEither}},
+    {"WSPDuplicateSocket",  // all but Listening and Connected: project decision
+     duplicate,
+     {kInvalid, kInvalid, kOk, kInvalid, kOk, kNotConnected, kInvalid}},
+    {"WSPGetSockOpt", get_option, {kOk, kOk, kOk, kOk, kOk, kOk, kOk}},
+    {"WSPSetSockOpt", set_option, {kOk, kOk, kOk, kOk, kOk, kOk, kOk}},
+    {"WSPIoctl", address_list, {kOk, kOk, kOk, kOk, kOk, kOk, kOk}},
     {"WSPGetOverlappedResult",
      [](Subject& in) {
          in.operation.InternalHigh = 12;  // of an operation that is over
          const Result result = in.san.overlapped_result(in.end.s, &in.operation, 0);
          return result.error != 0 || result.bytes == 12 ? result.error : -1;
      },
-     {kOk, kOk, kOk, kOk, kOk, kOk}},
+     {kOk, kOk, kOk, kOk, kOk, kOk, kOk}},
     {"WSPCloseSocket",
      [](Subject& in) { return in.san.close(in.end.s); },
-     {kOk, kOk, kOk, kOk, kOk, kOk}},
+     {kOk, kOk, kOk, kOk, kOk, kOk, kOk}},
 };
 
 struct Cell {
@@ -164,6 +176,13 @@ protected:
             case In::kBroken:
                 end = broken();
                 break;
+            case In::kSwappedOut: {
+                pair = connected();
+                end = std::move(pair.client);
+                WSAPROTOCOL_INFOW info{};
+                ASSERT_EQ(san.duplicate(end.s, static_cast<DWORD>(::getpid()), &info), 0);
+                break;
+            }
         }
         if (end.memory.empty()) {
             end.memory.resize(64);
