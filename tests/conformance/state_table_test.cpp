@@ -21,6 +21,8 @@ struct Subject {
     RecordingSwitch& upcalls;
     End& end;
     sockaddr_in peer;
+    End* peer_end;              // of a standing connection
+    std::vector<char> exposed;  // an RDMA descriptor of the socket's own memory, if it could be had
     Polled operation{};
 };
 
@@ -53,6 +55,43 @@ int set_option(Subject& subject) {
 int duplicate(Subject& subject) {
     WSAPROTOCOL_INFOW info{};
     return subject.san.duplicate(subject.end.s, static_cast<DWORD>(::getpid()), &info);
+}
+
+// Exposed by the peer for it, or what looks like a descriptor.
+std::vector<char> rdma_target(Subject& subject) {
+    if (subject.peer_end != nullptr) {
+        DWORD length = 0;
+        (void)subject.san.register_rdma(subject.peer_end->s, subject.peer_end->at(0), 8,
+                                        MEM_READWRITE, nullptr, &length);
+        std::vector<char> descriptor(length);
+        EXPECT_EQ(subject.san.register_rdma(subject.peer_end->s, subject.peer_end->at(0), 8,
+                                            MEM_READWRITE, descriptor.data(), &length),
+                  0);
+        return descriptor;
+    }
+    return std::vector<char>(64);
+}
+
+int rdma(Subject& subject, bool writes) {
+    std::vector<char> target = rdma_target(subject);
+    WSABUFEX buffer{8, subject.end.at(0), subject.end.region};
+    return writes ? subject.san.rdma_write(subject.end.s, &buffer, 1, target.data(), target.size(),
+                                           0, &subject.operation)
+                  : subject.san.rdma_read(subject.end.s, &buffer, 1, target.data(), target.size(),
+                                          0, &subject.operation);
+}
+
+int register_rdma(Subject& subject) {
+    char descriptor[64];
+    DWORD length = sizeof(descriptor);
+    return subject.san.register_rdma(subject.end.s, subject.end.at(0), 8, MEM_READ, descriptor,
+                                     &length);
+}
+
+int deregister_rdma(Subject& subject) {
+    std::vector<char> descriptor = subject.exposed;
+    descriptor.resize(subject.exposed.empty() ? 32 : subject.exposed.size());
+    return subject.san.deregister_rdma(subject.end.s, descriptor.data(), descriptor.size());
 }
 
 int register_memory(Subject& subject) {
@@ -106,6 +145,19 @@ const Row kRows[] = {
     {"WSPRecv",
      [](Subject& in) { return in.san.recv(in.end.s, in.end.at(0), 8, &in.operation); },
      {kNotConnected, kNotConnected, kNotConnected, kNotConnected, kPending, kEnded, kNotConnected}},
+    {"WSPRdmaWrite",
+     [](Subject& in) { return rdma(in, true); },
+     {kNotConnected, kNotConnected, kNotConnected, kNotConnected, kPending, kEnded, kNotConnected}},
+    {"WSPRdmaRead",
+     [](Subject& in) { return rdma(in, false); },
+     {kNotConnected, kNotConnected, kNotConnected, kNotConnected, kPending, kEnded, kNotConnected}},
+    {"WSPRegisterRdmaMemory",
+     register_rdma,
+     {kNotConnected, kNotConnected, kNotConnected, kNotConnected, kOk, kNotConnected,
+      kNotConnected}},
+    {"WSPDeregisterRdmaMemory",
+     deregister_rdma,
+     {kInvalid, kInvalid, kInvalid, kInvalid, kOk, kOk, kEither}},
     {"WSPRegisterMemory",  // Broken: project decision
      register_memory,
      {kNotConnected, kNotConnected, kNotConnected, kNotConnected, kOk, kNotConnected,
@@ -172,13 +224,15 @@ protected:
             case In::kConnected:
                 pair = connected();
                 end = std::move(pair.client);
+                exposed = expose(end);
                 break;
             case In::kBroken:
-                end = broken();
+                break_connection();
                 break;
             case In::kSwappedOut: {
                 pair = connected();
                 end = std::move(pair.client);
+                exposed = expose(end);
                 WSAPROTOCOL_INFOW info{};
                 ASSERT_EQ(san.duplicate(end.s, static_cast<DWORD>(::getpid()), &info), 0);
                 break;
@@ -189,15 +243,39 @@ protected:
         }
     }
 
+    /// An RDMA descriptor of its memory.
+    std::vector<char> expose(End& of) {
+        std::vector<char> descriptor(64);
+        auto length = static_cast<DWORD>(descriptor.size());
+        EXPECT_EQ(san.register_rdma(of.s, of.at(0), 8, MEM_READ, descriptor.data(), &length), 0);
+        descriptor.resize(length);
+        return descriptor;
+    }
+    void break_connection() {
+        pair = connected();
+        end = std::move(pair.client);
+        exposed = expose(end);
+        Polled receive;
+        ASSERT_EQ(recv(end, &receive), WSA_IO_PENDING);
+        EXPECT_EQ(san.close(pair.server.s), 0);
+        EXPECT_EQ(san.finish(end.s, &receive).error, WSAECONNRESET);
+    }
+
     sockaddr_in peer_address{};
     Pair pair;
     End end;
+    std::vector<char> exposed;
 };
 
 // [R20.2 P1 R15.4 P6 F.WSPSend.WSAENOTCONN F.WSPRecv.WSAENOTCONN]
 TEST_P(StateCellTest, Answers) {
     const Answers& allowed = GetParam().row->answers[static_cast<int>(GetParam().state)];
-    Subject subject{san, upcalls, end, peer_address};
+    Subject subject{san,
+                    upcalls,
+                    end,
+                    peer_address,
+                    GetParam().state == In::kConnected ? &pair.server : nullptr,
+                    exposed};
     const int answer = GetParam().row->call(subject);
     EXPECT_TRUE(answer != WSAEINTR && answer != WSAEINPROGRESS) << "never used";
     EXPECT_NE(std::find(allowed.begin(), allowed.end(), answer), allowed.end())
