@@ -226,7 +226,12 @@ int WSPAPI wsp_deregister_rdma_memory(SOCKET s, LPVOID descriptor, DWORD descrip
                 // The peer may have said by now that it has read it; that turn was not ours.
                 core->run(op);
             }
-            return op.removal == ConcealOp::Removal::kRemoved ? 0 : WSAEINVAL;
+            if (op.removal == ConcealOp::Removal::kRemoved) {
+                return 0;
+            }
+            // A close ends what was exposed: if the socket was closed meanwhile, that is the answer.
+            return found.socket->gate.generation() != found.view.generation ? WSAENOTSOCK
+                                                                            : WSAEINVAL;
         }));
 }
 

@@ -231,6 +231,12 @@ TEST_F(StartupTest, OutsideStartAndCleanupNothingIsInitialised) {  // project de
     EXPECT_EQ(san.set_option(1, WSP_SOL_SOCKET, WSP_SO_DEBUG, value, 4), WSANOTINITIALISED);
     EXPECT_EQ(san.duplicate(1, 1, &info), WSANOTINITIALISED);
     EXPECT_EQ(san.qos_by_name(1, nullptr, nullptr), WSANOTINITIALISED);
+    EXPECT_EQ(san.register_rdma(1, value, 4, MEM_READ, value, &returned), WSANOTINITIALISED);
+    EXPECT_EQ(san.deregister_rdma(1, value, 4), WSANOTINITIALISED);
+    WSABUFEX piece{4, value, nullptr};
+    EXPECT_EQ(san.rdma_write(1, &piece, 1, value, 4, 0, &operation), WSANOTINITIALISED);
+    EXPECT_EQ(san.rdma_read(1, &piece, 1, value, 4, 0, &operation), WSANOTINITIALISED);
+    EXPECT_EQ(san.cache_callback(value, 4), WSANOTINITIALISED);
 }
 
 // ---- the last cleanup with work left --------------------------------------------------------------------

@@ -180,6 +180,39 @@ TEST_F(ThreadsTest, DeregistrationsRaceWithClose) {
     }
 }
 
+// [R18.1 F.WSPCloseSocket.1]
+TEST_F(ThreadsTest, DeregistrationsOfRdmaMemoryRaceWithClose) {
+    for (int round = 0; round < 50; ++round) {
+        Pair both = connected(64);
+        constexpr int kRegistrars = 4;
+        std::vector<std::vector<char>> memory(kRegistrars, std::vector<char>(64));
+        std::atomic<int> ready{0};
+        std::vector<std::thread> registrars;
+        for (std::vector<char>& mine : memory) {
+            registrars.emplace_back([&] {
+                int error = 0;
+                for (int i = 0; error == 0; ++i) {
+                    ready += i == 3 ? 1 : 0;
+                    char descriptor[64];
+                    DWORD length = sizeof(descriptor);
+                    error = san.register_rdma(both.client.s, mine.data(), mine.size(), MEM_READ,
+                                              descriptor, &length);
+                    if (error == 0) {
+                        error = san.deregister_rdma(both.client.s, descriptor, length);
+                    }
+                }
+                EXPECT_EQ(error, WSAENOTSOCK);
+            });
+        }
+        ASSERT_TRUE(eventually([&] { return ready == kRegistrars; }));
+        EXPECT_EQ(san.close(both.client.s), 0);
+        for (std::thread& registrar : registrars) {
+            registrar.join();
+        }
+        EXPECT_EQ(san.close(both.server.s), 0);
+    }
+}
+
 // [R18.1 F.WSPCloseSocket.WSAENOTSOCK F.WSPCloseSocket.2]
 TEST_F(ThreadsTest, OfManyClosersOneSucceeds) {
     for (int round = 0; round < 20; ++round) {

@@ -9,9 +9,9 @@
 
 namespace sanpoll::engine::shm {
 
-/// Who of a link's two sides may read the other's memory. Found out once, when the link is set up: it
-/// depends on the host (ptrace_scope, seccomp, name spaces of process ids, dumpability). Without the right,
-/// RDMA goes through the staging area of the link.
+/// Who of a link's two sides may read the other's memory. Found out once, when the link is set up: both
+/// sides must want it (Config::copy), and the host must allow it (ptrace_scope, seccomp, name spaces of
+/// process ids, dumpability). Without the right, RDMA goes through the staging area of the link.
 struct ProcessCopy {
     pid_t pid = 0;        // the other process as we see it
     bool ours = false;    // we may read its memory

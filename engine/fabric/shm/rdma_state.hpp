@@ -12,9 +12,9 @@ namespace sanpoll::engine::shm {
 /// operation that was given up here cannot change memory here afterwards, whatever the peer does or fails
 /// to do, and nothing in another process has to be revoked.
 ///
-/// Short operations, and all where the processes may not read each other's memory, go through the link's
-/// staging area. The others are one copy between the processes: of a write by its target, of a read by
-/// its initiator, which is granted the reading and says when it is through.
+/// Operations go through the link's staging area, unless they are long and both sides want one copy
+/// between the processes instead (Config::copy, ProcessCopy): then a write is copied by its target, a read
+/// by its initiator, which is granted the reading and says when it is through.
 ///
 /// The initiator's operation is the first in the connection's queue of sends until it has ended, so
 /// nothing that was posted after it overtakes it.
