@@ -138,7 +138,7 @@ TEST_F(ProcessesTest, AfterAProcessDiedItsAddressIsFree) {
 
 // [R4.5]
 TEST_F(ProcessesTest, AProcessThatDiesWithARequestQueuedFailsIt) {
-    ::kill(server->pid(), SIGSTOP);
+    server->stop();
     WSAEVENT event = nullptr;
     const SOCKET s = connecting(address, &event);
     server->kill();

@@ -99,6 +99,14 @@ void Child::kill() {
     }
 }
 
+void Child::stop() {
+    int status = 0;
+    if (::kill(pid_, SIGSTOP) != 0 || ::waitpid(pid_, &status, WUNTRACED) != pid_ ||
+        !WIFSTOPPED(status)) {
+        throw std::runtime_error("a child process cannot be stopped");
+    }
+}
+
 int Child::wait() {
     if (!ended_) {
         int status = 0;

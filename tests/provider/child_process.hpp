@@ -37,6 +37,8 @@ public:
     [[nodiscard]] std::string hear();
     void say(const std::string& line);
     void kill();
+    /// Stops it, and returns when all its threads stand still: kill() alone returns while they still run.
+    void stop();
     /// Waits for its end: the exit status, or minus the signal.
     int wait();
     /// What it has written to standard error.

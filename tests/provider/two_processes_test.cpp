@@ -169,7 +169,7 @@ TEST_F(TwoProcessesTest, AKilledPeerIsReset) {
 TEST_F(TwoProcessesTest, AKilledPeersPendingSendsAreReset) {
     End end = connect();
     expect_echo(end, 100);
-    ::kill(server->pid(), SIGSTOP);
+    server->stop();
     std::deque<Polled> sends(10);
     for (Polled& operation : sends) {
         ASSERT_EQ(san.send(end.s, end.at(0), 1 << 20, &operation), WSA_IO_PENDING);
@@ -182,7 +182,7 @@ TEST_F(TwoProcessesTest, AKilledPeersPendingSendsAreReset) {
 }
 
 TEST_F(TwoProcessesTest, AKilledListenersRequestsFail) {
-    ::kill(server->pid(), SIGSTOP);
+    server->stop();
     WSAEVENT event = nullptr;
     const SOCKET s = connecting(address, &event);
     let_time_pass();
