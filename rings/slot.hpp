@@ -10,8 +10,9 @@ namespace sanpoll::rings {
 
 inline constexpr std::size_t kCacheLine = 64;
 inline constexpr std::size_t kSlotPayload = 60;
+inline constexpr std::size_t kSlotStride = 128;  // bytes from one slot to the next in memory
 
-/// One cache line: a sequence word and 60 bytes of payload.
+/// A cache line: a sequence word and 60 bytes of payload. The line beside it stays untouched.
 ///
 /// The slot at position p of the stream is full when `sequence == p + 1` (modulo 2^32); any other
 /// value means "not yet". The word shares the line with the data on purpose: the hand-off moves this
@@ -21,15 +22,31 @@ inline constexpr std::size_t kSlotPayload = 60;
 /// Zero-filled memory is a valid empty ring: position 0 waits for 1, and a slot can only hold the
 /// value that its position waits for after the producer has written it in this lap (the previous lap
 /// left `p + 1 - capacity` there).
-struct alignas(kCacheLine) Slot {
+///
+/// Every second line only, because processors fetch lines in pairs of 128 bytes: a reader that looks at
+/// one slot would pull the next one out of the writer's cache. See slot_index for the other half of it.
+struct alignas(kSlotStride) Slot {
     std::atomic<std::uint32_t> sequence;
     std::byte payload[kSlotPayload];
 };
 
-static_assert(sizeof(Slot) == kCacheLine && alignof(Slot) == kCacheLine);
+static_assert(sizeof(Slot) == kSlotStride && alignof(Slot) == kSlotStride);
 static_assert(offsetof(Slot, payload) == 4);
+static_assert(offsetof(Slot, payload) + kSlotPayload == kCacheLine);
 static_assert(std::atomic<std::uint32_t>::is_always_lock_free,
               "the word is shared by processes; a lock-based atomic would not be");
+
+/// Where in the memory of a ring of `mask + 1` slots (a power of two) the slot of `position` lies.
+///
+/// Not in the order of positions: two cores that hand lines to each other in rising order, or in any
+/// order of constant stride, train their prefetchers to fetch the lines that come next, from the core
+/// that is about to write them, and each of those writes then waits for its line once more. Here the
+/// stride is another one every time, and p * (2p + 1) still visits every slot once a lap (an odd linear
+/// and an even square coefficient make a permutation modulo any power of two).
+[[nodiscard]] constexpr std::uint32_t slot_index(std::uint32_t position,
+                                                 std::uint32_t mask) noexcept {
+    return (position * (2 * position + 1)) & mask;
+}
 
 /// The consumer's progress, alone in its line: the producer reads it only when the ring looks full,
 /// that is about once a lap, so it almost never moves.
@@ -47,8 +64,8 @@ template <typename T>
     return __atomic_load_n(&word, __ATOMIC_RELAXED);
 }
 
-/// Asks for a line in order to write it, ahead of the write.
-inline void prefetch_for_write(const void* line) noexcept { __builtin_prefetch(line, 1, 3); }
+/// Asks for a line ahead of reading it.
+inline void prefetch_for_read(const void* line) noexcept { __builtin_prefetch(line, 0, 3); }
 
 /// Tells the processor that this is a wait loop; keeps a sibling hyper-thread running.
 inline void cpu_pause() noexcept { __builtin_ia32_pause(); }

@@ -1,7 +1,8 @@
 // Single-producer single-consumer ring of 64-byte slots.
 //
 // Layout
-//   slots:    capacity (a power of two) cache lines, see slot.hpp
+//   slots:    capacity (a power of two) cache lines, each beside an unused one, and in an order that
+//             prefetchers do not follow: see slot.hpp
 //   consumed: one line, written by the consumer, read by the producer when the ring looks full
 //
 // Neither end shares an index with the other on the fast path. The producer keeps its position and a
@@ -69,33 +70,27 @@ public:
 
     /// The payload of the `index`-th slot that is not yet published. Only after has_room(index + 1).
     [[nodiscard]] std::byte* payload(std::uint32_t index = 0) noexcept {
-        return slots_[(position_ + index) & mask_].payload;
-    }
-
-    /// Takes the lines of the slots after the next one away from the reader's cache, so that the next
-    /// record of several slots does not wait for them. Not the next one's: the reader polls it, and
-    /// would fetch it back at once.
-    void claim_ahead() const noexcept {
-        prefetch_for_write(&slots_[(position_ + 1) & mask_]);
-        prefetch_for_write(&slots_[(position_ + 2) & mask_]);
+        return slots_[slot_index(position_ + index, mask_)].payload;
     }
 
     /// Publishes the next `count` slots as one record: the head becomes visible last.
     void publish_record(std::uint32_t count) noexcept {
         for (std::uint32_t i = count; i-- > 1;) {
             // Ordered before the head's store by that one's release.
-            slots_[(position_ + i) & mask_].sequence.store(position_ + i + 1,
-                                                           std::memory_order_relaxed);
+            slots_[slot_index(position_ + i, mask_)].sequence.store(position_ + i + 1,
+                                                                    std::memory_order_relaxed);
         }
         // Pairs with the acquire in SpscConsumer::front.
-        slots_[position_ & mask_].sequence.store(position_ + 1, std::memory_order_release);
+        slots_[slot_index(position_, mask_)].sequence.store(position_ + 1,
+                                                            std::memory_order_release);
         position_ += count;
     }
 
     /// Publishes one slot.
     void publish() noexcept {
         // Pairs with the acquire in SpscConsumer::front.
-        slots_[position_ & mask_].sequence.store(position_ + 1, std::memory_order_release);
+        slots_[slot_index(position_, mask_)].sequence.store(position_ + 1,
+                                                            std::memory_order_release);
         ++position_;
     }
 
@@ -183,7 +178,7 @@ public:
     /// The head slot's payload, or nullptr when there is none. The payload stays valid and unchanged by
     /// an honest producer until release() passes it.
     [[nodiscard]] const std::byte* front() const noexcept {
-        const Slot& slot = slots_[position_ & mask_];
+        const Slot& slot = slots_[slot_index(position_, mask_)];
         // Pairs with the release in SpscProducer::publish and publish_record.
         if (slot.sequence.load(std::memory_order_acquire) != position_ + 1) {
             return nullptr;
@@ -194,12 +189,13 @@ public:
     /// The payload of the `index`-th slot of the record at the head (index 0 is the head itself). Any
     /// index is memory-safe; only those of the record mean something.
     [[nodiscard]] const std::byte* payload(std::uint32_t index) const noexcept {
-        return slots_[(position_ + index) & mask_].payload;
+        return slots_[slot_index(position_ + index, mask_)].payload;
     }
 
     /// Gives `count` slots back. The producer learns of it at the next publication of our progress,
     /// which happens every capacity / 8 slots.
     void release(std::uint32_t count) noexcept {
+        ask_ahead(count);
         position_ += count;
         if (position_ - published_ >= publish_every_) {
             publish_progress();
@@ -248,6 +244,17 @@ public:
     [[nodiscard]] std::uint32_t position() const noexcept { return position_; }
 
 private:
+    static constexpr std::uint32_t kAhead = 8;
+
+    // In a stream each slot's line comes from the writer's core, and waiting for one after the other would
+    // make its way the measure of all: several have to be on their way at once. For a slot that is not
+    // written yet this fetches what the next look at it would have fetched.
+    void ask_ahead(std::uint32_t count) const noexcept {
+        for (std::uint32_t i = 0; i < count && i < kAhead; ++i) {
+            prefetch_for_read(&slots_[slot_index(position_ + kAhead + i, mask_)]);
+        }
+    }
+
     Slot* slots_ = nullptr;
     ConsumedWord* consumed_ = nullptr;
     std::uint32_t mask_ = 0;

@@ -125,7 +125,6 @@ private:
             write_header(head, header, slots);
             copy_exactly<kHeadBytes>(head + sizeof(RecordHeader), from);
             ring_.publish_record(slots);
-            ring_.claim_ahead();
         }
         ring_doorbell();
     }
