@@ -136,10 +136,10 @@ const std::vector<KnobRule>& rules() {
         number("rdma_threshold", "0 to 2147483648",
                "what is longer a switch should send by RDMA (SO_RDMA_THRESHOLD_SIZE), bytes",
                &Config::rdma_threshold, 0, 1U << 31),
-        choice("copy", "staged or direct",
-               "how long RDMA travels: through the staging area, or by one copy between the "
-               "processes where both want it and the host allows it",
-               &Config::copy, {"staged", "direct"}),
+        choice("copy", "auto, staged or direct",
+               "how long RDMA travels: through the staging area, by one copy between the processes "
+               "where the host allows it, or by whichever of the two proves quicker",
+               &Config::copy, {"auto", "staged", "direct"}),
         number("max_connections", "a power of two, 64 to 1048576", "connections a polling core",
                &Config::max_connections, 64, 1U << 20, true),
         number("connect_timeout_ms", "1 to 3600000",

@@ -21,11 +21,12 @@ enum class Profile : std::uint8_t {
 
 enum class Hugepages : std::uint8_t { kAuto, kOff, kRequired };
 
-/// How RDMA beyond eager_max travels. Through the staging area two processors copy at once, each with
-/// vector loads; the kernel's one copy goes page by page. See bench/README.md for what that makes.
+/// How RDMA beyond eager_max travels. Which way is the quicker one depends on where the CPUs of the two
+/// processes are; see bench/README.md.
 enum class Copy : std::uint8_t {
-    kStaged,
-    kDirect,  // one copy between the processes if both want it and the host allows it
+    kAuto,    // whichever of the two proves quicker, link by link (fabric/shm/copy_choice.hpp)
+    kStaged,  // through the staging area
+    kDirect,  // one copy between the processes, unless the host or the peer does not allow it
 };
 
 struct Config {
@@ -51,7 +52,7 @@ struct Config {
     // messages. Two copies of 64 KiB are some ten microseconds, which is several times that cost. It is a
     // preference: the switch may choose another length.
     std::uint32_t rdma_threshold = 65536;
-    Copy copy = Copy::kStaged;              // how long RDMA travels
+    Copy copy = Copy::kAuto;                // how long RDMA travels
     std::uint32_t max_connections = 65536;  // a polling core's connections
 
     std::uint32_t connect_timeout_ms = 20000;

@@ -41,7 +41,7 @@ const std::vector<KnobCase>& cases() {
         {"max_message", "16777216", {"65536", "1073741824"}, {"65535", "1073741825", "4294967296"}},
         {"max_rdma", "1073741824", {"1", "2147483648"}, {"0", "2147483649", "-1", ""}},
         {"rdma_threshold", "65536", {"0", "1", "2147483648"}, {"2147483649", "-1", ""}},
-        {"copy", "staged", {"staged", "direct"}, {"", "auto", "1"}},
+        {"copy", "auto", {"auto", "staged", "direct"}, {"", "mapped", "1"}},
         {"max_connections", "65536", {"64", "1048576"}, {"32", "100", "2097152", "0"}},
         {"connect_timeout_ms", "20000", {"1", "3600000"}, {"0", "3600001"}},
         {"log_level", "warn", {"trace", "debug", "info", "warn", "error", "off"}, {"", "all"}},

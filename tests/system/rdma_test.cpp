@@ -267,7 +267,7 @@ TEST_P(Rdma, ATargetThatIsKilledResetsWhatIsPending) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Copy, Rdma, ::testing::Values("staged", "direct"),
+INSTANTIATE_TEST_SUITE_P(Copy, Rdma, ::testing::Values("staged", "direct", "auto"),
                          [](const auto& one) { return std::string(one.param); });
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "engine/fabric/shm/copy.hpp"
+#include "engine/fabric/shm/copy_choice.hpp"
 #include "engine/fabric/shm/process_copy.hpp"
 #include "engine/fabric/shm/record.hpp"
 #include "engine/fabric/shm/segment.hpp"
@@ -232,6 +233,7 @@ public:
     std::atomic<bool> failed{false};    // release after `failure`; read by the control thread
 
     ProcessCopy copy;            // set before the core has the link, constant then
+    CopyChoice copy_choice[2];   // of writes and of reads, if Config::copy leaves it open
     std::uint32_t awaiting = 0;  // RDMA operations of ours that the peer has to do something for
     std::uint64_t knock_at = 0;  // when to knock if it stays silent; while awaiting
     std::uint64_t knock_every = 0;

@@ -208,7 +208,7 @@ ControlMessage Peer::hello() const {
     ControlMessage hello = message_of(MessageKind::kHello);
     std::memcpy(hello.engine_id, fabric_.engine_id(), sizeof(hello.engine_id));
     hello.port = fabric_.index_of(port_);
-    if (fabric_.config().copy == Copy::kDirect) {
+    if (fabric_.config().copy != Copy::kStaged) {
         hello.probe_address = reinterpret_cast<std::uint64_t>(fabric_.engine_id());
     }
     hello.may_copy = copy_.ours ? 1 : 0;
@@ -219,14 +219,18 @@ ControlMessage Peer::hello() const {
 void Peer::probe(const ControlMessage& message) {
     copy_.pid = peer_process(fd_);
     if (fabric_.config().copy == Copy::kStaged || message.probe_address == 0) {
-        log(LogLevel::kInfo, "RDMA with process {} is staged: {} has no SANPOLL_COPY=direct",
+        log(LogLevel::kInfo, "RDMA with process {} is staged: {} has SANPOLL_COPY=staged",
             copy_.pid, fabric_.config().copy == Copy::kStaged ? "this process" : "it");
         return;
     }
     const int error = probe_process(copy_.pid, message.probe_address, engine_id_);
     copy_.ours = error == 0;
     if (copy_.ours) {
-        log(LogLevel::kInfo, "RDMA with process {} copies out of its memory", copy_.pid);
+        log(LogLevel::kInfo, "RDMA with process {} copies out of its memory{}", copy_.pid,
+            fabric_.config().copy == Copy::kDirect
+                ? ""
+                : ", or is staged where that proves quicker (SANPOLL_COPY=direct or staged "
+                  "settles it)");
     } else {
         log(LogLevel::kInfo,
             "RDMA with process {} is staged, because its memory cannot be read here ({}); see "

@@ -12,9 +12,10 @@ namespace sanpoll::engine::shm {
 /// operation that was given up here cannot change memory here afterwards, whatever the peer does or fails
 /// to do, and nothing in another process has to be revoked.
 ///
-/// Operations go through the link's staging area, unless they are long and both sides want one copy
-/// between the processes instead (Config::copy, ProcessCopy): then a write is copied by its target, a read
-/// by its initiator, which is granted the reading and says when it is through.
+/// Short operations go through the link's staging area. A long one may be one copy between the processes
+/// instead, if that is possible (ProcessCopy) and the initiator wants it (Config::copy, CopyChoice): then a
+/// write is copied by its target, a read by its initiator, which is granted the reading and says when it is
+/// through.
 ///
 /// The initiator's operation is the first in the connection's queue of sends until it has ended, so
 /// nothing that was posted after it overtakes it.
@@ -32,6 +33,7 @@ struct RdmaInitiator {
     std::uint32_t progress = 0;     // bytes put, fetched or taken
     std::uint32_t revocations = 0;  // what the target had taken back when we asked
     std::uint64_t granted = 0;      // where to read
+    std::uint64_t began_ns = 0;     // 0: not timed
 };
 
 /// The target holds the exposed region from the request to the end, so that it cannot be deregistered

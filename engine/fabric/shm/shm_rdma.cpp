@@ -99,7 +99,10 @@ bool ShmPort::ask_rdma(Connection& connection) noexcept {
     } record;
     static_assert(sizeof(record) <= kMaxInRing);
     std::uint32_t count = 0;
-    out.direct = front.length > config_.eager_max && (read ? link.copy.ours : link.copy.theirs);
+    const bool choice =
+        front.length > config_.eager_max && (read ? link.copy.ours : link.copy.theirs);
+    const bool automatic = choice && config_.copy == Copy::kAuto;
+    out.direct = automatic ? link.copy_choice[read ? 1 : 0].direct(front.length) : choice;
     if (out.direct && !read) {
         for_each_piece(connection.sends, 0, front.length,
                        [&](std::uint64_t address, std::uint32_t length) {
@@ -124,6 +127,7 @@ bool ShmPort::ask_rdma(Connection& connection) noexcept {
     enter(connection, read || out.direct || front.length == 0 ? Phase::kAsked : Phase::kPutting);
     const Sge whole{reinterpret_cast<std::uint64_t>(&record), bytes, 0};
     link.sender.put_message(header_for(connection, RecordKind::kRdmaRequest, bytes), &whole, 1);
+    out.began_ns = automatic && front.length >= CopyChoice::kTimed ? core_.clock().now_ns() : 0;
     expect_answer(link, front.length);
     return true;
 }
@@ -209,7 +213,12 @@ bool ShmPort::fetch_rdma(Connection& connection) noexcept {
 void ShmPort::finish_rdma(Connection& connection) noexcept {
     enter(connection, Phase::kIdle);
     counters_.rdma_operations.add();
-    complete_send(connection, Status::kOk, connection.sends.front().length);
+    const QueuedRequest& front = connection.sends.front();
+    if (const RdmaInitiator& out = connection.rdma_out; out.began_ns != 0) {
+        connection.link->copy_choice[front.opcode == Opcode::kRdmaRead ? 1 : 0].took(
+            out.direct, front.length, core_.clock().now_ns() - out.began_ns);
+    }
+    complete_send(connection, Status::kOk, front.length);
 }
 
 // ---- answers ----------------------------------------------------------------------------------------
