@@ -215,7 +215,7 @@ TEST(SpscRingStress, AnEndMovesBetweenThreadsThatHandItOver) {
 class SharedRing {
 public:
     static constexpr std::uint32_t kCapacity = 256;
-    static constexpr std::size_t kBytes = (kCapacity + 1) * kCacheLine;
+    static constexpr std::size_t kBytes = (kCapacity + 1) * sizeof(Slot);
 
     explicit SharedRing(int fd) {
         void* base = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -231,7 +231,7 @@ public:
 
     [[nodiscard]] std::byte* base() const { return base_; }
     [[nodiscard]] ConsumedWord* consumed() const { return reinterpret_cast<ConsumedWord*>(base_); }
-    [[nodiscard]] Slot* slots() const { return reinterpret_cast<Slot*>(base_ + kCacheLine); }
+    [[nodiscard]] Slot* slots() const { return reinterpret_cast<Slot*>(base_) + 1; }
     [[nodiscard]] SpscProducer producer() const {
         return SpscProducer(slots(), kCapacity, consumed());
     }

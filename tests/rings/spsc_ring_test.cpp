@@ -29,7 +29,7 @@ public:
         if (position != 0) {
             for (std::uint32_t back = 1; back <= capacity; ++back) {
                 const std::uint32_t written = position - back;
-                slots_[1 + (written & (capacity - 1))].sequence.store(written + 1);
+                slots_[1 + slot_index(written, capacity - 1)].sequence.store(written + 1);
             }
         }
         consumed_.value.store(position);
@@ -274,7 +274,7 @@ TEST(SpscRingRecord, FollowingSlotsCarrySequenceWordsToo) {
     ASSERT_TRUE(producer.has_room(5));
     producer.publish_record(5);
     for (std::uint32_t i = 0; i < 8; ++i) {
-        EXPECT_EQ(memory.slot(i).sequence.load(), i < 5 ? i + 1 : 0U) << i;
+        EXPECT_EQ(memory.slot(slot_index(i, 7)).sequence.load(), i < 5 ? i + 1 : 0U) << i;
     }
 }
 
