@@ -51,7 +51,7 @@ void ping(C& connection, const Clock& clock, std::uint32_t size, std::uint64_t f
         connection.send(size, i);
         const std::uint64_t stamp = connection.receive(size);
         const std::uint64_t stop = clock.ticks();
-        if (i >= first + skip) histogram.record(clock.to_ns(stop - start));
+        if (i >= first + skip) histogram.record(clock.elapsed_ns(start, stop));
         check_stamp(size, reply_stamp(i), stamp);
         connection.recycle();
     }
@@ -70,7 +70,7 @@ void ping_with_self(C& client, C& server, const Clock& clock, std::uint32_t size
         server.send(size, reply_stamp(request));
         const std::uint64_t reply = client.receive(size);
         const std::uint64_t stop = clock.ticks();
-        if (i >= first + skip) histogram.record(clock.to_ns(stop - start));
+        if (i >= first + skip) histogram.record(clock.elapsed_ns(start, stop));
         check_stamp(size, i, request);
         check_stamp(size, reply_stamp(i), reply);
         server.recycle();

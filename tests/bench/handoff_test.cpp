@@ -55,6 +55,17 @@ TEST(Handoff, RefusesACpuThatItMayNotUse) {
     EXPECT_THROW(measure_handoff(Clock(), cpu, 1 << 20), std::runtime_error);
 }
 
+TEST(Clock, TakesItsOwnReadingOff) {
+    EXPECT_EQ(Clock().read_ns(), 0.0);
+    EXPECT_EQ(Clock().elapsed_ns(100, 1334), 1234U);
+    const Clock clock = Clock::calibrate();
+    EXPECT_GE(clock.read_ns(), 0.0);
+    EXPECT_EQ(clock.elapsed_ns(100, 100), 0U);  // never below nothing
+    const std::uint64_t ticks = 1'000'000;
+    EXPECT_NEAR(static_cast<double>(clock.elapsed_ns(5, 5 + ticks)),
+                static_cast<double>(ticks) * clock.ns_per_tick() - clock.read_ns(), 1.0);
+}
+
 TEST(Clock, AgreesWithTheSystemsClock) {
     const Clock clock = Clock::calibrate();
     const std::uint64_t start_ns = Clock::monotonic_ns();

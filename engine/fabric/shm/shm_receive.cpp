@@ -92,7 +92,9 @@ void ShmPort::complete_receive(Connection& connection, Status status,
 
 // ---- arrivals ---------------------------------------------------------------------------------------
 
-std::uint32_t ShmPort::poll_link(Link& link, std::uint32_t budget) noexcept {
+// Flattened: from the record to its completion in one function. Five calls, each with its saving of registers,
+// were 5 % of a message's way.
+[[gnu::flatten]] std::uint32_t ShmPort::poll_link(Link& link, std::uint32_t budget) noexcept {
     const std::byte* head = link.receiver.front();
     if (head == nullptr || link.failed.load(std::memory_order_relaxed)) {
         return 0;

@@ -22,7 +22,9 @@ void gather(std::byte* to, const Sge* pieces, std::uint32_t count) noexcept {
 
 }  // namespace
 
-void ShmPort::post_send(Connection& connection, const WorkRequest& request) noexcept {
+// Flattened, as poll_link is.
+[[gnu::flatten]] void ShmPort::post_send(Connection& connection,
+                                         const WorkRequest& request) noexcept {
     if (connection.broken) [[unlikely]] {
         core_.complete(completion_of(connection, request, connection.reason, 0));
         return;
