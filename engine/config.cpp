@@ -261,6 +261,13 @@ std::string load_config(Config& config) {
             "messages",
             config.eager_max, config.shm_staging_kb);
     }
+    // Up to the threshold a switch sends messages.
+    if (config.rdma_threshold > config.max_message) {
+        return fmt::format(
+            "rdma_threshold = {} is greater than max_message = {}; what is not longer than the "
+            "threshold is sent as a message",
+            config.rdma_threshold, config.max_message);
+    }
     return {};
 }
 

@@ -40,7 +40,7 @@ const std::vector<KnobCase>& cases() {
         {"eager_max", "16384", {"512", "1000", "65536"}, {"511", "65537", "0"}},
         {"max_message", "16777216", {"65536", "1073741824"}, {"65535", "1073741825", "4294967296"}},
         {"max_rdma", "1073741824", {"1", "2147483648"}, {"0", "2147483649", "-1", ""}},
-        {"rdma_threshold", "65536", {"0", "1", "2147483648"}, {"2147483649", "-1", ""}},
+        {"rdma_threshold", "65536", {"0", "2147483648", "4096"}, {"2147483649", "-1", ""}},
         {"copy", "auto", {"auto", "staged", "direct"}, {"", "mapped", "1"}},
         {"max_connections", "65536", {"64", "1048576"}, {"32", "100", "2097152", "0"}},
         {"connect_timeout_ms", "20000", {"1", "3600000"}, {"0", "3600001"}},
@@ -246,6 +246,17 @@ TEST_F(ConfigTest, EagerMessagesMustFitTheStagingAreaFourTimes) {
     const std::string error = load_config(config);
     EXPECT_TRUE(contains(error, "eager_max")) << error;
     EXPECT_TRUE(contains(error, "shm_staging_kb")) << error;
+}
+
+TEST_F(ConfigTest, WhatIsNotLongerThanTheRdmaThresholdMustFitAMessage) {
+    Config config;
+    config.max_message = 65536;
+    config.rdma_threshold = 65536;
+    EXPECT_EQ(load_config(config), "");
+    config.rdma_threshold = 65537;
+    const std::string error = load_config(config);
+    EXPECT_TRUE(contains(error, "rdma_threshold")) << error;
+    EXPECT_TRUE(contains(error, "max_message")) << error;
 }
 
 }  // namespace
