@@ -205,7 +205,8 @@ void PollingCore::run(ControlOp& op, Endpoint* endpoint, std::uint32_t sequence)
              ++tries) {
             (void)turn();
             release();
-            if (tries % 64 == 63) {
+            // To the other run(), if that is what we wait for: else we would be first again.
+            if (token_.give_way() == 0 && tries % 64 == 63) {
                 ::sched_yield();
             }
             token_.acquire_first();

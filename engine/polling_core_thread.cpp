@@ -159,6 +159,7 @@ void PollingCore::answer_knock() noexcept {
         } else {
             ::sched_yield();  // somebody else is turning the core
         }
+        (void)token_.give_way();
         const std::uint64_t now = clock_.now_ns();
         if (worked) {
             last_work = now;
