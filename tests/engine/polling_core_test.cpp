@@ -9,7 +9,7 @@
 
 #include "tests/engine/core_bench.hpp"
 #include "tests/engine/patience.hpp"
-#include "tests/engine/thread_state.hpp"
+#include "tests/engine/posting.hpp"
 #include "tests/rings/scale.hpp"
 
 namespace sanpoll::engine {
@@ -20,6 +20,8 @@ using tests::dedicated_config;
 using tests::eventually;
 using tests::FakeSocket;
 using tests::inline_config;
+using tests::post_elsewhere;
+using tests::post_patiently;
 using tests::scaled;
 
 std::vector<std::uint64_t> counting(std::uint64_t count) {
@@ -34,26 +36,6 @@ std::vector<std::uint64_t> contexts(const std::vector<WorkRequest>& requests) {
         list.push_back(tests::Record::number_of(request.context));
     }
     return list;
-}
-
-// The lane may be full for a while when the token's holder is preempted.
-void post_patiently(FakeSocket& socket, std::uint64_t number, std::uint8_t flags = 0,
-                    std::uint32_t pieces = 1) {
-    Status status = Status::kFull;
-    while ((status = socket.post(number, flags, pieces)) == Status::kFull) {
-        std::this_thread::yield();
-    }
-    ASSERT_EQ(status, Status::kOk);
-}
-
-// Posts from a thread of its own, which ends then.
-void post_elsewhere(FakeSocket& socket, std::uint64_t first, std::uint64_t count,
-                    std::uint8_t flags = 0) {
-    std::thread([&] {
-        for (std::uint64_t i = 0; i < count; ++i) {
-            ASSERT_EQ(socket.post(first + i, flags), Status::kOk);
-        }
-    }).join();
 }
 
 // ---- the token --------------------------------------------------------------------------------------
@@ -299,113 +281,6 @@ TEST(PollingCoreOrder, ThreadsThatHandASocketToAndFroDedicatedNotified) {
     hand_to_and_fro(bench, scaled(50000), kNotify);
 }
 
-// ---- nobody polls: notified requests must get through all the same ----------------------------------
-
-TEST(PollingCoreBackstop, TakesOverALaneThatItsPosterLeft) {
-    CoreBench bench(inline_config());
-    ASSERT_EQ(bench.start(), "");
-    FakeSocket socket(bench.core, bench.port);
-    ASSERT_TRUE(bench.core.try_acquire());
-    post_elsewhere(socket, 0, 1, kNotify);
-    bench.core.release();
-    EXPECT_TRUE(eventually([&] { return socket.record.notifications() == 1; }));
-}
-
-TEST(PollingCoreBackstop, TakesOverMoreThanOneTurnTakes) {
-    CoreBench bench(inline_config());
-    ASSERT_EQ(bench.start(), "");
-    FakeSocket socket(bench.core, bench.port);
-    ASSERT_TRUE(bench.core.try_acquire());
-    post_elsewhere(socket, 0, 200, kNotify);
-    bench.core.release();
-    EXPECT_TRUE(eventually([&] { return socket.record.notifications() == 200; }))
-        << socket.record.notifications();
-}
-
-TEST(PollingCoreBackstop, TakesOverLanesThatWaitForEachOther) {
-    CoreBench bench(inline_config());
-    ASSERT_EQ(bench.start(), "");
-    FakeSocket socket(bench.core, bench.port);
-    ASSERT_TRUE(bench.core.try_acquire());
-    for (std::uint64_t i = 0; i < 6; ++i) {
-        post_elsewhere(socket, i, 1, kNotify);
-    }
-    bench.core.release();
-    EXPECT_TRUE(eventually([&] { return socket.record.notifications() == 6; }))
-        << socket.record.notifications();
-}
-
-TEST(PollingCoreBackstop, NothingIsLeftInALaneWhenThreadsTakeTurns) {
-    CoreBench bench(inline_config());
-    ASSERT_EQ(bench.start(), "");
-    const std::uint64_t rounds = scaled(5000);
-    for (std::uint64_t round = 0; round < 3; ++round) {
-        FakeSocket socket(bench.core, bench.port);
-        std::vector<std::thread> threads;
-        for (int t = 0; t < 3; ++t) {
-            threads.emplace_back([&] {
-                for (std::uint64_t i = 0; i < rounds; ++i) {
-                    post_patiently(socket, i, kNotify);
-                }
-            });
-        }
-        for (std::thread& thread : threads) {
-            thread.join();
-        }
-        // Nobody polls any more.
-        EXPECT_TRUE(eventually([&] { return socket.record.notifications() == 3 * rounds; }))
-            << socket.record.notifications();
-        socket.close();
-        EXPECT_TRUE(eventually([&] { return socket.record.closures() == 1; }));
-    }
-}
-
-TEST(PollingCoreBackstop, SleepsWhenNobodyWaitsToBeTold) {
-    CoreBench bench(inline_config());
-    ASSERT_EQ(bench.start(), "");
-    bench.port.complete_at_once.store(false);
-    FakeSocket socket(bench.core, bench.port);
-    ASSERT_TRUE(eventually([&] { return tests::thread_named("sanpoll-back") != 0; }));
-    const int thread = tests::thread_named("sanpoll-back");
-    ASSERT_TRUE(eventually([&] { return tests::thread_sleeps(thread); }));
-    for (std::uint64_t i = 0; i < 100; ++i) {
-        ASSERT_EQ(socket.post(i), Status::kOk);
-    }
-    ASSERT_TRUE(eventually([&] { return tests::thread_sleeps(thread); }));
-    EXPECT_EQ(bench.core.counters().turns.value(), 0U) << "polled requests wake nobody";
-    EXPECT_EQ(bench.port.armed.load(), 0);
-}
-
-TEST(PollingCoreBackstop, PollsWhileANotifiedRequestIsPending) {
-    CoreBench bench(inline_config());
-    ASSERT_EQ(bench.start(), "");
-    bench.port.complete_at_once.store(false);
-    FakeSocket socket(bench.core, bench.port);
-    ASSERT_EQ(socket.post(7, kNotify), Status::kOk);
-    EXPECT_TRUE(eventually([&] { return bench.port.polls.load() > 10; }));
-    bench.port.arrivals.store(1);
-    EXPECT_TRUE(eventually([&] { return socket.record.notifications() == 1; }));
-    const int thread = tests::thread_named("sanpoll-back");
-    ASSERT_NE(thread, 0);
-    EXPECT_TRUE(eventually([&] { return tests::thread_sleeps(thread); }));
-}
-
-TEST(PollingCoreBackstop, ArmsThePortsWhenItSleepsOverAPendingRequest) {
-    Config config;
-    config.profile = Profile::kEco;
-    CoreBench bench(config);
-    ASSERT_EQ(bench.start(), "");
-    bench.port.complete_at_once.store(false);
-    FakeSocket socket(bench.core, bench.port);
-    ASSERT_EQ(socket.post(7, kNotify), Status::kOk);
-    EXPECT_TRUE(eventually([&] { return bench.port.armed.load() == 1; }));
-    EXPECT_TRUE(eventually([&] { return bench.core.counters().sleeps.value() != 0; }));
-    bench.port.arrivals.store(1);
-    bench.core.wake();
-    EXPECT_TRUE(eventually([&] { return socket.record.notifications() == 1; }));
-    EXPECT_TRUE(eventually([&] { return bench.port.armed.load() == 0; }));
-}
-
 // ---- notices ----------------------------------------------------------------------------------------
 
 TEST(PollingCoreNotices, OverflowLosesNoneAndKeepsTheOrder) {
@@ -534,102 +409,6 @@ void close_among_posts(const Config& config) {
 TEST(PollingCoreRun, AtItsPlaceInTheOrderInline) { close_among_posts(inline_config()); }
 
 TEST(PollingCoreRun, AtItsPlaceInTheOrderDedicated) { close_among_posts(dedicated_config()); }
-
-// ---- waiting ----------------------------------------------------------------------------------------
-
-// Somebody else completes the request, after the waiter has really gone to sleep.
-void wait_asleep(const Config& config) {
-    CoreBench bench(config);
-    ASSERT_EQ(bench.start(), "");
-    bench.port.complete_at_once.store(false);
-    FakeSocket socket(bench.core, bench.port);
-    for (std::uint64_t round = 1; round <= 10; ++round) {
-        ASSERT_EQ(socket.post(round), Status::kOk);
-        const int waiter = tests::this_thread_id();
-        std::atomic<bool> slept{false};
-        std::thread finisher([&] {
-            slept.store(eventually([&] { return tests::thread_sleeps(waiter); }));
-            bench.port.arrivals.store(1);
-            bench.core.wake();
-        });
-        bench.core.wait_until([&] { return socket.record.completions() == round; });
-        finisher.join();
-        EXPECT_TRUE(slept.load()) << round;
-    }
-    EXPECT_EQ(socket.record.completions(), 10U);
-}
-
-TEST(PollingCoreWait, SleepsAndIsWokenBalanced) {
-    Config config = inline_config();
-    config.spin_us = 1;
-    wait_asleep(config);
-}
-
-TEST(PollingCoreWait, SleepsAndIsWokenEco) {
-    Config config = inline_config();
-    config.profile = Profile::kEco;
-    config.spin_us = 0;
-    wait_asleep(config);
-}
-
-TEST(PollingCoreWait, SleepsAndIsWokenDedicated) {
-    Config config = dedicated_config();
-    config.spin_us = 1;
-    wait_asleep(config);
-}
-
-TEST(PollingCoreWait, ReturnsAtOnceWhenItIsTrueAlready) {
-    CoreBench bench(inline_config());
-    bench.core.wait_until([] { return true; });
-    EXPECT_LE(bench.port.polls.load(), 1U);
-}
-
-TEST(PollingCoreWait, TurnsTheCoreItselfFirst) {
-    Config config = inline_config();
-    config.profile = Profile::kUltra;
-    CoreBench bench(config);
-    bench.port.complete_at_once.store(false);
-    bench.port.arrivals.store(1);
-    FakeSocket socket(bench.core, bench.port);
-    ASSERT_EQ(socket.post(1), Status::kOk);
-    bench.core.wait_until([&] { return socket.record.completions() == 1; });
-    EXPECT_GE(bench.port.polls.load(), 1U);
-}
-
-// ---- dedicated --------------------------------------------------------------------------------------
-
-TEST(PollingCoreDedicated, HoldsTheTokenAndItsCpu) {
-    CoreBench bench(dedicated_config());
-    ASSERT_EQ(bench.start(), "");
-    EXPECT_TRUE(bench.core.dedicated());
-    EXPECT_EQ(bench.core.cpu(), static_cast<int>(tests::last_cpu()));
-    EXPECT_TRUE(eventually([&] { return bench.port.polls.load() > 0; }));
-    EXPECT_FALSE(bench.core.try_acquire());
-}
-
-TEST(PollingCoreDedicated, SleepsWhenIdleAndIsWokenByAPost) {
-    for (const Profile profile : {Profile::kBalanced, Profile::kEco}) {
-        Config config = dedicated_config();
-        config.profile = profile;
-        CoreBench bench(config);
-        ASSERT_EQ(bench.start(), "");
-        FakeSocket socket(bench.core, bench.port);
-        for (std::uint64_t round = 1; round <= 5; ++round) {
-            const std::uint64_t sleeps = bench.core.counters().sleeps.value();
-            ASSERT_TRUE(eventually([&] { return bench.core.counters().sleeps.value() > sleeps; }));
-            ASSERT_EQ(socket.post(round), Status::kOk);
-            ASSERT_TRUE(eventually([&] { return socket.record.completions() == round; }));
-        }
-    }
-}
-
-TEST(PollingCoreDedicated, AnImpossibleCpuIsRefusedWithTheRemedy) {
-    Config config = dedicated_config();
-    config.cores = {4095};
-    CoreBench bench(config);
-    const std::string error = bench.start();
-    EXPECT_NE(error.find("SANPOLL_CORES"), std::string::npos) << error;
-}
 
 }  // namespace
 }  // namespace sanpoll::engine

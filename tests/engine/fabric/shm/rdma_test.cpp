@@ -1,11 +1,13 @@
 // RDMA over a link, turned by hand: pieces, ranges, what holds a region, and ends in the middle.
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <random>
 
 #include "tests/engine/fabric/shm/two_ports.hpp"
+#include "tests/engine/patience.hpp"
 #include "tests/rings/scale.hpp"
 
 namespace sanpoll::engine::shm {
@@ -210,6 +212,33 @@ TEST_P(RdmaLinkTest, ADeregisteredLocalRegionIsRefusedBeforeAnythingIsAsked) {
     EXPECT_EQ(operation.status, Status::kBadRegion);
     ports_.settle();
     EXPECT_TRUE(memory == Bytes(1000));
+}
+
+TEST_P(RdmaLinkTest, ATargetThatTakesNothingIsKnockedAt) {
+    Bytes memory(kLong);
+    const std::uint32_t key = expose(memory.data(), kLong);
+    Operation& operation = read(kLong, key);
+    char ring = 0;
+    EXPECT_TRUE(tests::eventually([&] {
+        turn_a();
+        return ::recv(ports_.link_b->own_doorbell(), &ring, 1, MSG_DONTWAIT) == 1;
+    }));
+    EXPECT_GE(ports_.a.port.counters().knocks.value(), 1U);
+    ports_.settle();
+    EXPECT_TRUE(operation.good());
+    EXPECT_EQ(ports_.link_a->awaiting, 0U);
+}
+
+TEST_P(RdmaLinkTest, ACoreThatGoesToSleepKnocksBefore) {
+    Bytes memory(kLong);
+    const std::uint32_t key = expose(memory.data(), kLong);
+    Operation& operation = read(kLong, key);
+    ports_.a.port.arm();
+    char ring = 0;
+    EXPECT_EQ(::recv(ports_.link_b->own_doorbell(), &ring, 1, MSG_DONTWAIT), 1);
+    ports_.a.port.disarm();
+    ports_.settle();
+    EXPECT_TRUE(operation.good());
 }
 
 INSTANTIATE_TEST_SUITE_P(Copy, RdmaLinkTest, testing::Bool(), [](const auto& one) {

@@ -274,6 +274,15 @@ TEST(Rendezvous, SocketsOfOneUserKnowEachOther) {
     EXPECT_FALSE(same_user(-1, uid));
 }
 
+TEST(Rendezvous, TheProcessAtTheOtherEndIsTold) {
+    int ends[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    EXPECT_EQ(peer_process(ends[0]), ::getpid());
+    ::close(ends[0]);
+    ::close(ends[1]);
+    EXPECT_EQ(peer_process(-1), 0);
+}
+
 TEST(Rendezvous, ADoorbellIsADatagramSocketAndNothingElse) {
     int ends[2];
     ASSERT_TRUE(make_doorbell(ends));
