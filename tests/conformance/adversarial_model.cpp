@@ -33,6 +33,53 @@ bool has_pattern(const char* at, std::size_t length, std::uint64_t message) {
     return true;
 }
 
+bool Connection::may_have_failed() const {
+    const auto may_fail = [](const Operation* operation) {
+        return operation->rdma->doomed || operation->rdma->at_risk;
+    };
+    return refused || std::any_of(rdma[0].begin(), rdma[0].end(), may_fail) ||
+           std::any_of(rdma[1].begin(), rdma[1].end(), may_fail);
+}
+
+std::vector<ExposedMemory::Range> Connection::being_written(int owner) const {
+    std::vector<ExposedMemory::Range> ranges;
+    for (const Operation* operation : rdma[1 - owner]) {
+        if (operation->rdma->write && !operation->rdma->doomed) {
+            ranges.emplace_back(operation->rdma->remote_offset(), operation->length);
+        }
+    }
+    return ranges;
+}
+
+std::vector<int> ModelSocket::ends() const {
+    if (broken != 0) {
+        return {broken};
+    }
+    std::vector<int> errors;
+    if (peer_closed()) {
+        errors.push_back(WSAECONNRESET);
+    }
+    if (connection->may_have_failed()) {
+        errors.push_back(WSAECONNABORTED);
+    }
+    return errors;
+}
+
+std::vector<int> ModelSocket::or_the_end(int code) const {
+    std::vector<int> answers = ends();
+    if (broken == 0) {
+        answers.push_back(code);
+    }
+    return answers;
+}
+
+std::vector<int> ModelSocket::or_not_connected(int code) const {
+    if (broken != 0) {
+        return {WSAENOTCONN};
+    }
+    return stands() ? std::vector<int>{code} : std::vector<int>{code, WSAENOTCONN};
+}
+
 Arena::Arena() : memory_(kCanary + kBlocks * (kBlock + kCanary), kCanaryByte) {}
 
 std::size_t Arena::take() {

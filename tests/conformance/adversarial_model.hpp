@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/conformance/conformance_fixture.hpp"
+#include "tests/conformance/adversarial_exposure.hpp"
 
 namespace sanpoll::conformance {
 
@@ -26,23 +26,46 @@ struct Message {
     std::size_t length = 0;
     bool send_completed = false;  // with success: it must not be lost
     Operation* send = nullptr;    // while that is pending
+    bool doomed = false;          // what was posted before it must be refused: it never arrives
 };
 
-/// Both directions of a connection: what was sent and not yet received.
+/// Both directions of a connection: what was sent and not yet received, and what is exposed.
 struct Connection {
     std::deque<Message> on_the_way[2];  // by side of the sender
     bool closed[2] = {false, false};
+    ExposedMemory memory[2];  // by side of the owner
+    Exposures exposures[2];
+    std::deque<Operation*> rdma[2];  // pending, by side of the initiator
+    bool refused = false;  // an operation has failed that was to be refused, or may have been
+
+    /// It may have ended because RDMA was refused.
+    [[nodiscard]] bool may_have_failed() const;
+    /// Into which parts of a side's memory its peer may be writing.
+    [[nodiscard]] std::vector<ExposedMemory::Range> being_written(int owner) const;
 };
 
-/// A send or receive, from its start until its result has been seen.
+/// What is special about an RDMA operation.
+struct RdmaPart {
+    bool write = false;
+    std::shared_ptr<Exposure> exposure;  // none: a descriptor that is good for nothing
+    std::size_t offset = 0;              // in the exposure
+    std::vector<std::size_t> blocks;  // local memory, kBlock bytes of each and the rest of the last
+    bool doomed = false;              // it must be refused, or what is before it
+    bool at_risk = false;             // it is refused if it has not begun before the deregistration
+
+    [[nodiscard]] std::size_t remote_offset() const { return exposure->offset + offset; }
+};
+
+/// A transfer, from its start until its result has been seen.
 struct Operation : WSAOVERLAPPED {
     Operation() : WSAOVERLAPPED{} {}
 
-    bool is_send = false;
+    bool is_send = false;  // it is among the sends, as RDMA is
     bool notified = false;
     std::size_t block = 0;  // of the socket's arena
     std::size_t length = 0;
-    std::uint64_t message = 0;  // of a send
+    std::uint64_t message = 0;  // number of a send or RDMA
+    std::unique_ptr<RdmaPart> rdma;
 
     // Written by the upcall.
     std::atomic<int> upcalls{0};
@@ -111,16 +134,26 @@ struct ModelSocket {
     std::shared_ptr<Connection> connection;
     int side = 0;
     std::size_t peer = SIZE_MAX;  // slot; SIZE_MAX: there is none (any more)
-    bool broken = false;          // a call has been refused with the connection's error
+    int broken = 0;               // the connection's error, once a call or a receive has told it
+    bool send_failed = false;     // nothing that was posted later may succeed
     std::unique_ptr<Arena> arena;
     std::unique_ptr<Arena> read_only;
     std::unique_ptr<Arena> write_only;
     HANDLE region = nullptr;
+    HANDLE read_only_region = nullptr;
+    HANDLE write_only_region = nullptr;
     std::deque<std::unique_ptr<Operation>> sends;
     std::deque<std::unique_ptr<Operation>> receives;
     std::uint64_t last_upcall[2] = {0, 0};  // numbers of the receives' and the sends' latest
 
     [[nodiscard]] bool peer_closed() const { return connection->closed[1 - side]; }
+    /// The errors that the connection may have ended with by now; none if it stands for certain.
+    [[nodiscard]] std::vector<int> ends() const;
+    [[nodiscard]] bool stands() const { return ends().empty(); }
+    /// What a call on a connected socket may answer: `code` if the connection stands, else its error.
+    [[nodiscard]] std::vector<int> or_the_end(int code) const;
+    /// The same for a call that says only that there is no connection any more.
+    [[nodiscard]] std::vector<int> or_not_connected(int code) const;
     [[nodiscard]] std::deque<Message>& incoming() { return connection->on_the_way[1 - side]; }
     [[nodiscard]] std::deque<Message>& outgoing() { return connection->on_the_way[side]; }
 };

@@ -27,19 +27,30 @@ void AdversarialSwitch::do_duplicate(const Draw& draw) {
         expect(san_.duplicate(socket.s, own, &info), {WSAEINVAL}, "WSPDuplicateSocket");
         return;
     }
-    if (socket.broken) {
+    if (socket.broken != 0) {
         expect(san_.duplicate(socket.s, own, &info), {WSAENOTCONN}, "WSPDuplicateSocket, broken");
         return;
     }
-    // A switch lets its sends finish first. An empty message could not be told from the empty completion
-    // of a receive, and a connection that is ending may end on the way.
+    // The switches let their sends and RDMA finish first. An empty message could not be told from the
+    // empty completion of a receive, and a connection that is ending may end on the way.
     const bool empty_message =
         std::any_of(socket.incoming().begin(), socket.incoming().end(),
                     [](const Message& message) { return message.length == 0; });
-    if (!socket.sends.empty() || empty_message || socket.peer_closed()) {
+    if (!socket.sends.empty() || !socket.connection->rdma[1 - socket.side].empty() ||
+        empty_message || !socket.stands()) {
         return;
     }
-    if (!expect(san_.duplicate(socket.s, own, &info), {0}, "WSPDuplicateSocket")) {
+    int answer = san_.duplicate(socket.s, own, &info);
+    if (answer == WSAEINVAL) {
+        // RDMA has ended for the peer; that it has is on its way to here. Switches would have told each
+        // other by a message, and that comes after it.
+        check(eventually([&] {
+                  answer = san_.duplicate(socket.s, own, &info);
+                  return answer != WSAEINVAL;
+              }),
+              "RDMA of the peer's does not end");
+    }
+    if (!expect(answer, {0}, "WSPDuplicateSocket")) {
         return;
     }
     check(info.dwProviderReserved != 0, "a token that is 0");
@@ -62,6 +73,10 @@ void AdversarialSwitch::do_duplicate(const Draw& draw) {
     Operation refused;
     expect(san_.send(socket.s, socket.arena->begin(), 8, &refused), {WSAENOTCONN},
            "WSPSend on a socket that is away");
+    WSABUFEX buffer{8, socket.arena->begin(), socket.region};
+    expect(san_.rdma_write(socket.s, &buffer, 0, nullptr, 0, 0, &refused), {WSAENOTCONN},
+           "WSPRdmaWrite on a socket that is away");
+    conceal_all(socket);
     take_back(draw.slot, info, draw.choice % 2 == 0);
 }
 

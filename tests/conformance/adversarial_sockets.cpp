@@ -7,12 +7,12 @@
 namespace sanpoll::conformance {
 namespace {
 
-// A broken connection is in another state than a standing one, and one whose peer has closed may be in
+// A broken connection is in another state than a standing one, and one that may have ended may be in
 // either.
 void allow_for_the_end(const ModelSocket& socket, std::vector<int>& allowed) {
-    if (socket.phase == Phase::kConnected && socket.broken) {
+    if (socket.phase == Phase::kConnected && socket.broken != 0) {
         allowed = {WSAEINVAL};
-    } else if (socket.phase == Phase::kConnected && socket.peer_closed()) {
+    } else if (socket.phase == Phase::kConnected && !socket.stands()) {
         allowed.push_back(WSAEINVAL);
     }
 }
@@ -247,8 +247,9 @@ void AdversarialSwitch::register_arenas(std::size_t slot) {
         return handle;
     };
     socket.region = add(*socket.arena, MEM_READWRITE);
-    (void)add(*socket.read_only, MEM_READ);
-    (void)add(*socket.write_only, MEM_WRITE);
+    socket.read_only_region = add(*socket.read_only, MEM_READ);
+    socket.write_only_region = add(*socket.write_only, MEM_WRITE);
+    do_expose({slot, slot, 2, 0, ExposedMemory::kSize / 2});
 }
 
 // The whole way at once, so that there are always connections to play with.
@@ -364,6 +365,8 @@ void AdversarialSwitch::do_close(const Draw& draw) {
         }
         check(socket.sends.empty() && socket.receives.empty(),
               "an operation is pending after WSPCloseSocket");
+        socket.connection->memory[socket.side].freeze(0, ExposedMemory::kSize);
+        check_memory(*socket.connection);
         if (socket.peer != SIZE_MAX) {
             sockets_[socket.peer].peer = SIZE_MAX;
         }

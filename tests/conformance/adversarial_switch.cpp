@@ -21,17 +21,23 @@ const std::vector<AdversarialSwitch::Action>& AdversarialSwitch::actions() {
         {"listen", 6, &Self::do_listen},
         {"connect", 8, &Self::do_connect},
         {"accept", 8, &Self::do_accept},
-        {"connect a pair", 4, &Self::do_connect_pair},
+        {"connect a pair", 12, &Self::do_connect_pair},
         {"select events", 4, &Self::do_event_select},
         {"enumerate events", 4, &Self::do_enum_events},
-        {"close", 4, &Self::do_close},
+        {"close", 8, &Self::do_close},
         {"stale descriptor", 4, &Self::do_stale},
         {"nonsense", 4, &Self::do_nonsense},
         {"register", 3, &Self::do_register},
         {"deregister", 3, &Self::do_deregister},
+        {"expose", 10, &Self::do_expose},
+        {"conceal", 6, &Self::do_conceal},
+        {"RDMA", 70, &Self::do_rdma},
+        {"doomed RDMA", 2, &Self::do_doomed_rdma},
+        {"bad RDMA", 6, &Self::do_bad_rdma},
+        {"bad exposure", 3, &Self::do_bad_expose},
         {"duplicate", 4, &Self::do_duplicate},
-        {"send", 40, &Self::do_send},
-        {"receive", 45, &Self::do_receive},
+        {"send", 60, &Self::do_send},
+        {"receive", 65, &Self::do_receive},
         {"bad transfer", 6, &Self::do_bad_transfer},
         {"result", 12, &Self::do_result},
         {"harvest", 12, &Self::do_harvest},
@@ -87,6 +93,9 @@ void AdversarialSwitch::run(std::uint64_t steps) {
         if (step_ % 64 == 0) {
             for (std::size_t slot = 0; slot < kSlots && !failed_; ++slot) {
                 harvest(slot);
+                if (!failed_ && sockets_[slot].phase == Phase::kConnected) {
+                    check_memory(*sockets_[slot].connection);
+                }
             }
         }
     }

@@ -25,6 +25,7 @@ public:
     void finish();
     [[nodiscard]] bool failed() const { return failed_; }
     [[nodiscard]] std::uint64_t messages_delivered() const { return delivered_; }
+    [[nodiscard]] std::uint64_t rdma_done() const { return rdma_done_; }
     [[nodiscard]] std::uint64_t calls() const { return calls_; }
 
 private:
@@ -67,6 +68,15 @@ private:
     void do_result(const Draw& draw);
     void do_harvest(const Draw& draw);
 
+    // ---- actions: exposed memory (adversarial_memory.cpp)
+    void do_expose(const Draw& draw);
+    void do_bad_expose(const Draw& draw);
+    void do_conceal(const Draw& draw);
+    // ---- actions: RDMA (adversarial_rdma.cpp)
+    void do_rdma(const Draw& draw);
+    void do_doomed_rdma(const Draw& draw);
+    void do_bad_rdma(const Draw& draw);
+
     // ---- actions: changes of process (adversarial_moves.cpp)
     void do_duplicate(const Draw& draw);
     void take_back(std::size_t slot, WSAPROTOCOL_INFOW& info, bool close_first);
@@ -92,7 +102,29 @@ private:
     void harvest_send(ModelSocket& socket, Operation& operation, bool closed_here);
     void harvest_receive(ModelSocket& socket, Operation& operation, bool closed_here);
     void check_order(ModelSocket& socket);
-    void connection_seen_broken(ModelSocket& socket);
+    void connection_seen_broken(ModelSocket& socket, int error);
+    void refused(std::size_t slot, int answer);
+
+    // ---- model: RDMA (adversarial_rdma.cpp, adversarial_memory.cpp)
+    /// How an operation is posted: into or out of `target`.
+    struct RdmaPost {
+        bool write = false;
+        std::vector<char> descriptor;
+        std::shared_ptr<Exposure> target;  // may be none if it is doomed
+        std::size_t offset = 0;
+        std::size_t length = 0;
+        bool doomed = false;
+        bool damaged = false;  // it may be seen at once
+    };
+    void start_rdma(std::size_t slot, const RdmaPost& post);
+    void harvest_rdma(ModelSocket& socket, Operation& operation);
+    [[nodiscard]] static bool behind_doomed(const ModelSocket& socket);
+    /// What was written before a message was sent is in place when the message is received.
+    void check_written_before(ModelSocket& receiver, std::uint64_t message);
+    void check_memory(const Connection& connection);
+    void conceal(std::size_t slot, const std::shared_ptr<Exposure>& exposure);
+    void revoke(Connection& connection, int owner, Exposure& exposure);
+    void conceal_all(ModelSocket& socket);
     void bury(std::unique_ptr<Operation> operation);
 
     // ---- verdicts
@@ -116,6 +148,7 @@ private:
     std::atomic<std::uint64_t> upcall_count_{0};
     std::uint64_t next_message_ = 1;
     std::uint64_t delivered_ = 0;
+    std::uint64_t rdma_done_ = 0;
     std::uint64_t calls_ = 0;
     std::uint64_t step_ = 0;
     const char* action_ = "";

@@ -8,7 +8,7 @@ namespace sanpoll::conformance {
 namespace {
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr std::uint64_t kSteps = 20'000;
+constexpr std::uint64_t kSteps = 100'000;
 #else
 constexpr std::uint64_t kSteps = 150'000;
 #endif
@@ -24,14 +24,19 @@ protected:
         Knobs all = ConformanceTest::knobs();
         all.emplace_back("connect_timeout_ms",
                          "3600000");  // requests may wait as long as they like
-        if (GetParam() % 2 != 0) {
-            all.emplace_back("eager_max", "512");  // longer messages wait for their receives
+        const bool direct = GetParam() > 2;
+        if (direct || GetParam() % 2 != 0) {
+            // Longer messages wait for their receives, longer RDMA may be copied directly.
+            all.emplace_back("eager_max", "512");
         }
+        all.emplace_back("copy", direct ? "direct" : "staged");
         return all;
     }
 };
 
 // [R12.6 R15.4 P6 P8 P3 R10.8 R8.1 R8.2 R8.3 R12.5 R18.4 R13.2 R13.6 C33]
+// [R7.6 R7.7 R9.3 R10.16 C2 F.WSPDeregisterRdmaMemory.1 F.WSPRdma.1 F.WSPRdma.3]
+// [F.WSPRdma.completion.WSAECONNABORTED F.WSPRdma.completion.WSA_OPERATION_ABORTED]
 TEST_P(AdversarialTest, EveryAnswerAndCompletionIsWhatTheModelAllows) {
     const std::uint64_t seed = from_environment("SANPOLL_ADVERSARIAL_SEED", GetParam());
     AdversarialSwitch adversary(san, upcalls, seed);
@@ -41,8 +46,11 @@ TEST_P(AdversarialTest, EveryAnswerAndCompletionIsWhatTheModelAllows) {
     }
     RecordProperty("calls", std::to_string(adversary.calls()));
     RecordProperty("messages", std::to_string(adversary.messages_delivered()));
+    RecordProperty("rdma", std::to_string(adversary.rdma_done()));
     EXPECT_TRUE(adversary.failed() || adversary.messages_delivered() > adversary.calls() / 50)
         << "it does little but make mistakes";
+    EXPECT_TRUE(adversary.failed() || adversary.rdma_done() > adversary.calls() / 50)
+        << "it hardly reaches into its peers' memory";
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, AdversarialTest, testing::Values(1, 2, 3, 4));

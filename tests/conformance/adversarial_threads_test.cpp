@@ -1,10 +1,12 @@
 // Random calls of several threads on the same sockets. Which answer comes depends on who was first, so each
 // call has a set of answers; what must hold in every order is checked exactly: one completion an operation,
-// whole messages, each at most once and in the order of their senders, nothing beside the buffers.
+// whole messages, each at most once and in the order of their senders, nothing beside the buffers, and in
+// exposed memory what was written there last. Each thread has a part of every end's exposed memory.
 #include <array>
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <random>
 
 #include "tests/conformance/adversarial_model.hpp"
@@ -37,7 +39,11 @@ struct Header {
 
 struct SharedEnd {
     std::atomic<SOCKET> s{INVALID_SOCKET};
+    std::atomic<HANDLE> region{nullptr};  // of `memory`; never older than `s`, read in that order
     std::vector<char> memory = std::vector<char>(kEndBytes, kCanaryByte);
+    std::vector<char> exposed = std::vector<char>(kThreads * kBlock);
+    std::mutex mutex;
+    std::vector<char> descriptor;  // of `exposed`; never older than `s`, read in that order
 };
 
 struct SharedPair {
@@ -54,6 +60,8 @@ protected:
         std::size_t pair = 0;
         std::size_t end = 0;
         SOCKET s = INVALID_SOCKET;
+        bool reads =
+            false;  // by RDMA, and `operation.message` is what was written there; 0: nothing
     };
     // What one thread owns.
     struct Worker {
@@ -61,6 +69,8 @@ protected:
         std::mt19937_64 random;
         std::deque<std::unique_ptr<Posted>> posted;
         bool used[kPairs][2][kBlocks] = {};
+        // What was written last by RDMA, on which socket.
+        std::pair<SOCKET, std::uint64_t> written[kPairs][2] = {};
         // Number of the last message by generation, sender's end and sender, at each pair.
         std::map<std::array<std::uint64_t, 4>, std::uint64_t> last;
     };
@@ -68,6 +78,7 @@ protected:
     void make(SharedPair& pair);
     void step(Worker& me);
     void post(Worker& me, std::size_t pair, std::size_t end);
+    [[nodiscard]] int post_rdma(Worker& me, Posted& posted, char* at);
     void close(SharedPair& pair, std::size_t end);
     void collect(Worker& me, bool all);
     void judge(Worker& me, Posted& posted);
@@ -93,6 +104,7 @@ protected:
     std::atomic<std::uint64_t> next_message{1};
     std::vector<std::atomic<char>> seen = std::vector<std::atomic<char>>(kThreads * kSteps + 1);
     std::atomic<std::uint64_t> delivered{0};
+    std::atomic<std::uint64_t> reached{0};  // by RDMA
 };
 
 void AdversarialThreadsTest::make(SharedPair& pair) {
@@ -102,9 +114,19 @@ void AdversarialThreadsTest::make(SharedPair& pair) {
     End* const ends[] = {&made.client, &made.server};
     for (std::size_t i = 0; i < 2; ++i) {
         int error = 0;
-        (void)san.register_memory(ends[i]->s, pair.ends[i].memory.data(), kEndBytes, MEM_READWRITE,
-                                  &error);
+        pair.ends[i].region = san.register_memory(ends[i]->s, pair.ends[i].memory.data(), kEndBytes,
+                                                  MEM_READWRITE, &error);
         expect(error, {0}, "WSPRegisterMemory of a new connection");
+        SharedEnd& end = pair.ends[i];
+        std::fill(end.exposed.begin(), end.exposed.end(), '\0');
+        std::vector<char> descriptor(64);
+        auto size = static_cast<DWORD>(descriptor.size());
+        expect(san.register_rdma(ends[i]->s, end.exposed.data(), end.exposed.size(), MEM_READWRITE,
+                                 descriptor.data(), &size),
+               {0}, "WSPRegisterRdmaMemory of a new connection");
+        descriptor.resize(size);
+        const std::lock_guard lock(end.mutex);
+        end.descriptor = std::move(descriptor);
     }
     for (std::size_t i = 0; i < 2; ++i) {
         pair.ends[i].s = ends[i]->s;  // from here on the others use it
@@ -149,7 +171,7 @@ void AdversarialThreadsTest::look(Worker& me, SOCKET s) {
     int error = 0;
     WSANETWORKEVENTS events{};
     Operation operation;
-    switch (me.random() % 9) {
+    switch (me.random() % 10) {
         case 0:
             expect(san.bind(s, fresh_address()), {WSAEINVAL, WSAENOTSOCK}, "WSPBind");
             break;
@@ -180,7 +202,19 @@ void AdversarialThreadsTest::look(Worker& me, SOCKET s) {
             }
             break;
         }
-        case 7:
+        case 7: {
+            std::vector<char> memory(100);
+            char descriptor[64];
+            DWORD size = sizeof(descriptor);
+            error = san.register_rdma(s, memory.data(), memory.size(), MEM_READ, descriptor, &size);
+            expect(error, {0, WSAENOTCONN, WSAENOTSOCK}, "WSPRegisterRdmaMemory");
+            if (error == 0) {
+                expect(san.deregister_rdma(s, descriptor, size), {0, WSAEINVAL, WSAENOTSOCK},
+                       "WSPDeregisterRdmaMemory");
+            }
+            break;
+        }
+        case 8:
             expect(san.send(s, &byte, 1, &operation), {WSAEFAULT, WSAECONNRESET, WSAENOTSOCK},
                    "WSPSend of memory that is not registered");
             break;
@@ -204,7 +238,8 @@ void AdversarialThreadsTest::post(Worker& me, std::size_t which, std::size_t end
     posted->pair = which;
     posted->end = end;
     operation.block = index;
-    operation.is_send = me.random() % 2 != 0;
+    const std::uint64_t kind = me.random() % 6;
+    operation.is_send = kind % 2 != 0 || kind == 4;
     operation.notified = me.random() % 2 != 0;
     operation.hEvent = reinterpret_cast<WSAEVENT>(operation.notified ? 0UL : 1UL);
     char* const at = block(pair.ends[end], me.index, index);
@@ -214,7 +249,8 @@ void AdversarialThreadsTest::post(Worker& me, std::size_t which, std::size_t end
     const std::uint32_t generation = pair.generation;
     const SOCKET s = pair.ends[end].s;
     posted->s = s;
-    if (operation.is_send) {
+    const bool rdma = kind > 3;
+    if (operation.is_send && !rdma) {
         operation.length = sizeof(Header) + me.random() % (kBlock - sizeof(Header));
         operation.message = next_message++;
         const Header header{operation.message, static_cast<std::uint32_t>(me.index), generation,
@@ -223,14 +259,50 @@ void AdversarialThreadsTest::post(Worker& me, std::size_t which, std::size_t end
         fill_pattern(at, operation.length, operation.message);
         std::memcpy(at, &header, sizeof(header));
     }
-    const int answer = operation.is_send ? san.send(s, at, operation.length, &operation)
-                                         : san.recv(s, at, operation.length, &operation);
+    const int answer = rdma                ? post_rdma(me, *posted, at)
+                       : operation.is_send ? san.send(s, at, operation.length, &operation)
+                                           : san.recv(s, at, operation.length, &operation);
     expect(answer, {WSA_IO_PENDING, WSAENOTSOCK, WSAECONNRESET, WSAEWOULDBLOCK},
-           operation.is_send ? "WSPSend" : "WSPRecv");
+           rdma                ? "RDMA"
+           : operation.is_send ? "WSPSend"
+                               : "WSPRecv");
     if (answer == WSA_IO_PENDING) {
         me.used[which][end][index] = true;
         me.posted.push_back(std::move(posted));
     }
+}
+
+// A write of this thread's part of the peer's memory, or a read of what it wrote there last.
+int AdversarialThreadsTest::post_rdma(Worker& me, Posted& posted, char* at) {
+    SharedPair& pair = pairs[posted.pair];
+    SharedEnd& target = pair.ends[1 - posted.end];
+    Operation& operation = posted.operation;
+    auto& written = me.written[posted.pair][posted.end];
+    if (written.first != posted.s) {
+        written = {posted.s, 0};
+    }
+    std::vector<char> descriptor;
+    {
+        const std::lock_guard lock(target.mutex);
+        descriptor = target.descriptor;
+    }
+    WSABUFEX buffer{kBlock, at, pair.ends[posted.end].region};
+    const auto offset = static_cast<DWORD>(me.index * kBlock);
+    posted.reads = me.random() % 2 != 0;
+    if (posted.reads) {
+        operation.message = written.second;
+        return san.rdma_read(posted.s, &buffer, 1, descriptor.data(), descriptor.size(), offset,
+                             &operation);
+    }
+    operation.message = next_message++;
+    operation.rdma = std::make_unique<RdmaPart>();
+    fill_pattern(at, kBlock, operation.message);
+    const int answer = san.rdma_write(posted.s, &buffer, 1, descriptor.data(), descriptor.size(),
+                                      offset, &operation);
+    if (answer == WSA_IO_PENDING) {
+        written.second = operation.message;
+    }
+    return answer;
 }
 
 void AdversarialThreadsTest::close(SharedPair& pair, std::size_t end) {
@@ -288,6 +360,17 @@ void AdversarialThreadsTest::judge(Worker& me, Posted& posted) {
     if (error != 0) {
         return;
     }
+    if (posted.reads || operation.rdma != nullptr) {
+        const bool untouched = operation.message == 0;  // it was nothing but zeros
+        if (operation.bytes() != kBlock ||
+            (untouched ? std::any_of(at, at + kBlock, [](char c) { return c != 0; })
+                       : !has_pattern(at, kBlock, operation.message))) {
+            fail(posted.reads ? "RDMA reads something else than was written"
+                              : "an RDMA write has changed its buffer");
+        }
+        ++reached;
+        return;
+    }
     Header header;
     std::memcpy(&header, at, sizeof(header));
     if (operation.is_send) {
@@ -319,7 +402,7 @@ void AdversarialThreadsTest::judge(Worker& me, Posted& posted) {
     last = header.number;
 }
 
-// [R18.1 P7 P8 R10.8 R12.6 R15.4 P6]
+// [R18.1 P7 P8 R10.8 R12.6 R15.4 P6 R7.6 F.WSPRdma.3]
 TEST_P(AdversarialThreadsTest, WhateverTheOrderNothingIsLostDoubledOrMixedUp) {
     seed = GetParam();
     if (const char* text = std::getenv("SANPOLL_ADVERSARIAL_SEED")) {
@@ -358,6 +441,7 @@ TEST_P(AdversarialThreadsTest, WhateverTheOrderNothingIsLostDoubledOrMixedUp) {
         collect(worker, true);
     }
     EXPECT_TRUE(failed || delivered > 100) << "they hardly talk: " << delivered;
+    EXPECT_TRUE(failed || reached > 100) << "they hardly reach each other's memory: " << reached;
     if (failed) {
         stop();  // before the operations that may be pending go
     }

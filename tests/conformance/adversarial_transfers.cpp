@@ -26,11 +26,7 @@ void AdversarialSwitch::do_register(const Draw& draw) {
     }
     HANDLE handle = san_.register_memory(socket.s, socket.arena->begin(), socket.arena->size(),
                                          MEM_READWRITE, &error);
-    std::vector<int> allowed{socket.broken ? WSAENOTCONN : 0};
-    if (socket.peer_closed()) {
-        allowed.push_back(WSAENOTCONN);
-    }
-    if (!expect(error, allowed, "WSPRegisterMemory") || error != 0) {
+    if (!expect(error, socket.or_not_connected(0), "WSPRegisterMemory") || error != 0) {
         return;
     }
     if (socket.region != nullptr) {  // one is enough; the second one is in nobody's way
@@ -60,7 +56,7 @@ void AdversarialSwitch::do_deregister(const Draw& draw) {
     std::vector<int> allowed{0, WSAEINVAL};
     if (socket.sends.empty() && socket.receives.empty()) {
         allowed = {0};
-    } else if (!socket.receives.empty() && socket.incoming().empty() && !socket.peer_closed() &&
+    } else if (!socket.receives.empty() && socket.incoming().empty() && socket.stands() &&
                socket.receives.front()->length != 0) {
         allowed = {WSAEINVAL};  // nothing can have come: that receive is pending and holds it
     }
@@ -117,15 +113,8 @@ void AdversarialSwitch::transfer(const Draw& draw, bool is_send) {
         operation->message = next_message_++;
         fill_pattern(socket.arena->block(block), operation->length, operation->message);
     }
-    std::vector<int> allowed{WSA_IO_PENDING};
-    if (socket.region == nullptr && operation->length != 0) {
-        allowed = {WSAEFAULT};
-    }
-    if (socket.broken) {
-        allowed = {WSAECONNRESET};
-    } else if (socket.peer_closed()) {
-        allowed.push_back(WSAECONNRESET);
-    }
+    const std::vector<int> allowed = socket.or_the_end(
+        socket.region == nullptr && operation->length != 0 ? WSAEFAULT : WSA_IO_PENDING);
     // Two pieces now and then, with an empty one between them.
     const auto first = static_cast<ULONG>(operation->length / 3);
     const auto rest = static_cast<ULONG>(operation->length - first);
@@ -142,22 +131,29 @@ void AdversarialSwitch::transfer(const Draw& draw, bool is_send) {
     }
     if (answer == WSA_IO_PENDING) {
         if (is_send) {
-            socket.outgoing().push_back(
-                {operation->message, operation->length, false, operation.get()});
+            socket.outgoing().push_back({operation->message, operation->length, false,
+                                         operation.get(), behind_doomed(socket)});
         }
         pending.push_back(std::move(operation));
         return;
     }
     socket.arena->give_back(block);
-    if (answer == WSAECONNRESET && !socket.broken) {
-        // Nothing more comes, so what has come must be there.
-        check(eventually([&] {
-                  harvest(draw.slot);
-                  return failed_ || (socket.receives.empty() && socket.sends.empty());
-              }),
-              "operations are pending on a connection that has ended");
-        connection_seen_broken(socket);
+    refused(draw.slot, answer);
+}
+
+// A call was refused, perhaps because the connection has ended.
+void AdversarialSwitch::refused(std::size_t slot, int answer) {
+    ModelSocket& socket = sockets_[slot];
+    if ((answer != WSAECONNRESET && answer != WSAECONNABORTED) || socket.broken != 0) {
+        return;
     }
+    // Nothing more comes, so what has come must be there.
+    check(eventually([&] {
+              harvest(slot);
+              return failed_ || (socket.receives.empty() && socket.sends.empty());
+          }),
+          "operations are pending on a connection that has ended");
+    connection_seen_broken(socket, answer);
 }
 
 void AdversarialSwitch::do_bad_transfer(const Draw& draw) {
@@ -197,11 +193,7 @@ void AdversarialSwitch::do_bad_transfer(const Draw& draw) {
     }
     const int answer = is_send ? san_.send_list(socket.s, &buffer, count, overlapped, flags)
                                : san_.recv_list(socket.s, &buffer, count, overlapped, flags);
-    std::vector<int> allowed{socket.broken ? WSAECONNRESET : code};
-    if (socket.peer_closed()) {
-        allowed.push_back(WSAECONNRESET);
-    }
-    expect(answer, allowed, is_send ? "a bad WSPSend" : "a bad WSPRecv");
+    expect(answer, socket.or_the_end(code), is_send ? "a bad WSPSend" : "a bad WSPRecv");
     check(operation.Internal == 0, "a refused operation says that it is in progress");
 }
 
@@ -285,7 +277,25 @@ void AdversarialSwitch::harvest(std::size_t slot, bool closed_here) {
 
 void AdversarialSwitch::harvest_send(ModelSocket& socket, Operation& operation, bool closed_here) {
     const int error = operation.error();
-    note("a send completes", error);
+    note(operation.rdma == nullptr ? "a send completes"
+         : operation.rdma->write   ? "an RDMA write completes"
+                                   : "an RDMA read completes",
+         error);
+    check(error != 0 || !socket.send_failed, "a success after a failure");
+    if (error == 0) {
+        check(operation.bytes() == operation.length, "another length than was posted");
+    } else {
+        socket.send_failed = true;
+        check(operation.bytes() == 0, "bytes of a failed send");
+        check((error == WSA_OPERATION_ABORTED && closed_here) ||
+                  ((error == WSAECONNRESET || error == WSAECONNABORTED) && socket.peer_closed()) ||
+                  (error == WSAECONNABORTED && socket.connection->may_have_failed()),
+              "a send fails without a reason");
+    }
+    if (operation.rdma != nullptr) {
+        harvest_rdma(socket, operation);
+        return;
+    }
     auto& outgoing = socket.outgoing();
     const auto message = std::find_if(outgoing.begin(), outgoing.end(), [&](const Message& sent) {
         return sent.number == operation.message;
@@ -298,14 +308,6 @@ void AdversarialSwitch::harvest_send(ModelSocket& socket, Operation& operation, 
     check(has_pattern(at, operation.length, operation.message), "a send has changed its buffer");
     check(socket.arena->intact(operation.block, operation.length), "a send has written");
     std::memset(at, 0xEE, operation.length);  // who reads it from now on reads nonsense
-    if (error == 0) {
-        check(operation.bytes() == operation.length, "a send's length is another");
-        return;
-    }
-    check(operation.bytes() == 0, "bytes of a failed send");
-    check((error == WSA_OPERATION_ABORTED && closed_here) ||
-              ((error == WSAECONNRESET || error == WSAECONNABORTED) && socket.peer_closed()),
-          "a send fails without a reason");
 }
 
 void AdversarialSwitch::harvest_receive(ModelSocket& socket, Operation& operation,
@@ -327,6 +329,8 @@ void AdversarialSwitch::harvest_receive(ModelSocket& socket, Operation& operatio
             const Message message = incoming.front();
             incoming.pop_front();
             ++delivered_;
+            check(!message.doomed, "a message has overtaken RDMA that must be refused");
+            check_written_before(socket, message.number);
             check(operation.bytes() == message.length, "a message of another length");
             check(message.length <= operation.length, "a message longer than its receive");
             check(has_pattern(at, std::min(message.length, operation.length), message.number),
@@ -343,17 +347,23 @@ void AdversarialSwitch::harvest_receive(ModelSocket& socket, Operation& operatio
             check(closed_here, "a receive is aborted although its socket is open");
             return;
         case WSAECONNRESET:
-            check(socket.peer_closed(), "a receive is reset although the peer is open");
-            connection_seen_broken(socket);
+        case WSAECONNABORTED: {
+            const std::vector<int> ends = socket.ends();
+            check(std::find(ends.begin(), ends.end(), error) != ends.end(),
+                  "a receive fails with another error than the connection's");
+            connection_seen_broken(socket, error);
             return;
+        }
         default:
             fail("a receive completes with " + std::to_string(error));
     }
 }
 
 // From here on no receive gets anything: what was sent with success must have been received.
-void AdversarialSwitch::connection_seen_broken(ModelSocket& socket) {
-    socket.broken = true;
+void AdversarialSwitch::connection_seen_broken(ModelSocket& socket, int error) {
+    socket.broken = error;
+    ExposedMemory& memory = socket.connection->memory[socket.side];
+    memory.freeze(0, ExposedMemory::kSize);
     for (const Message& message : socket.incoming()) {
         check(!message.send_completed, "a message whose send had completed is lost");
     }
