@@ -7,10 +7,12 @@
 namespace sanpoll::conformance {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr std::uint64_t kSteps = 100'000;
+#if defined(__SANITIZE_THREAD__)
+constexpr std::uint64_t kSteps = 25'000;
+#elif defined(__SANITIZE_ADDRESS__)
+constexpr std::uint64_t kSteps = 60'000;
 #else
-constexpr std::uint64_t kSteps = 150'000;
+constexpr std::uint64_t kSteps = 400'000;
 #endif
 
 std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
