@@ -39,7 +39,7 @@ RunningProgram::RunningProgram(const std::string& name, const std::vector<std::s
                                int cpu) {
     const char* folder = std::getenv("SANPOLL_BIN_DIR");
     if (folder == nullptr) throw std::runtime_error("SANPOLL_BIN_DIR is not set: run with ctest");
-    std::vector<std::string> texts{std::string(folder) + "/" + name};
+    std::vector<std::string> texts{name.starts_with('/') ? name : std::string(folder) + "/" + name};
     texts.insert(texts.end(), arguments.begin(), arguments.end());
     std::vector<char*> argv;
     argv.reserve(texts.size() + 1);

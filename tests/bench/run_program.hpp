@@ -17,7 +17,7 @@ struct ProgramResult {
     std::string err;
 };
 
-// A program of SANPOLL_BIN_DIR, started in the constructor.
+// A program of SANPOLL_BIN_DIR, or one with an absolute path, started in the constructor.
 class RunningProgram {
 public:
     // `environment` is put over this process's; `cpu` >= 0 leaves the program that one CPU.
