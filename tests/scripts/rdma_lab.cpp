@@ -48,7 +48,7 @@ RunningProgram Lab::start(const Arguments& arguments, Environment environment) c
 }
 
 ProgramResult Lab::run(const Arguments& arguments, const Environment& environment) const {
-    return start(arguments, environment).wait(std::chrono::seconds(350));
+    return start(arguments, environment).wait(std::chrono::seconds(390));
 }
 
 std::vector<std::string> Lab::remains() const {
