@@ -88,13 +88,20 @@ int WSPAPI wsp_deregister_memory(SOCKET s, HANDLE handle, LPINT error_number) {
             // On the core, in order with the posts: those admitted before have taken effect and hold their
             // regions or are done; those that come later find the reference stale.
             struct RetireOp final : engine::ControlOp {
-                RetireOp(engine::RegionTable& table, engine::RegionRef region)
-                    : regions(table), ref(region) {}
-                void run() noexcept override { retired = regions.retire(ref); }
-                engine::RegionTable& regions;
+                RetireOp(Socket& record, std::uint32_t number, engine::RegionRef region)
+                    : socket(record), generation(number), ref(region) {}
+                void run() noexcept override {
+                    // Behind a close there is nothing to do, and the closing thread may be emptying the
+                    // table. Whose turn comes after the close's sees the new generation here.
+                    if (socket.gate.generation() == generation) {
+                        retired = socket.regions.retire(ref);
+                    }
+                }
+                Socket& socket;
+                std::uint32_t generation;
                 engine::RegionRef ref;
                 bool retired = false;
-            } op(socket.regions, ref);
+            } op(socket, found.view.generation, ref);
             if (const auto sequence = socket.gate.enter(found.view.generation)) {
                 core->run(op, socket.endpoint.load(std::memory_order_acquire), *sequence);
             } else {
