@@ -121,7 +121,7 @@ const std::vector<KnobRule>& rules() {
         number("queue_depth", "64 to 1048576", "outstanding operations, each socket and direction",
                &Config::queue_depth, 64, 1U << 20),
         number("shm_ring_slots", "a power of two, 256 to 1048576",
-               "64-byte slots of a shared-memory link, each direction", &Config::shm_ring_slots,
+               "slots of 128 bytes of a shared-memory link, each direction", &Config::shm_ring_slots,
                256, 1U << 20, true),
         number("shm_staging_kb", "a power of two, 256 to 1048576",
                "staging area of a shared-memory link for larger messages, KiB each direction",

@@ -68,7 +68,7 @@ private:
     std::atomic<bool> retired_{false};
 };
 
-static_assert(kSgesPerSlot * sizeof(Sge) <= rings::kSlotPayload);
+static_assert(kSgesPerSlot * sizeof(Sge) <= rings::kLinePayload);
 static_assert(kMoreSges % kSgesPerSlot == 0, "copies of whole slots stay inside `more`");
 
 }  // namespace sanpoll::engine

@@ -195,7 +195,7 @@ private:
         Completion completion;
         bool closed;  // else a completion
     };
-    static_assert(sizeof(Notice) <= rings::kSlotPayload);
+    static_assert(sizeof(Notice) <= rings::kLinePayload);
 
     struct PendingRun {
         ControlOp* op;

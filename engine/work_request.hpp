@@ -81,7 +81,7 @@ inline void set_remote(WorkRequest& request, const RemotePlace& place) noexcept 
 
 inline constexpr std::size_t kWorkRequestHead = offsetof(WorkRequest, padding);
 inline constexpr std::uint32_t kSgesPerSlot = 3;
-static_assert(kWorkRequestHead == 60, "the head fills one ring slot's payload");
+static_assert(kWorkRequestHead == 60, "the head fills the first line of a slot");
 static_assert(std::is_trivially_copyable_v<WorkRequest>);
 
 /// Slots that a request with `sge_count` pieces takes in a lane.

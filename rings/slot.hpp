@@ -1,4 +1,4 @@
-// The unit of every ring: one cache line that says itself whether it is full.
+// The unit of every ring: a pair of cache lines, the first of which says itself whether it is full.
 #pragma once
 
 #include <atomic>
@@ -9,10 +9,12 @@
 namespace sanpoll::rings {
 
 inline constexpr std::size_t kCacheLine = 64;
-inline constexpr std::size_t kSlotPayload = 60;
-inline constexpr std::size_t kSlotStride = 128;  // bytes from one slot to the next in memory
+inline constexpr std::size_t kLinePayload = 60;   // what travels with the sequence word
+inline constexpr std::size_t kSlotPayload = 124;  // with the second line
+inline constexpr std::size_t kSlotStride = 128;   // bytes from one slot to the next in memory
 
-/// A cache line: a sequence word and 60 bytes of payload. The line beside it stays untouched.
+/// A sequence word and 124 bytes of payload, the first 60 in the word's own line. What is longer goes on
+/// in the line beside it, which is not touched otherwise.
 ///
 /// The slot at position p of the stream is full when `sequence == p + 1` (modulo 2^32); any other
 /// value means "not yet". The word shares the line with the data on purpose: the hand-off moves this
@@ -23,8 +25,11 @@ inline constexpr std::size_t kSlotStride = 128;  // bytes from one slot to the n
 /// value that its position waits for after the producer has written it in this lap (the previous lap
 /// left `p + 1 - capacity` there).
 ///
-/// Every second line only, because processors fetch lines in pairs of 128 bytes: a reader that looks at
-/// one slot would pull the next one out of the writer's cache. See slot_index for the other half of it.
+/// The second line belongs to the same slot because processors fetch lines in pairs of 128 bytes: a reader
+/// that looks at one slot would pull the next one out of the writer's cache. See slot_index for the other
+/// half of it. A reader that expects long payloads asks for the second line with every look at the first
+/// (SpscConsumer::front_with_second_line): then both are on their way at once, and a payload of two lines
+/// takes hardly longer than one of a single line.
 struct alignas(kSlotStride) Slot {
     std::atomic<std::uint32_t> sequence;
     std::byte payload[kSlotPayload];
@@ -32,7 +37,8 @@ struct alignas(kSlotStride) Slot {
 
 static_assert(sizeof(Slot) == kSlotStride && alignof(Slot) == kSlotStride);
 static_assert(offsetof(Slot, payload) == 4);
-static_assert(offsetof(Slot, payload) + kSlotPayload == kCacheLine);
+static_assert(offsetof(Slot, payload) + kLinePayload == kCacheLine);
+static_assert(offsetof(Slot, payload) + kSlotPayload == kSlotStride);
 static_assert(std::atomic<std::uint32_t>::is_always_lock_free,
               "the word is shared by processes; a lock-based atomic would not be");
 

@@ -1,8 +1,8 @@
-// Single-producer single-consumer ring of 64-byte slots.
+// Single-producer single-consumer ring of slots that are one cache line, or two where that does not do.
 //
 // Layout
-//   slots:    capacity (a power of two) cache lines, each beside an unused one, and in an order that
-//             prefetchers do not follow: see slot.hpp
+//   slots:    capacity (a power of two) pairs of cache lines, of which the second is touched for long
+//             payloads only, in an order that prefetchers do not follow: see slot.hpp
 //   consumed: one line, written by the consumer, read by the producer when the ring looks full
 //
 // Neither end shares an index with the other on the fast path. The producer keeps its position and a
@@ -94,7 +94,7 @@ public:
         ++position_;
     }
 
-    /// Copies one value of at most 60 bytes and publishes it. False when the ring is full.
+    /// Copies one value of at most 124 bytes (60 in one line) and publishes it. False when the ring is full.
     template <typename T>
     [[nodiscard]] bool try_push(const T& value) noexcept {
         static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= kSlotPayload);
@@ -179,6 +179,19 @@ public:
     /// an honest producer until release() passes it.
     [[nodiscard]] const std::byte* front() const noexcept {
         const Slot& slot = slots_[slot_index(position_, mask_)];
+        // Pairs with the release in SpscProducer::publish and publish_record.
+        if (slot.sequence.load(std::memory_order_acquire) != position_ + 1) {
+            return nullptr;
+        }
+        return slot.payload;
+    }
+
+    /// The same, and asks for the head's second line at once, in case it is needed.
+    [[nodiscard]] const std::byte* front_with_second_line() const noexcept {
+        const Slot& slot = slots_[slot_index(position_, mask_)];
+        // Before the look: if the first line has changed, both are fetched together. What the second holds
+        // was written before the sequence word was.
+        prefetch_for_read(slot.payload + kLinePayload);
         // Pairs with the release in SpscProducer::publish and publish_record.
         if (slot.sequence.load(std::memory_order_acquire) != position_ + 1) {
             return nullptr;

@@ -9,11 +9,12 @@
 namespace sanpoll::rings {
 namespace {
 
-TEST(Slot, IsOneCacheLineWithTheWordInFront) {
+TEST(Slot, IsTwoCacheLinesWithTheWordInFront) {
     EXPECT_EQ(offsetof(Slot, sequence), 0U);
     EXPECT_EQ(offsetof(Slot, payload), 4U);
     EXPECT_EQ(sizeof(Slot::payload), kSlotPayload);
-    EXPECT_EQ(offsetof(Slot, payload) + sizeof(Slot::payload), kCacheLine);
+    EXPECT_EQ(offsetof(Slot, payload) + kLinePayload, kCacheLine);
+    EXPECT_EQ(sizeof(Slot), 2 * kCacheLine);
 }
 
 TEST(Slot, NeighboursShareNoPairOfLines) {

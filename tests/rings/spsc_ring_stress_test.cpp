@@ -46,13 +46,15 @@ std::uint64_t mix(std::uint64_t value) noexcept {
 
 // What slot `part` of record `number` of stream `seed` holds: every byte follows from these three.
 void fill(std::byte* payload, std::uint64_t seed, std::uint64_t number, std::uint32_t part) {
-    std::uint64_t words[7];
-    for (std::uint32_t i = 0; i < 7; ++i) {
-        words[i] = mix(seed ^ mix(number * 64 + part * 8 + i));
+    constexpr std::uint32_t kWords = 15;
+    std::uint64_t words[kWords];
+    for (std::uint32_t i = 0; i < kWords; ++i) {
+        words[i] = mix(seed ^ mix(number * 128 + part * 16 + i));
     }
     words[0] = number;
     std::memcpy(payload, words, sizeof(words));
-    const auto tail = static_cast<std::uint32_t>(words[1] ^ words[6]);
+    const auto tail = static_cast<std::uint32_t>(words[1] ^ words[kWords - 1]);
+    static_assert(sizeof(words) + sizeof(tail) == kSlotPayload);
     std::memcpy(payload + sizeof(words), &tail, sizeof(tail));
 }
 
@@ -86,7 +88,11 @@ std::uint64_t consume(SpscConsumer& consumer, std::uint64_t seed, std::uint64_t 
     Patience patience;
     std::uint64_t good = 0;
     for (std::uint64_t number = 0; number < count; ++number) {
-        while (consumer.front() == nullptr) {
+        const auto nothing = [&] {
+            return (number % 2 == 0 ? consumer.front() : consumer.front_with_second_line()) ==
+                   nullptr;
+        };
+        while (nothing()) {
             patience.wait();
         }
         const std::uint32_t slots = slots_of(seed, number);

@@ -142,7 +142,7 @@ TEST(SpscRing, FillsAndEmptiesManyTimes) {
     }
 }
 
-TEST(SpscRing, CarriesSixtyBytes) {
+TEST(SpscRing, CarriesAWholeSlot) {
     struct Full {
         std::array<std::uint8_t, kSlotPayload> bytes;
     };
@@ -161,8 +161,10 @@ TEST(SpscRing, FrontStaysUntilItIsReleased) {
     const std::byte* first = ring.consumer().front();
     ASSERT_NE(first, nullptr);
     EXPECT_EQ(ring.consumer().front(), first);
+    EXPECT_EQ(ring.consumer().front_with_second_line(), first);
     ring.consumer().release(1);
     EXPECT_EQ(ring.consumer().front(), nullptr);
+    EXPECT_EQ(ring.consumer().front_with_second_line(), nullptr);
 }
 
 TEST(SpscRing, ProgressIsPublishedEveryEighthOfTheCapacity) {

@@ -53,6 +53,15 @@ inline void copy_short(void* to, const void* from, std::size_t length) noexcept 
     }
 }
 
+/// Up to 128 bytes, likewise.
+inline void copy_slot(void* to, const void* from, std::size_t length) noexcept {
+    if (length <= 64) {
+        copy_short(to, from, length);
+    } else {
+        detail::copy_ends<64>(to, from, length);
+    }
+}
+
 /// Any length. glibc's memcpy turns to `rep movsb` for a few KiB and more, which is slow into lines that
 /// another core has just read; a plain vector loop is about three times faster there.
 inline void copy_long(void* to, const void* from, std::size_t length) noexcept {

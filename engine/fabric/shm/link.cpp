@@ -62,7 +62,7 @@ void LinkSender::put_pieces(const RecordHeader& header, const Sge* pieces,
                 room = kNextBytes;
             }
             const std::uint32_t step = left < room ? left : room;
-            copy_short(to, from, step);
+            copy_slot(to, from, step);
             to += step;
             from += step;
             room -= step;

@@ -109,22 +109,28 @@ private:
         std::byte* head = ring_.payload();
         std::uint32_t left = header.length;
         const std::uint32_t slots = slots_for(left);
-        if (slots == 1) {
+        // The head's first line last and in one go: the reader polls it and would take it away in between.
+        if (left <= kLineBytes) {
             write_header(head, header, 1);
             copy_short(head + sizeof(RecordHeader), from, left);
             ring_.publish();
+        } else if (slots == 1) {
+            copy_short(head + rings::kLinePayload, from + kLineBytes, left - kLineBytes);
+            write_header(head, header, 1);
+            copy_exactly<kLineBytes>(head + sizeof(RecordHeader), from);
+            ring_.publish();
         } else {
-            // The head's line last and in one go: the reader polls it and would take it away in between.
             const std::byte* next = from + kHeadBytes;
             left -= kHeadBytes;
             for (std::uint32_t slot = 1; slot < slots; ++slot) {
                 const std::uint32_t step = left < kNextBytes ? left : kNextBytes;
-                copy_short(ring_.payload(slot), next, step);
+                copy_slot(ring_.payload(slot), next, step);
                 next += step;
                 left -= step;
             }
+            copy_exactly<kHeadBytes - kLineBytes>(head + rings::kLinePayload, from + kLineBytes);
             write_header(head, header, slots);
-            copy_exactly<kHeadBytes>(head + sizeof(RecordHeader), from);
+            copy_exactly<kLineBytes>(head + sizeof(RecordHeader), from);
             ring_.publish_record(slots);
         }
         ring_doorbell();
@@ -170,7 +176,7 @@ public:
           waits_(direction.writer_waits),
           revocations_(direction.revocations) {}
 
-    [[nodiscard]] const std::byte* front() const noexcept { return ring_.front(); }
+    [[nodiscard]] const std::byte* front() const noexcept { return ring_.front_with_second_line(); }
     [[nodiscard]] const std::byte* slot(std::uint32_t index) const noexcept {
         return ring_.payload(index);
     }

@@ -89,7 +89,7 @@ inline void copy_message(const Link& link, const std::byte* head, std::uint32_t 
                          std::byte* to) noexcept {
     const std::byte* from = head + sizeof(RecordHeader);
     if (length <= kHeadBytes) [[likely]] {
-        copy_short(to, from, length);
+        copy_slot(to, from, length);
         return;
     }
     copy_exactly<kHeadBytes>(to, from);
@@ -97,7 +97,7 @@ inline void copy_message(const Link& link, const std::byte* head, std::uint32_t 
     length -= kHeadBytes;
     for (std::uint32_t slot = 1; length != 0; ++slot) {
         const std::uint32_t step = std::min(length, kNextBytes);
-        copy_short(to, link.receiver.slot(slot), step);
+        copy_slot(to, link.receiver.slot(slot), step);
         to += step;
         length -= step;
     }

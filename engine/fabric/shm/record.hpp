@@ -88,12 +88,13 @@ struct RdmaAnswer {
 };
 static_assert(sizeof(RdmaAnswer) == 16);
 
-inline constexpr std::uint32_t kHeadBytes = rings::kSlotPayload - sizeof(RecordHeader);  // 44
-inline constexpr std::uint32_t kNextBytes = rings::kSlotPayload;                         // 60
+inline constexpr std::uint32_t kLineBytes = rings::kLinePayload - sizeof(RecordHeader);  // 44
+inline constexpr std::uint32_t kHeadBytes = rings::kSlotPayload - sizeof(RecordHeader);  // 108
+inline constexpr std::uint32_t kNextBytes = rings::kSlotPayload;                         // 124
 
 /// Messages up to this length travel inside the ring. The first message of a switch (256 bytes) does.
-inline constexpr std::uint32_t kMaxInRing = kHeadBytes + 4 * kNextBytes;  // 284 in five slots
-inline constexpr std::uint32_t kMaxRecordSlots = 5;
+inline constexpr std::uint32_t kMaxInRing = kHeadBytes + 2 * kNextBytes;  // 356 in three slots
+inline constexpr std::uint32_t kMaxRecordSlots = 3;
 
 /// Messages that the receiver takes although no receive is posted, kept in private memory until one is.
 /// Only those that travel in the ring, and announcements (which have no bytes yet).
@@ -106,7 +107,7 @@ inline constexpr std::uint32_t kControlReserve = 32;
     return length <= kHeadBytes ? 1 : 1 + (length - kHeadBytes + kNextBytes - 1) / kNextBytes;
 }
 static_assert(slots_for(kMaxInRing) == kMaxRecordSlots);
-static_assert(slots_for(64) == 2);
+static_assert(slots_for(64) == 1);
 
 /// Writes a header, `slots` long in all. Two whole words: four small stores would make the reader's first
 /// wide load wait for all of them.

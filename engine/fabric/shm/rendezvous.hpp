@@ -55,7 +55,7 @@ struct ControlMessage {
     std::byte data[kMaxConnectData] = {};
 
     static constexpr std::uint32_t kMagic = 0x6C6F7073;
-    static constexpr std::uint16_t kVersion = 2;
+    static constexpr std::uint16_t kVersion = 3;
 };
 
 /// The abstract socket address of a listener. Abstract names vanish with their last descriptor, so

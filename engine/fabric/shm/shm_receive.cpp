@@ -229,7 +229,7 @@ bool ShmPort::take_message(Connection& connection, Link& link, const RecordHeade
             } else {
                 Scatter scatter(connection.receives, 0);
                 for_each_run(link, head, length, [&](const std::byte* from, std::uint32_t run) {
-                    scatter.write<copy_short>(from, run);
+                    scatter.write<copy_slot>(from, run);
                 });
             }
         } else {

@@ -45,6 +45,10 @@ TEST(CopyShort, CopiesExactlyEveryLengthAtEveryOffset) {
     check([](void* to, const void* from, std::size_t length) { copy_short(to, from, length); }, 64);
 }
 
+TEST(CopySlot, CopiesExactlyEveryLengthAtEveryOffset) {
+    check([](void* to, const void* from, std::size_t length) { copy_slot(to, from, length); }, 128);
+}
+
 TEST(CopyLong, CopiesExactlyEveryLengthAtEveryOffset) {
     check([](void* to, const void* from, std::size_t length) { copy_long(to, from, length); }, 300);
 }

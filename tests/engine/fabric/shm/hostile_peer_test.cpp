@@ -93,7 +93,7 @@ protected:
         }
         for (int i = 0; i < 6; ++i) {
             Socket& socket = attack.sockets[static_cast<std::size_t>(i % 2)];
-            static constexpr std::uint32_t kRooms[] = {64, 300, 0, 5000, 70000, 284};
+            static constexpr std::uint32_t kRooms[] = {64, 300, 0, 5000, 70000, kMaxInRing};
             attack.receives.emplace_back(socket, kRooms[i]);
             socket.send_number(1, kRooms[i]);
         }
@@ -147,15 +147,18 @@ protected:
     // A record that an honest peer might send, then perhaps spoiled.
     RecordHeader forged_header(const Attack& attack, bool& spoiled) {
         static constexpr std::uint32_t kLengths[] = {
-            0,        1,        43,         44,         45,         64,         284,    285,
-            5000,     16384,    16385,      65535,      65536,      65537,      262144, 262145,
-            1U << 20, 1U << 24, 0x7FFFFFFF, 0x80000000, 0xFFFFFFC0, 0xFFFFFFFF, 100000, 300};
+            0,          1,          43,         44,
+            45,         64,         kMaxInRing, kMaxInRing + 1,
+            5000,       16384,      16385,      65535,
+            65536,      65537,      262144,     262145,
+            1U << 20,   1U << 24,   0x7FFFFFFF, 0x80000000,
+            0xFFFFFFC0, 0xFFFFFFFF, 100000,     300};
         RecordHeader header{};
         header.kind = static_cast<RecordKind>(random_() % 15 + 1);
         header.slots = 1;
         header.connection = attack.ids[random_() % attack.ids.size()];
         header.credit = random_() % 40;
-        header.length = random_() % 285;
+        header.length = random_() % (kMaxInRing + 1);
         if (header.kind == RecordKind::kStaged || header.kind == RecordKind::kPiece) {
             header.length = random_() % 16384 + 1;
         } else if (header.kind == RecordKind::kAnnounce) {
@@ -292,7 +295,7 @@ TEST_F(HostilePeerTest, ForgedProgressEndsTheirOwnLinkOnly) {
             }
             for (int i = 0; i < 20; ++i) {
                 attack.sockets[random_() % Attack::kConnections].send_number(
-                    round, random_() % 4 == 0 ? random_() % 16384 : random_() % 285);
+                    round, random_() % 4 == 0 ? random_() % 16384 : random_() % (kMaxInRing + 1));
             }
             turn();
         }

@@ -9,11 +9,13 @@ TEST(Record, SlotsGrowWithTheLength) {
     EXPECT_EQ(slots_for(0), 1U);
     EXPECT_EQ(slots_for(43), 1U);
     EXPECT_EQ(slots_for(44), 1U);
-    EXPECT_EQ(slots_for(45), 2U);
-    EXPECT_EQ(slots_for(104), 2U);
-    EXPECT_EQ(slots_for(105), 3U);
-    EXPECT_EQ(slots_for(284), 5U);
-    EXPECT_EQ(slots_for(285), 6U);
+    EXPECT_EQ(slots_for(45), 1U);
+    EXPECT_EQ(slots_for(108), 1U);
+    EXPECT_EQ(slots_for(109), 2U);
+    EXPECT_EQ(slots_for(232), 2U);
+    EXPECT_EQ(slots_for(233), 3U);
+    EXPECT_EQ(slots_for(356), 3U);
+    EXPECT_EQ(slots_for(357), 4U);
 }
 
 TEST(Record, AHeaderSurvivesItsWayThroughASlot) {

@@ -25,15 +25,19 @@ std::vector<std::size_t> sizes(const Config& config) {
             59,
             60,
             64,
-            103,
-            104,
-            105,
-            164,
-            165,
-            224,
-            225,
-            284,
-            285,
+            80,
+            107,
+            108,
+            109,
+            172,
+            173,
+            231,
+            232,
+            233,
+            296,
+            297,
+            kMaxInRing,
+            kMaxInRing + 1,
             512,
             4095,
             4096,
@@ -157,7 +161,7 @@ TEST_F(ShmPortTest, NoPieceAtAllIsAnEmptyMessage) {
 TEST_F(ShmPortTest, SixteenSmallMessagesAreTakenUnaskedAndTheRestWaitsAtTheSender) {
     std::vector<Operation*> sends;
     for (std::uint64_t i = 0; i < 40; ++i) {
-        sends.push_back(&a_.send_number(i, i * 7 % 285));
+        sends.push_back(&a_.send_number(i, i * 7 % (kMaxInRing + 1)));
     }
     ports_.settle();
     for (std::uint64_t i = 0; i < 40; ++i) {
@@ -168,7 +172,7 @@ TEST_F(ShmPortTest, SixteenSmallMessagesAreTakenUnaskedAndTheRestWaitsAtTheSende
         Operation& receive = b_.receive(300);
         ports_.settle();
         ASSERT_TRUE(receive.good()) << i;
-        ASSERT_TRUE(receive.content() == message_of(i, i * 7 % 285)) << i;
+        ASSERT_TRUE(receive.content() == message_of(i, i * 7 % (kMaxInRing + 1))) << i;
     }
     for (const Operation* send : sends) {
         EXPECT_TRUE(send->good());
@@ -176,7 +180,7 @@ TEST_F(ShmPortTest, SixteenSmallMessagesAreTakenUnaskedAndTheRestWaitsAtTheSende
 }
 
 TEST_F(ShmPortTest, LargerMessagesAreNotTakenUnasked) {
-    for (const std::size_t size : {285U, 4096U, 16384U, 16385U}) {
+    for (const std::size_t size : {kMaxInRing + 1, 4096U, 16384U, 16385U}) {
         Operation& send = a_.send_number(size, size);
         ports_.settle();
         EXPECT_FALSE(send.ended()) << size;
@@ -342,7 +346,8 @@ TEST_F(SmallShmPortTest, AFullStagingAreaIsDrainedAndNothingIsLost) {
 // ---- too short --------------------------------------------------------------------------------------
 
 TEST_F(ShmPortTest, ATooShortReceiveFailsAndTheMessageGoesToTheNext) {
-    for (const std::size_t size : {20U, 284U, 285U, 5000U, 16384U, 16385U, 100000U}) {
+    for (const std::size_t size :
+         {20U, 100U, kMaxInRing, kMaxInRing + 1, 5000U, 16384U, 16385U, 100000U}) {
         for (const bool late : {false, true}) {
             if (late) {
                 a_.send_number(size, size);
