@@ -149,11 +149,13 @@ private:
 
     [[nodiscard]] Entry* resolve(RegionRef ref) const noexcept {
         // The core mostly sees the reference that the poster found last.
-        for (const auto& hint : {hint_[kRead].load(std::memory_order_acquire),
-                                 hint_[kWrite].load(std::memory_order_acquire)}) {
-            if (hint != nullptr && names(*hint, ref)) [[likely]] {
-                return hint;
-            }
+        if (Entry* hint = hint_[kRead].load(std::memory_order_acquire);
+            hint != nullptr && names(*hint, ref)) [[likely]] {
+            return hint;
+        }
+        if (Entry* hint = hint_[kWrite].load(std::memory_order_acquire);
+            hint != nullptr && names(*hint, ref)) {
+            return hint;
         }
         return resolve_slowly(ref);
     }

@@ -322,19 +322,9 @@ void PollingCore::free_dead_lanes() noexcept {
     }
 }
 
-bool PollingCore::turn() noexcept {
-    counters_.turns.add();
+// Inline, threads that drive their own sockets have no lanes: apart, so that their turns stay short.
+[[gnu::noinline]] std::uint32_t PollingCore::drain_lanes() noexcept {
     std::uint32_t work = 0;
-    if (left_behind_.load(std::memory_order_relaxed) != 0) [[unlikely]] {
-        // The lanes are drained below. An exchange and not a store: what is said from here on must not be
-        // wiped out by a store that leaves the processor late. Acquire pairs with the release in
-        // see_to_lanes(): what was pushed before the word that is taken back is seen below.
-        left_behind_.exchange(0, std::memory_order_acquire);
-    }
-    if (new_lanes_.load(std::memory_order_relaxed) != nullptr) [[unlikely]] {
-        adopt_lanes();
-    }
-    lanes_left_ = false;
     for (std::size_t i = 0; i < lanes_.size(); ++i) {
         Lane* lane = lanes_[i];
         const std::uint32_t taken = drain(*lane);
@@ -352,6 +342,25 @@ bool PollingCore::turn() noexcept {
     // If no lane gave anything, those that wait do so for a post that has not come; its poster will look
     // after them.
     lanes_left_ &= work != 0;
+    return work;
+}
+
+bool PollingCore::turn() noexcept {
+    counters_.turns.add();
+    std::uint32_t work = 0;
+    if (left_behind_.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+        // The lanes are drained below. An exchange and not a store: what is said from here on must not be
+        // wiped out by a store that leaves the processor late. Acquire pairs with the release in
+        // see_to_lanes(): what was pushed before the word that is taken back is seen below.
+        left_behind_.exchange(0, std::memory_order_acquire);
+    }
+    if (new_lanes_.load(std::memory_order_relaxed) != nullptr) [[unlikely]] {
+        adopt_lanes();
+    }
+    lanes_left_ = false;
+    if (!lanes_.empty()) {
+        work = drain_lanes();
+    }
     for (FabricPort* port : ports_) {
         work += port->poll(kFabricBatch);
     }

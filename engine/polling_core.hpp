@@ -223,6 +223,7 @@ private:
     void see_to_lanes() noexcept;
     void release_and_remember() noexcept;
     std::uint32_t drain(Lane& lane) noexcept;
+    std::uint32_t drain_lanes() noexcept;
     void adopt_lanes() noexcept;
     void bury(Lane* lane) noexcept;
     void free_dead_lanes() noexcept;

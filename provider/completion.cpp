@@ -7,16 +7,28 @@
 namespace sanpoll::provider {
 namespace {
 
-// The operation was submitted with hEvent's low bit set: the switch polls, nobody is called.
-void completed(std::uint64_t context, std::uint32_t bytes, engine::Status status) noexcept {
-    auto* overlapped = reinterpret_cast<LPWSAOVERLAPPED>(context);
-    overlapped->OffsetHigh =
-        status == engine::Status::kOk ? 0 : static_cast<DWORD>(wsa_error(status));
-    overlapped->Offset = 0;
-    overlapped->InternalHigh = bytes;
+inline void finish(WSAOVERLAPPED& overlapped, std::uint32_t bytes, int error) noexcept {
+    overlapped.OffsetHigh = static_cast<DWORD>(error);
+    overlapped.Offset = 0;
+    overlapped.InternalHigh = bytes;
     // The last touch: the caller may reuse or free the structure from here on. Pairs with the acquire in
     // wsp_get_overlapped_result.
-    std::atomic_ref<ULONG_PTR>(overlapped->Internal).store(0, std::memory_order_release);
+    std::atomic_ref<ULONG_PTR>(overlapped.Internal).store(0, std::memory_order_release);
+}
+
+// Apart, so that success needs no frame.
+[[gnu::noinline]] void failed(std::uint64_t context, std::uint32_t bytes,
+                              engine::Status status) noexcept {
+    finish(*reinterpret_cast<LPWSAOVERLAPPED>(context), bytes, wsa_error(status));
+}
+
+// The operation was submitted with hEvent's low bit set: the switch polls, nobody is called.
+void completed(std::uint64_t context, std::uint32_t bytes, engine::Status status) noexcept {
+    if (status != engine::Status::kOk) [[unlikely]] {
+        failed(context, bytes, status);
+        return;
+    }
+    finish(*reinterpret_cast<LPWSAOVERLAPPED>(context), bytes, 0);
 }
 
 // The switch wants to be told. On the notifier thread, nothing locked.

@@ -215,6 +215,15 @@ public:
         }
     }
 
+    /// release(1), without its loop.
+    void release_one() noexcept {
+        prefetch_for_read(&slots_[slot_index(position_ + kAhead, mask_)]);
+        ++position_;
+        if (position_ - published_ >= publish_every_) {
+            publish_progress();
+        }
+    }
+
     /// Tells the producer about all released slots now.
     void publish_progress() noexcept {
         published_ = position_;
@@ -230,7 +239,7 @@ public:
             return false;
         }
         std::memcpy(&value, head, sizeof(T));
-        release(1);
+        release_one();
         return true;
     }
 

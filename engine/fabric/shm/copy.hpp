@@ -12,20 +12,39 @@
 namespace sanpoll::engine::shm {
 
 namespace detail {
+
+// What one load or store moves. Vectors for the long ones: a struct of that size goes through the stack.
 template <std::size_t N>
-struct Bytes {
-    unsigned char value[N];
+struct Unit;
+template <>
+struct Unit<4> {
+    typedef std::uint32_t type __attribute__((aligned(1), may_alias));
 };
+template <>
+struct Unit<8> {
+    typedef std::uint64_t type __attribute__((aligned(1), may_alias));
+};
+template <>
+struct Unit<16> {
+    typedef std::uint64_t type __attribute__((vector_size(16), aligned(1), may_alias));
+};
+template <>
+struct Unit<32> {
+    typedef std::uint64_t type __attribute__((vector_size(32), aligned(1), may_alias));
+};
+
+// Two copies of N that overlap in the middle cover every length from N to 2 N.
 template <std::size_t N>
 inline void copy_ends(void* to, const void* from, std::size_t length) noexcept {
-    // Two copies of N that overlap in the middle cover every length from N to 2 N.
-    Bytes<N> first;
-    Bytes<N> last;
-    std::memcpy(&first, from, N);
-    std::memcpy(&last, static_cast<const char*>(from) + length - N, N);
-    std::memcpy(to, &first, N);
-    std::memcpy(static_cast<char*>(to) + length - N, &last, N);
+    using Piece = typename Unit<N>::type;
+    auto* out = static_cast<char*>(to);
+    const auto* in = static_cast<const char*>(from);
+    const Piece first = *reinterpret_cast<const Piece*>(in);
+    const Piece last = *reinterpret_cast<const Piece*>(in + length - N);
+    *reinterpret_cast<Piece*>(out) = first;
+    *reinterpret_cast<Piece*>(out + length - N) = last;
 }
+
 }  // namespace detail
 
 /// Exactly N bytes.
@@ -58,7 +77,9 @@ inline void copy_slot(void* to, const void* from, std::size_t length) noexcept {
     if (length <= 64) {
         copy_short(to, from, length);
     } else {
-        detail::copy_ends<64>(to, from, length);
+        detail::copy_ends<32>(to, from, 64);
+        detail::copy_ends<32>(static_cast<char*>(to) + length - 64,
+                              static_cast<const char*>(from) + length - 64, 64);
     }
 }
 

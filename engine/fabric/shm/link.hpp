@@ -70,6 +70,22 @@ public:
         }
     }
 
+    /// The same for at most kHeadBytes that lie at `from`.
+    void put_short(const RecordHeader& header, const std::byte* from) noexcept {
+        std::byte* head = ring_.payload();
+        // The head's first line last and in one go: the reader polls it and would take it away in between.
+        if (header.length <= kLineBytes) {
+            write_header(head, header, 1);
+            copy_short(head + sizeof(RecordHeader), from, header.length);
+        } else {
+            copy_short(head + rings::kLinePayload, from + kLineBytes, header.length - kLineBytes);
+            write_header(head, header, 1);
+            copy_exactly<kLineBytes>(head + sizeof(RecordHeader), from);
+        }
+        ring_.publish();
+        ring_doorbell();
+    }
+
     /// Publishes a record whose `header.length` bytes were written to staging_for().
     void put_staged(const RecordHeader& header) noexcept;
 
@@ -106,33 +122,25 @@ public:
 
 private:
     void put_one_piece(const RecordHeader& header, const std::byte* from) noexcept {
-        std::byte* head = ring_.payload();
         std::uint32_t left = header.length;
         const std::uint32_t slots = slots_for(left);
-        // The head's first line last and in one go: the reader polls it and would take it away in between.
-        if (left <= kLineBytes) {
-            write_header(head, header, 1);
-            copy_short(head + sizeof(RecordHeader), from, left);
-            ring_.publish();
-        } else if (slots == 1) {
-            copy_short(head + rings::kLinePayload, from + kLineBytes, left - kLineBytes);
-            write_header(head, header, 1);
-            copy_exactly<kLineBytes>(head + sizeof(RecordHeader), from);
-            ring_.publish();
-        } else {
-            const std::byte* next = from + kHeadBytes;
-            left -= kHeadBytes;
-            for (std::uint32_t slot = 1; slot < slots; ++slot) {
-                const std::uint32_t step = left < kNextBytes ? left : kNextBytes;
-                copy_slot(ring_.payload(slot), next, step);
-                next += step;
-                left -= step;
-            }
-            copy_exactly<kHeadBytes - kLineBytes>(head + rings::kLinePayload, from + kLineBytes);
-            write_header(head, header, slots);
-            copy_exactly<kLineBytes>(head + sizeof(RecordHeader), from);
-            ring_.publish_record(slots);
+        if (slots == 1) {
+            put_short(header, from);
+            return;
         }
+        std::byte* head = ring_.payload();
+        const std::byte* next = from + kHeadBytes;
+        left -= kHeadBytes;
+        for (std::uint32_t slot = 1; slot < slots; ++slot) {
+            const std::uint32_t step = left < kNextBytes ? left : kNextBytes;
+            copy_slot(ring_.payload(slot), next, step);
+            next += step;
+            left -= step;
+        }
+        copy_exactly<kHeadBytes - kLineBytes>(head + rings::kLinePayload, from + kLineBytes);
+        write_header(head, header, slots);
+        copy_exactly<kLineBytes>(head + sizeof(RecordHeader), from);
+        ring_.publish_record(slots);
         ring_doorbell();
     }
     void put_pieces(const RecordHeader& header, const Sge* pieces, std::uint32_t count) noexcept;
@@ -181,6 +189,7 @@ public:
         return ring_.payload(index);
     }
     void release(std::uint32_t slots) noexcept { ring_.release(slots); }
+    void release_one() noexcept { ring_.release_one(); }
 
     /// Where the next `length` staged bytes are, or nullptr if no honest peer would say so.
     [[nodiscard]] const std::byte* staged(std::uint32_t length) noexcept;

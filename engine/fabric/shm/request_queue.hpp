@@ -68,6 +68,11 @@ public:
         head_ += cells_for(front().sge_count);
         --size_;
     }
+    /// The same, for a front request of at most kInlineSges pieces.
+    void pop_single() noexcept {
+        ++head_;
+        --size_;
+    }
 
 private:
     union Cell {

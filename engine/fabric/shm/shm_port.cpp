@@ -18,7 +18,8 @@ ShmPort::ShmPort(const Config& config, PollingCore& core, int trouble_fd)
       core_(core),
       trouble_fd_(trouble_fd),
       table_(new Connection*[config.max_connections]()),
-      table_mask_(config.max_connections - 1) {
+      table_mask_(config.max_connections - 1),
+      looks_(config.mode == Mode::kInline ? kIdleLooks : 1) {
     links_.reserve(64);
     fill_early_pool();
 }
@@ -147,14 +148,6 @@ void ShmPort::fail_link(Link& link, std::string_view why) noexcept {
 }
 
 // ---- life of a connection ---------------------------------------------------------------------------
-
-Connection* ShmPort::find(std::uint32_t id, const Link& link) noexcept {
-    Connection* connection = table_[id & table_mask_ & ((1U << kGenerationShift) - 1)];
-    if (connection == nullptr || connection->id != id || connection->link != &link) [[unlikely]] {
-        return nullptr;
-    }
-    return connection;
-}
 
 void ShmPort::install(Connection& connection, Link& link) noexcept {
     table_[connection.id & table_mask_] = &connection;
@@ -315,23 +308,27 @@ void ShmPort::bury(Connection& connection) noexcept {
 
 // ---- FabricPort -------------------------------------------------------------------------------------
 
-void ShmPort::post(Endpoint& endpoint, const WorkRequest& request) noexcept {
-    auto& connection = static_cast<Connection&>(endpoint);
-    if (request.opcode == Opcode::kSend) {
-        post_send(connection, request);
-    } else if (request.opcode == Opcode::kReceive) {
-        post_receive(connection, request);
-    } else {
-        post_rdma(connection, request);
-    }
-}
-
 std::uint32_t ShmPort::poll(std::uint32_t budget) noexcept {
     std::uint32_t work = 0;
-    for (Link* link : links_) {
-        work += poll_link(*link, budget);
+    // Nothing there: looks again, for the way in and out of here takes longer than several looks, and what
+    // arrives during that way waits for the next.
+    for (std::uint32_t looks = looks_; looks != 0 && work == 0; --looks) {
+        for (Link* link : links_) {
+            work += poll_link(*link, budget);
+        }
     }
-    // One pass over what is queued now; what queues itself again waits for the next turn.
+    if (queued_head_ != nullptr) {
+        service_queue();
+    }
+    if (awaiting_ != 0) [[unlikely]] {
+        knock_at_silent_peers(false);
+    }
+    // A core that sends is not idle, although nothing arrives.
+    return work + std::exchange(moved_, 0);
+}
+
+// One pass over what is queued now; what queues itself again waits for the next turn.
+void ShmPort::service_queue() noexcept {
     Connection* connection = queued_head_;
     queued_head_ = queued_tail_ = nullptr;
     while (connection != nullptr) {
@@ -341,11 +338,6 @@ std::uint32_t ShmPort::poll(std::uint32_t budget) noexcept {
         service(*connection);
         connection = next;
     }
-    if (awaiting_ != 0) [[unlikely]] {
-        knock_at_silent_peers(false);
-    }
-    // A core that sends is not idle, although nothing arrives.
-    return work + std::exchange(copies_, 0) + std::exchange(moved_, 0);
 }
 
 void ShmPort::arm() noexcept {

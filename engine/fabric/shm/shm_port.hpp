@@ -120,8 +120,11 @@ public:
 
 private:
     static constexpr std::uint32_t kGenerationShift = 20;
+    // Inline; a core of its own comes round by itself, and has lanes to look at.
+    static constexpr std::uint32_t kIdleLooks = 8;
 
     // sending (shm_send.cpp)
+    [[nodiscard]] bool send_common(Connection& connection, const WorkRequest& request) noexcept;
     void post_send(Connection& connection, const WorkRequest& request) noexcept;
     [[nodiscard]] bool try_send(Connection& connection, const Sge* pieces, std::uint32_t count,
                                 std::uint32_t length) noexcept;
@@ -131,10 +134,15 @@ private:
     void wait_for_credit(Connection& connection) noexcept;
     [[nodiscard]] bool flush_control(Connection& connection) noexcept;
     void service(Connection& connection) noexcept;
+    void service_queue() noexcept;
     void queue(Connection& connection) noexcept;
     void take_credit(Connection& connection, std::uint32_t credit) noexcept;
     [[nodiscard]] RecordHeader header_for(Connection& connection, RecordKind kind,
-                                          std::uint32_t length) noexcept;
+                                          std::uint32_t length) noexcept {
+        connection.reported = connection.granted;
+        connection.credit_due = false;
+        return {kind, 1, 0, connection.peer_id, length, connection.granted};
+    }
     void complete_send(Connection& connection, Status status, std::uint32_t bytes) noexcept;
 
     // RDMA that this side asks for (shm_rdma.cpp)
@@ -172,7 +180,14 @@ private:
 
     // receiving (shm_receive.cpp)
     void post_receive(Connection& connection, const WorkRequest& request) noexcept;
-    std::uint32_t poll_link(Link& link, std::uint32_t budget) noexcept;
+    // Nearly always there is nothing: that much is said without a call.
+    std::uint32_t poll_link(Link& link, std::uint32_t budget) noexcept {
+        const std::byte* head = link.receiver.front();
+        return head == nullptr ? 0 : take_records(link, head, budget);
+    }
+    std::uint32_t take_records(Link& link, const std::byte* head, std::uint32_t budget) noexcept;
+    [[nodiscard]] bool take_and_release(Link& link, const std::byte* head) noexcept;
+    [[nodiscard]] bool take_common(Link& link, const std::byte* head) noexcept;
     [[nodiscard]] bool take_record(Link& link, const std::byte* head,
                                    std::uint32_t& slots) noexcept;
     [[nodiscard]] bool take_message(Connection& connection, Link& link, const RecordHeader& header,
@@ -190,7 +205,14 @@ private:
     void complete_receive(Connection& connection, Status status, std::uint32_t bytes) noexcept;
 
     // life (shm_port.cpp)
-    [[nodiscard]] Connection* find(std::uint32_t id, const Link& link) noexcept;
+    [[nodiscard]] Connection* find(std::uint32_t id, const Link& link) noexcept {
+        Connection* connection = table_[id & table_mask_ & ((1U << kGenerationShift) - 1)];
+        if (connection == nullptr || connection->id != id || connection->link != &link)
+            [[unlikely]] {
+            return nullptr;
+        }
+        return connection;
+    }
     [[nodiscard]] Connection* find_suspended(std::uint32_t id) noexcept;
     void drain(Link& link) noexcept;
     void leave_link(Connection& connection) noexcept;
@@ -208,17 +230,17 @@ private:
     ShmCounters counters_;
 
     std::vector<Link*> links_;
-    bool armed_ = false;          // the core sleeps or is about to
-    std::uint32_t awaiting_ = 0;  // answers to RDMA of ours, on all links
-    std::uint32_t copies_ = 0;    // pieces of work of this turn that no arrival stands for
+    bool armed_ = false;                    // the core sleeps or is about to
+    std::uint32_t awaiting_ = 0;            // answers to RDMA of ours, on all links
     std::unique_ptr<Connection*[]> table_;  // by the index in an id; under the token
     std::uint32_t table_mask_;
+    std::uint32_t looks_;  // at idle links in one poll
     Connection* queued_head_ = nullptr;
     Connection* queued_tail_ = nullptr;
     EarlyMessage* early_pool_ =
         nullptr;  // blocks of kMaxInRing bytes: some from the start, and reused
     std::uint32_t early_pooled_ = 0;
-    std::uint32_t moved_ = 0;      // queued messages, and pieces, sent since the last poll
+    std::uint32_t moved_ = 0;      // since the last poll: work that no arrival stands for
     bool armed_for_room_ = false;  // while armed_: the peers ring for room too
 
     std::atomic<Connection*> dead_{nullptr};  // freed by the control plane, off the core

@@ -152,7 +152,7 @@ void ShmPort::put_rdma_pieces(Connection& connection) noexcept {
         sender.put_staged(header_for(connection, RecordKind::kRdmaPiece, length));
         out.progress += length;
         counters_.rdma_bytes_staged.add(length);
-        ++copies_;
+        ++moved_;
         expect_answer(*connection.link, whole - out.progress);
     }
     if (out.progress == whole) {
@@ -183,7 +183,7 @@ bool ShmPort::fetch_rdma(Connection& connection) noexcept {
         }
         out.progress += static_cast<std::uint32_t>(copied);
         counters_.rdma_bytes_copied.add(static_cast<std::uint64_t>(copied));
-        ++copies_;
+        ++moved_;
         if (out.progress != whole) {
             queue(connection);
             return false;

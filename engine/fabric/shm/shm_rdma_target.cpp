@@ -179,7 +179,7 @@ void ShmPort::pull_rdma(Connection& connection) noexcept {
     }
     in.progress += static_cast<std::uint32_t>(copied);
     counters_.rdma_bytes_copied.add(static_cast<std::uint64_t>(copied));
-    ++copies_;
+    ++moved_;
     if (in.progress == in.length) {
         release_region(connection);
         answer_rdma(connection, RecordKind::kRdmaDone);
@@ -203,7 +203,7 @@ void ShmPort::put_rdma_data(Connection& connection) noexcept {
         sender.put_staged(header_for(connection, RecordKind::kRdmaData, length));
         in.progress += length;
         counters_.rdma_bytes_staged.add(length);
-        ++copies_;
+        ++moved_;
     }
     if (in.progress == in.length) {
         release_region(connection);

@@ -22,9 +22,44 @@ void gather(std::byte* to, const Sge* pieces, std::uint32_t count) noexcept {
 
 }  // namespace
 
-// Flattened, as poll_link is.
-[[gnu::flatten]] void ShmPort::post_send(Connection& connection,
-                                         const WorkRequest& request) noexcept {
+// As take_common: the message of one piece and one slot that may go now. Nothing has been changed if it is not
+// that.
+inline bool ShmPort::send_common(Connection& connection, const WorkRequest& request) noexcept {
+    if (request.sge_count != 1 || request.length > kHeadBytes || connection.broken ||
+        !connection.sends.empty() || !connection.may_send(true)) [[unlikely]] {
+        return false;
+    }
+    const Sge& piece = request.sge[0];
+    if (piece.length != 0 && !connection.regions->live(piece.region)) [[unlikely]] {
+        return false;
+    }
+    LinkSender& sender = connection.link->sender;
+    if (!sender.room_for_message(1)) [[unlikely]] {
+        return false;
+    }
+    sender.put_short(header_for(connection, RecordKind::kMessage, request.length),
+                     reinterpret_cast<const std::byte*>(piece.address));
+    ++connection.sent;
+    counters_.messages_sent.add();
+    counters_.bytes_sent.add(request.length);
+    core_.complete(completion_of(connection, request, Status::kOk, request.length));
+    return true;
+}
+
+void ShmPort::post(Endpoint& endpoint, const WorkRequest& request) noexcept {
+    auto& connection = static_cast<Connection&>(endpoint);
+    if (request.opcode == Opcode::kSend) {
+        if (!send_common(connection, request)) [[unlikely]] {
+            post_send(connection, request);
+        }
+    } else if (request.opcode == Opcode::kReceive) {
+        post_receive(connection, request);
+    } else {
+        post_rdma(connection, request);
+    }
+}
+
+void ShmPort::post_send(Connection& connection, const WorkRequest& request) noexcept {
     if (connection.broken) [[unlikely]] {
         core_.complete(completion_of(connection, request, connection.reason, 0));
         return;
@@ -71,13 +106,6 @@ void gather(std::byte* to, const Sge* pieces, std::uint32_t count) noexcept {
     if (connection.sends.size() == 1) {
         progress_sends(connection);
     }
-}
-
-RecordHeader ShmPort::header_for(Connection& connection, RecordKind kind,
-                                 std::uint32_t length) noexcept {
-    connection.reported = connection.granted;
-    connection.credit_due = false;
-    return {kind, 1, 0, connection.peer_id, length, connection.granted};
 }
 
 // Sends a message that needs no invitation. False when ring or staging has no room now.
