@@ -100,6 +100,11 @@ const std::vector<KnobRule>& rules() {
         choice("profile", "ultra, balanced or eco",
                "what an idle polling core does: spin for ever, spin then sleep, sleep at once",
                &Config::profile, {"ultra", "balanced", "eco"}),
+        choice(
+            "fabric", "auto, shm or verbs",
+            "what carries connections: shared memory within this host and RDMA devices beyond it, "
+            "or just one of the two",
+            &Config::fabric, {"auto", "shm", "verbs"}),
         {{"cores", "up to 16 different CPU numbers such as 2,3 or 2-5 (empty: choose)",
           "CPUs of the dedicated polling cores"},
          set_cores,
@@ -121,8 +126,8 @@ const std::vector<KnobRule>& rules() {
         number("queue_depth", "64 to 1048576", "outstanding operations, each socket and direction",
                &Config::queue_depth, 64, 1U << 20),
         number("shm_ring_slots", "a power of two, 256 to 1048576",
-               "slots of 128 bytes of a shared-memory link, each direction", &Config::shm_ring_slots,
-               256, 1U << 20, true),
+               "slots of 128 bytes of a shared-memory link, each direction",
+               &Config::shm_ring_slots, 256, 1U << 20, true),
         number("shm_staging_kb", "a power of two, 256 to 1048576",
                "staging area of a shared-memory link for larger messages, KiB each direction",
                &Config::shm_staging_kb, 256, 1U << 20, true),

@@ -29,9 +29,17 @@ enum class Copy : std::uint8_t {
     kDirect,  // one copy between the processes, unless the host or the peer does not allow it
 };
 
+/// What may carry connections. A connection's own fabric follows from its address (fabric/fabric_choice.hpp).
+enum class FabricKind : std::uint8_t {
+    kAuto,   // shared memory, and RDMA devices where there are any
+    kShm,    // shared memory only
+    kVerbs,  // RDMA devices only, also between processes of this host
+};
+
 struct Config {
     Mode mode = Mode::kInline;
     Profile profile = Profile::kBalanced;
+    FabricKind fabric = FabricKind::kAuto;
     std::vector<std::uint32_t> cores;  // dedicated: CPUs of the polling cores; empty = choose one
     std::uint32_t core_count = 1;      // inline: polling cores to spread connections over
     std::uint32_t spin_us = 50;        // balanced: idle time before a core sleeps

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sched.h>
 
+#include "engine/fabric/fabric_choice.hpp"
 #include "engine/fabric/shm/shm_fabric.hpp"
 #include "engine/fabric/shm/shm_port.hpp"
 #include "engine/fence.hpp"
@@ -70,6 +71,9 @@ std::unique_ptr<Engine> Engine::start(Config config, Clock& clock, const Handler
 }
 
 std::string Engine::begin() {
+    if (config_.fabric == FabricKind::kVerbs) {
+        return "fabric = verbs: this build has no fabric for RDMA devices; use auto or shm";
+    }
     if (!register_heavy_fence()) {
         log(LogLevel::kInfo,
             "this kernel has no membarrier; sleeping cores look around every millisecond");
@@ -79,14 +83,14 @@ std::string Engine::begin() {
     if (std::string error = control_.start(); !error.empty()) {
         return error;
     }
-    fabric_ = std::make_unique<shm::ShmFabric>(config_, control_);
+    shm_ = std::make_unique<shm::ShmFabric>(config_, control_);
     for (std::size_t i = 0; i < count; ++i) {
         cores_.push_back(std::make_unique<PollingCore>(config_, clock_, handlers_, notifier_,
                                                        static_cast<std::uint32_t>(i)));
         ports_.push_back(
-            std::make_unique<shm::ShmPort>(config_, *cores_.back(), fabric_->trouble_fd()));
+            std::make_unique<shm::ShmPort>(config_, *cores_.back(), shm_->trouble_fd()));
         cores_.back()->add_port(*ports_.back());
-        fabric_->add_port(*ports_.back());
+        shm_->add_port(*ports_.back());
         notifier_.add_core(*cores_.back());
     }
     std::vector<PollingCore*> all;
@@ -105,12 +109,27 @@ std::string Engine::begin() {
         }
     }
     fabric_runs_ = true;
-    return fabric_->start();
+    if (std::string error = shm_->start(); !error.empty()) {
+        return error;
+    }
+    choose_fabric();
+    return {};
+}
+
+// Shared memory before devices, which is what makes it the first choice within this host.
+void Engine::choose_fabric() {
+    const std::vector<Fabric*> running{shm_.get()};
+    if (running.size() == 1) {
+        fabric_ = running.front();
+        return;
+    }
+    choice_ = std::make_unique<FabricChoice>(control_, running);
+    fabric_ = choice_.get();
 }
 
 Engine::~Engine() {
     if (fabric_runs_) {
-        fabric_->stop();
+        shm_->stop();
     }
     notifier_.stop();
     control_.stop();
@@ -121,7 +140,5 @@ Engine::~Engine() {
     ports_.clear();
     cores_.clear();
 }
-
-Fabric& Engine::fabric() noexcept { return *fabric_; }
 
 }  // namespace sanpoll::engine

@@ -13,6 +13,8 @@
 
 namespace sanpoll::engine {
 
+class FabricChoice;
+
 namespace shm {
 class ShmFabric;
 class ShmPort;
@@ -34,7 +36,8 @@ public:
     [[nodiscard]] const Config& config() const noexcept { return config_; }
     [[nodiscard]] Notifier& notifier() noexcept { return notifier_; }
     [[nodiscard]] ControlThread& control() noexcept { return control_; }
-    [[nodiscard]] Fabric& fabric() noexcept;
+    /// What connections go through: the only fabric, or the choice among several.
+    [[nodiscard]] Fabric& fabric() noexcept { return *fabric_; }
     [[nodiscard]] const std::vector<std::unique_ptr<PollingCore>>& cores() const noexcept {
         return cores_;
     }
@@ -45,6 +48,7 @@ public:
 private:
     Engine(Config config, Clock& clock, const Handlers& handlers);
     [[nodiscard]] std::string begin();
+    void choose_fabric();
 
     const Config config_;
     Clock& clock_;
@@ -52,8 +56,10 @@ private:
     ControlThread control_;
     Notifier notifier_;
     std::vector<std::unique_ptr<PollingCore>> cores_;
-    std::unique_ptr<shm::ShmFabric> fabric_;
+    std::unique_ptr<shm::ShmFabric> shm_;
     std::vector<std::unique_ptr<shm::ShmPort>> ports_;
+    std::unique_ptr<FabricChoice> choice_;  // none if there is one fabric
+    Fabric* fabric_ = nullptr;
     bool fabric_runs_ = false;
 };
 

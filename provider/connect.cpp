@@ -30,6 +30,7 @@ void connect_ended(Socket& socket, std::uint32_t generation,
         socket.callee_data = nullptr;
     }
     socket.state = outcome.status == engine::Status::kOk ? State::kConnected : State::kBound;
+    socket.why = outcome.why;
     // Recorded first, signalled second; kept for a registration that comes later.
     socket.connect_unreported = true;
     if (record_event(socket, FD_CONNECT)) {
@@ -74,7 +75,7 @@ int WSPAPI wsp_connect(SOCKET s, const struct sockaddr* name, int namelen, LPWSA
             Socket& socket = *found.socket;
             const std::uint32_t generation = found.view.generation;
             engine::Fabric& fabric = Provider::instance().engine().fabric();
-            const bool served = fabric.serves(remote.ip);
+            const bool reached = fabric.reaches(remote.ip);
             // The lock is held until the attempt can be cancelled by a close; connect() does not wait.
             const std::lock_guard lock(socket.mutex);
             if (socket.gate.generation() != generation) {
@@ -94,22 +95,17 @@ int WSPAPI wsp_connect(SOCKET s, const struct sockaddr* name, int namelen, LPWSA
             if (remote.ip == INADDR_ANY || remote.port == 0) {
                 return WSAEADDRNOTAVAIL;
             }
-            if (!served) {
-                // Not an address of this host. Whether it exists is not for us to say, so the switch gets
+            if (!reached) {
+                // No fabric leads there. Whether the address exists is not for us to say, so the switch gets
                 // the answer that lets it try TCP/IP.
                 return WSAETIMEDOUT;
-            }
-            engine::Address local = socket.local;
-            if (local.ip == INADDR_ANY) {
-                local.ip =
-                    remote.ip;  // the peer must see an address, and on one host it is this one
             }
             socket.state = State::kConnecting;
             socket.connect_unreported = false;
             socket.recorded &= ~FD_CONNECT;
             socket.callee_data = callee_data;
             socket.outgoing =
-                fabric.connect(local, remote, std::move(data), socket.owner(generation),
+                fabric.connect(socket.local, remote, std::move(data), socket.owner(generation),
                                [&socket, generation](const engine::Fabric::ConnectResult& outcome) {
                                    connect_ended(socket, generation, outcome);
                                });

@@ -256,15 +256,19 @@ engine::Status bring_in(Socket& socket, std::uint32_t generation, engine::Import
         {
             const std::lock_guard lock(socket.mutex);
             socket.state = State::kConnected;
+            socket.why = engine::Why::kHandedOver;
         }
         return import.resume(socket.owner(generation));
     }
+    engine::Address local;
     {
         const std::lock_guard lock(socket.mutex);
         socket.state = State::kListening;  // requests may come at once
+        local = socket.local;
     }
     std::unique_ptr<engine::Listening> listening;
     const engine::Status status = import.listen(
+        local,
         [&socket, generation](std::shared_ptr<engine::IncomingConnection> request) {
             return take_request(socket, generation, std::move(request));
         },

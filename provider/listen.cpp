@@ -136,6 +136,7 @@ int make_accepted(engine::IncomingConnection& request, const engine::ConnectData
     {
         const std::lock_guard lock(socket->mutex);
         socket->state = State::kConnected;
+        socket->why = engine::Why::kPeer;
         socket->local = request.local();
         socket->options = heritage.options;
         socket->catalog_entry = heritage.catalog_entry;
@@ -211,16 +212,24 @@ int WSPAPI wsp_listen(SOCKET s, int backlog, LPINT error_number) {
                     "another process of this host listens at {}; stop it or choose another port",
                     engine::to_string(local));
             }
-            const std::lock_guard lock(socket.mutex);
-            if (socket.gate.generation() != generation) {
-                return WSAENOTSOCK;  // closed in the meantime; `listening` ends with this scope
-            }
-            if (status != engine::Status::kOk) {
+            std::deque<std::shared_ptr<engine::IncomingConnection>> early;
+            {
+                const std::lock_guard lock(socket.mutex);
+                if (socket.gate.generation() != generation) {
+                    return WSAENOTSOCK;  // closed in the meantime; `listening` ends with this scope
+                }
+                if (status == engine::Status::kOk) {
+                    socket.listening = std::move(listening);
+                    return 0;
+                }
                 socket.state = State::kBound;
-                return wsa_error(status);
+                early.swap(socket.requests);
             }
-            socket.listening = std::move(listening);
-            return 0;
+            // One fabric may have listened for a moment before another one could not.
+            for (const auto& request : early) {
+                request->reject(engine::Status::kNoListener);
+            }
+            return wsa_error(status);
         }));
 }
 

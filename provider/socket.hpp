@@ -79,6 +79,9 @@ struct alignas(rings::kCacheLine) Socket {
     std::shared_ptr<engine::OutgoingConnection> outgoing;
     LPWSABUF callee_data = nullptr;  // the caller's buffer for the peer's data
 
+    // connected
+    engine::Why why = engine::Why::kOnlyFabric;  // it has its fabric
+
     // duplicating
     bool swapping =
         false;  // WSPDuplicateSocket is running; it does what a close has to do meanwhile

@@ -71,10 +71,21 @@ public:
     /// A connection: opens the owner's gate. kNoListener: the peer has ended meanwhile. If it had sent
     /// messages before, the answer is kOk, and its end follows them.
     [[nodiscard]] virtual Status resume(const EndpointOwner& owner) = 0;
-    /// A listener: requests come here from now on, also those that came while nobody had it.
+    /// A listener: requests come here from now on, also those that came while nobody had it. `local` is
+    /// where it listens, as the passenger has it.
     [[nodiscard]] virtual Status listen(
-        std::function<bool(std::shared_ptr<IncomingConnection>)> on_request,
+        const Address& local, std::function<bool(std::shared_ptr<IncomingConnection>)> on_request,
         std::unique_ptr<Listening>& listening) = 0;
+};
+
+/// Why a connection has the fabric that it has.
+enum class Why : std::uint8_t {
+    kOnlyFabric,  // this process has no other
+    kThisHost,    // the address is this host's, and a process of ours listens there
+    kNobodyElse,  // the fabrics that come first lead there, but nobody listens by them
+    kOnlyWay,     // no fabric that comes first leads to the address
+    kPeer,        // the peer has chosen it
+    kHandedOver,  // the process that had the socket before had it so
 };
 
 class Fabric {
@@ -84,8 +95,10 @@ public:
 
     /// The host's addresses that this fabric serves, as they are now.
     [[nodiscard]] virtual std::vector<std::uint32_t> addresses() const = 0;
-    /// Whether a socket may be bound to `ip` or connected to it.
+    /// Whether a socket may be bound to `ip`.
     [[nodiscard]] virtual bool serves(std::uint32_t ip) const = 0;
+    /// Whether connect() may lead to `ip`: if not, it need not be tried.
+    [[nodiscard]] virtual bool reaches(std::uint32_t ip) const = 0;
 
     /// Called on the control thread for every request. False: refuse it at once (backlog full).
     using OnRequest = std::function<bool(std::shared_ptr<IncomingConnection>)>;
@@ -96,9 +109,12 @@ public:
     struct ConnectResult {
         Status status = Status::kOk;  // kOk: the owner's gate is open
         ConnectData callee_data;
+        Why why = Why::kOnlyFabric;  // for FabricChoice to say
     };
     using OnResult = std::function<void(ConnectResult)>;
     /// Returns at once; on_result is called once, on the control thread, perhaps before this returns.
+    /// `local` with the wildcard: this host's address on the way to `remote` is taken. kNoListener: certainly
+    /// nobody listens there; in doubt it is another status.
     [[nodiscard]] virtual std::shared_ptr<OutgoingConnection> connect(const Address& local,
                                                                       const Address& remote,
                                                                       ConnectData caller_data,

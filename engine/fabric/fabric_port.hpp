@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "engine/work_request.hpp"
 
@@ -9,11 +10,20 @@ namespace sanpoll::engine {
 
 struct Endpoint;
 
-/// All functions are called by the holder of the core's poll token only, never block and, once the
-/// connections are warm, neither allocate nor call the system.
+/// All functions but the first two are called by the holder of the core's poll token only, never block and,
+/// once the connections are warm, neither allocate nor call the system.
 class FabricPort {
 public:
     virtual ~FabricPort() = default;
+
+    /// Fabric::name() of the fabric whose port it is. Any thread.
+    [[nodiscard]] virtual std::string_view fabric() const noexcept = 0;
+    /// The device that carries `endpoint`, such as "rxe0"; empty if the fabric knows no devices. Any thread,
+    /// for an endpoint that is not closed yet; the text lasts as long.
+    [[nodiscard]] virtual std::string_view device(const Endpoint& endpoint) const noexcept {
+        (void)endpoint;
+        return {};
+    }
 
     /// Starts a send or receive. It ends in exactly one PollingCore::complete, perhaps before this
     /// returns.

@@ -44,6 +44,7 @@ const std::vector<KnobCase>& cases() {
         {"copy", "auto", {"auto", "staged", "direct"}, {"", "mapped", "1"}},
         {"max_connections", "65536", {"64", "1048576"}, {"32", "100", "2097152", "0"}},
         {"connect_timeout_ms", "20000", {"1", "3600000"}, {"0", "3600001"}},
+        {"fabric", "auto", {"auto", "shm", "verbs"}, {"", "rdma", "auto,shm", "SHM"}},
         {"log_level", "warn", {"trace", "debug", "info", "warn", "error", "off"}, {"", "all"}},
     };
     return all;

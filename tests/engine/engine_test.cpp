@@ -6,6 +6,7 @@
 #include <string>
 
 #include "engine/eal.hpp"
+#include "engine/fabric/shm/shm_port.hpp"
 #include "tests/engine/core_bench.hpp"
 #include "tests/engine/thread_state.hpp"
 
@@ -60,6 +61,25 @@ TEST(Engine, MakesTheCoresThatAreAskedFor) {
         EXPECT_EQ(engine->cores()[i]->index(), i);
         EXPECT_FALSE(engine->cores()[i]->dedicated());
     }
+}
+
+TEST(Engine, WithOneFabricThereIsNoChoiceBeforeIt) {
+    Config config = tests::inline_config();
+    config.fabric = FabricKind::kShm;
+    std::string error;
+    const auto engine = start(config, error);
+    ASSERT_NE(engine, nullptr) << error;
+    EXPECT_EQ(engine->fabric().name(), "shm");
+    EXPECT_EQ(engine->shm_ports()[0]->fabric(), "shm");
+}
+
+TEST(Engine, AFabricThatThisBuildLacksIsRefusedWithTheRemedy) {
+    Config config = tests::inline_config();
+    config.fabric = FabricKind::kVerbs;
+    std::string error;
+    EXPECT_EQ(start(config, error), nullptr);
+    EXPECT_NE(error.find("fabric = verbs"), std::string::npos) << error;
+    EXPECT_NE(error.find("auto"), std::string::npos) << error;
 }
 
 TEST(Engine, DedicatedModeChoosesACpuThatTheProcessMayUse) {

@@ -94,6 +94,7 @@ class FakePort final : public engine::FabricPort {
 public:
     explicit FakePort(engine::PollingCore& core) : core_(core) {}
 
+    [[nodiscard]] std::string_view fabric() const noexcept override { return "fake"; }
     void post(engine::Endpoint& endpoint, const engine::WorkRequest& request) noexcept override {
         const Inside inside(*this);
         posted.push_back(request);

@@ -144,6 +144,7 @@ TEST(PollTokenTest, GuardsWhatItGuards) {
 // A port that takes its time, so that whoever polls it holds the token nearly always.
 class SlowPort final : public FabricPort {
 public:
+    [[nodiscard]] std::string_view fabric() const noexcept override { return "slow"; }
     void post(Endpoint&, const WorkRequest&) noexcept override {}
     void close(Endpoint&) noexcept override {}
     std::uint32_t poll(std::uint32_t) noexcept override {

@@ -126,7 +126,9 @@ Status Arrival::resume_ended(const EndpointOwner& owner, const Frozen& frozen) {
     return status;
 }
 
-Status Arrival::listen(Fabric::OnRequest on_request, std::unique_ptr<Listening>& listening) {
+Status Arrival::listen(const Address& local, Fabric::OnRequest on_request,
+                       std::unique_ptr<Listening>& listening) {
+    (void)local;  // the socket that came along listens where it listens
     return fabric_.listen_with({state_.ip, state_.port}, std::move(carried_), std::move(on_request),
                                listening);
 }

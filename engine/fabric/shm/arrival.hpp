@@ -33,7 +33,7 @@ public:
         return state_.passenger;
     }
     [[nodiscard]] Status resume(const EndpointOwner& owner) override;
-    [[nodiscard]] Status listen(Fabric::OnRequest on_request,
+    [[nodiscard]] Status listen(const Address& local, Fabric::OnRequest on_request,
                                 std::unique_ptr<Listening>& listening) override;
 
 private:

@@ -272,7 +272,9 @@ std::shared_ptr<OutgoingConnection> ShmFabric::connect(const Address& local, con
                                                        ConnectData caller_data,
                                                        const EndpointOwner& owner,
                                                        OnResult on_result) {
-    auto outgoing = std::make_shared<Outgoing>(*this, local, remote, std::move(caller_data), owner,
+    // The peer must see an address, and on one host it is this one.
+    const Address from{local.ip == INADDR_ANY ? remote.ip : local.ip, local.port};
+    auto outgoing = std::make_shared<Outgoing>(*this, from, remote, std::move(caller_data), owner,
                                                std::move(on_result));
     control_.post([this, outgoing] { begin(outgoing); });
     return outgoing;
@@ -332,7 +334,7 @@ void ShmFabric::dial(const std::shared_ptr<Outgoing>& outgoing) {
             "{} is listened to by a process of user id {}, which is not ours; not connected",
             to_string(outgoing->remote), uid);
         ::close(fd);
-        finish(outgoing, {Status::kTimedOut, {}});
+        finish(outgoing, {Status::kNotAllowed, {}});
         return;
     }
     auto peer = std::make_shared<Peer>(*this, fd, true, any_port());

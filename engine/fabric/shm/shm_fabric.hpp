@@ -94,6 +94,7 @@ public:
     [[nodiscard]] std::string_view name() const noexcept override { return "shm"; }
     [[nodiscard]] std::vector<std::uint32_t> addresses() const override;
     [[nodiscard]] bool serves(std::uint32_t ip) const override;
+    [[nodiscard]] bool reaches(std::uint32_t ip) const override { return serves(ip); }
     [[nodiscard]] Status listen(const Address& local, OnRequest on_request,
                                 std::unique_ptr<Listening>& listening) override;
     [[nodiscard]] std::shared_ptr<OutgoingConnection> connect(const Address& local,

@@ -112,6 +112,7 @@ public:
 
     // ---- FabricPort -----------------------------------------------------------------------------
 
+    [[nodiscard]] std::string_view fabric() const noexcept override { return "shm"; }
     void post(Endpoint& endpoint, const WorkRequest& request) noexcept override;
     void close(Endpoint& endpoint) noexcept override;
     std::uint32_t poll(std::uint32_t budget) noexcept override;

@@ -30,6 +30,8 @@ TEST(ShmFabric, ServesLoopbackAndItsOwnAddresses) {
     EXPECT_TRUE(bench.fabric().serves(0x7F000001));
     EXPECT_TRUE(bench.fabric().serves(0x7F123456));
     EXPECT_FALSE(bench.fabric().serves(0xC0000201)) << "192.0.2.1 is for documentation";
+    EXPECT_TRUE(bench.fabric().reaches(0x7F123456));
+    EXPECT_FALSE(bench.fabric().reaches(0xC0000201));
     const auto addresses = bench.fabric().addresses();
     EXPECT_FALSE(addresses.empty());
     for (const std::uint32_t address : addresses) {
