@@ -4,9 +4,9 @@
 #include <cstdint>
 
 #include "engine/fabric/endpoint.hpp"
+#include "engine/fabric/request_queue.hpp"
 #include "engine/fabric/shm/link.hpp"
 #include "engine/fabric/shm/rdma_state.hpp"
-#include "engine/fabric/shm/request_queue.hpp"
 
 namespace sanpoll::engine::shm {
 

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <utility>
 
-#include "engine/fabric/shm/copy.hpp"
+#include "engine/fabric/copy.hpp"
 #include "engine/fabric/shm/copy_choice.hpp"
 #include "engine/fabric/shm/process_copy.hpp"
 #include "engine/fabric/shm/record.hpp"

@@ -1,4 +1,4 @@
-#include "engine/fabric/shm/copy.hpp"
+#include "engine/fabric/copy.hpp"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include <cstring>
 #include <vector>
 
-namespace sanpoll::engine::shm {
+namespace sanpoll::engine {
 namespace {
 
 constexpr std::size_t kGuard = 160;  // longer than the longest step of a kernel
@@ -68,4 +68,4 @@ TEST(CopyLong, CopiesLargeBlocks) {
 }
 
 }  // namespace
-}  // namespace sanpoll::engine::shm
+}  // namespace sanpoll::engine

@@ -1,11 +1,12 @@
-#include "engine/fabric/shm/request_queue.hpp"
+#include "engine/fabric/request_queue.hpp"
 
 #include <gtest/gtest.h>
 
 #include <deque>
 #include <random>
+#include <vector>
 
-namespace sanpoll::engine::shm {
+namespace sanpoll::engine {
 namespace {
 
 WorkRequest request_of(std::uint64_t context, std::uint32_t pieces) {
@@ -81,5 +82,27 @@ TEST(RequestQueue, WrapsWhileItGrowsAndShrinks) {
     }
 }
 
+TEST(RequestQueue, PositionsLeadThroughRequestsOfEverySizeAndOutliveGrowth) {
+    RequestQueue queue;
+    std::vector<RequestQueue::Position> positions;
+    for (std::uint32_t i = 0; i < 200; ++i) {
+        positions.push_back(queue.end());
+        ASSERT_TRUE(queue.push(request_of(i + 1, i % (kMaxSges + 1))));
+        EXPECT_EQ(queue.at(positions.back()).state, 0);
+        queue.at(positions.back()).state = static_cast<std::uint8_t>(i);
+    }
+    RequestQueue::Position position = queue.first();
+    for (std::uint32_t i = 0; i < 200; ++i) {
+        ASSERT_EQ(position, positions[i]);
+        ASSERT_EQ(queue.at(position).context, i + 1);
+        ASSERT_EQ(queue.at(position).state, static_cast<std::uint8_t>(i));
+        for (std::uint32_t piece = 0; piece < i % (kMaxSges + 1); ++piece) {
+            ASSERT_EQ(queue.piece_at(position, piece).address, (i + 1) * 100 + piece);
+        }
+        position = queue.after(position);
+    }
+    EXPECT_EQ(position, queue.end());
+}
+
 }  // namespace
-}  // namespace sanpoll::engine::shm
+}  // namespace sanpoll::engine

@@ -5,9 +5,10 @@
 #include <memory>
 #include <new>
 
+#include "engine/status.hpp"
 #include "engine/work_request.hpp"
 
-namespace sanpoll::engine::shm {
+namespace sanpoll::engine {
 
 /// A pending operation. Two pieces here, the others in cells behind.
 struct QueuedRequest {
@@ -16,9 +17,13 @@ struct QueuedRequest {
     std::uint8_t flags;
     std::uint8_t sge_count;
     Opcode opcode;
-    std::uint8_t reserved;
+    // For a fabric that has several requests of a queue under way at once:
+    std::uint8_t state;  // 0 when pushed; the fabric's own
     Sge sge[kInlineSges];
-    std::uint64_t padding[2];
+    std::uint32_t bytes;  // how the request ended, until those before it have ended too
+    Status status;
+    std::uint32_t number;
+    std::uint32_t padding;
 };
 static_assert(sizeof(QueuedRequest) == 64);
 
@@ -36,16 +41,17 @@ public:
         if (tail_ - head_ + cells > capacity_ && !grow(cells)) [[unlikely]] {
             return false;
         }
-        QueuedRequest& cell = at(tail_).request;
-        cell.context = request.context;
-        cell.length = request.length;
-        cell.flags = request.flags;
-        cell.sge_count = request.sge_count;
-        cell.opcode = request.opcode;
-        cell.sge[0] = request.sge[0];
-        cell.sge[1] = request.sge[1];
+        QueuedRequest& queued = cell(tail_).request;
+        queued.context = request.context;
+        queued.length = request.length;
+        queued.flags = request.flags;
+        queued.sge_count = request.sge_count;
+        queued.opcode = request.opcode;
+        queued.state = 0;
+        queued.sge[0] = request.sge[0];
+        queued.sge[1] = request.sge[1];
         for (std::uint32_t i = kInlineSges; i < request.sge_count; ++i) {
-            at(tail_ + 1 + (i - kInlineSges) / 4).more[(i - kInlineSges) % 4] = request.piece(i);
+            cell(tail_ + 1 + (i - kInlineSges) / 4).more[(i - kInlineSges) % 4] = request.piece(i);
         }
         tail_ += cells;
         ++size_;
@@ -55,13 +61,28 @@ public:
     [[nodiscard]] bool empty() const noexcept { return head_ == tail_; }
     [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
 
-    [[nodiscard]] const QueuedRequest& front() const noexcept { return at(head_).request; }
+    [[nodiscard]] const QueuedRequest& front() const noexcept { return at(head_); }
 
     /// The `index`-th piece of the front request.
     [[nodiscard]] const Sge& piece(std::uint32_t index) const noexcept {
+        return piece_at(head_, index);
+    }
+
+    /// Where a request is, from push() to pop().
+    using Position = std::uint32_t;
+    [[nodiscard]] Position first() const noexcept { return head_; }
+    [[nodiscard]] Position end() const noexcept { return tail_; }
+    [[nodiscard]] Position after(Position position) const noexcept {
+        return position + cells_for(at(position).sge_count);
+    }
+    [[nodiscard]] const QueuedRequest& at(Position position) const noexcept {
+        return cell(position).request;
+    }
+    [[nodiscard]] QueuedRequest& at(Position position) noexcept { return cell(position).request; }
+    [[nodiscard]] const Sge& piece_at(Position position, std::uint32_t index) const noexcept {
         return index < kInlineSges
-                   ? at(head_).request.sge[index]
-                   : at(head_ + 1 + (index - kInlineSges) / 4).more[(index - kInlineSges) % 4];
+                   ? cell(position).request.sge[index]
+                   : cell(position + 1 + (index - kInlineSges) / 4).more[(index - kInlineSges) % 4];
     }
 
     void pop() noexcept {
@@ -84,7 +105,7 @@ private:
     [[nodiscard]] static std::uint32_t cells_for(std::uint32_t sge_count) noexcept {
         return sge_count <= kInlineSges ? 1 : 1 + (sge_count - kInlineSges + 3) / 4;
     }
-    [[nodiscard]] Cell& at(std::uint32_t position) const noexcept {
+    [[nodiscard]] Cell& cell(std::uint32_t position) const noexcept {
         return cells_[position & (capacity_ - 1)];
     }
 
@@ -100,7 +121,7 @@ private:
             return false;
         }
         for (std::uint32_t position = head_; position != tail_; ++position) {
-            cells[position & (capacity - 1)] = at(position);
+            cells[position & (capacity - 1)] = cell(position);
         }
         cells_ = std::move(cells);
         capacity_ = capacity;
@@ -114,4 +135,4 @@ private:
     std::uint32_t size_ = 0;
 };
 
-}  // namespace sanpoll::engine::shm
+}  // namespace sanpoll::engine

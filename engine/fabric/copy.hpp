@@ -9,7 +9,7 @@
 #include <immintrin.h>
 #endif
 
-namespace sanpoll::engine::shm {
+namespace sanpoll::engine {
 
 namespace detail {
 
@@ -114,4 +114,4 @@ inline void copy_long(void* to, const void* from, std::size_t length) noexcept {
 #endif
 }
 
-}  // namespace sanpoll::engine::shm
+}  // namespace sanpoll::engine
