@@ -4,6 +4,8 @@
 #include <bit>
 #include <new>
 
+#include "engine/memory_registrar.hpp"
+
 namespace sanpoll::engine {
 
 namespace {
@@ -88,7 +90,8 @@ RegionRef RegionTable::search(std::uint64_t address, std::uint64_t end,
     }
 }
 
-RegionRef RegionTable::add(std::uint64_t address, std::uint64_t length, std::uint32_t access) {
+Status RegionTable::add(std::uint64_t address, std::uint64_t length, std::uint32_t access,
+                        MemoryRegistrar* registrar, RegionRef& ref) {
     const std::lock_guard lock(mutex_);
     std::uint32_t index = 0;
     if (!free_.empty()) {
@@ -96,7 +99,7 @@ RegionRef RegionTable::add(std::uint64_t address, std::uint64_t length, std::uin
         free_.pop_front();
     } else {
         if (entry_count_ >= kMaxEntries) {
-            return 0;
+            return Status::kNoMemory;
         }
         index = entry_count_;
         const Place place = place_of(index, kFirstChunk);
@@ -104,7 +107,7 @@ RegionRef RegionTable::add(std::uint64_t address, std::uint64_t length, std::uin
             try {
                 chunk_storage_.emplace_back(kFirstChunk << place.chunk);
             } catch (const std::bad_alloc&) {
-                return 0;
+                return Status::kNoMemory;
             }
             // Pairs with the acquire in entry().
             chunks_[place.chunk].store(chunk_storage_.back().entries.get(),
@@ -114,16 +117,23 @@ RegionRef RegionTable::add(std::uint64_t address, std::uint64_t length, std::uin
     }
     Entry* slot = entry(index);
     if (slot == nullptr) {
-        return 0;
+        return Status::kNoMemory;
     }
     const auto before = static_cast<RegionRef>(slot->state.load(std::memory_order_relaxed) >> 32);
     const std::uint32_t generation = ((before >> kIndexBits) + 1) & kRefGenerationMask;
-    const RegionRef ref = (generation << kIndexBits) | (index + 1);
+    ref = (generation << kIndexBits) | (index + 1);
     const std::uint64_t named = static_cast<std::uint64_t>(ref) << 32;
     // The entry is not live here; a reader of base or end sees that in its second look at the state.
     slot->base.store(address, std::memory_order_release);
     slot->end.store(address + length, std::memory_order_release);
     slot->holds->count = 0;
+    if (registrar != nullptr) {
+        if (const Status status = registrar->add_local(ref, address, length, access);
+            status != Status::kOk) {
+            free_.push_back(index);  // nobody has seen the reference
+            return status;
+        }
+    }
     // Pairs with the acquires in matches() and names().
     slot->state.store(named | kLive | access, std::memory_order_release);
     try {
@@ -136,10 +146,13 @@ RegionRef RegionTable::add(std::uint64_t address, std::uint64_t length, std::uin
         rebuild_index(std::move(order));
     } catch (const std::bad_alloc&) {
         slot->state.store(named, std::memory_order_release);
+        if (registrar != nullptr) {
+            registrar->remove_local(ref);
+        }
         free_.push_back(index);
-        return 0;
+        return Status::kNoMemory;
     }
-    return ref;
+    return Status::kOk;
 }
 
 void RegionTable::rebuild_index(std::vector<std::uint32_t> order) {

@@ -11,7 +11,11 @@
 #include <optional>
 #include <vector>
 
+#include "engine/status.hpp"
+
 namespace sanpoll::engine {
+
+class MemoryRegistrar;
 
 enum Access : std::uint32_t { kRead = 1, kWrite = 2 };
 
@@ -35,7 +39,14 @@ public:
     /// Registers [address, address + length). Ranges may overlap and repeat; every call makes a region
     /// of its own. Returns 0 when out of memory or of table entries. length > 0, no wrap: the caller
     /// has checked.
-    [[nodiscard]] RegionRef add(std::uint64_t address, std::uint64_t length, std::uint32_t access);
+    [[nodiscard]] RegionRef add(std::uint64_t address, std::uint64_t length, std::uint32_t access) {
+        RegionRef ref = 0;
+        return add(address, length, access, nullptr, ref) == Status::kOk ? ref : 0;
+    }
+    /// The same for a connection whose device has to know the region, if `registrar` is not nullptr: it does
+    /// before find() answers with `ref`. kNoMemory, or what MemoryRegistrar::add_local says.
+    [[nodiscard]] Status add(std::uint64_t address, std::uint64_t length, std::uint32_t access,
+                             MemoryRegistrar* registrar, RegionRef& ref);
 
     /// A region that contains [address, address + length) and allows `access`; 0 if there is none. The
     /// range must lie in one region. Zero-length ranges match a region that contains `address`, its end

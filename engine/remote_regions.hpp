@@ -75,6 +75,10 @@ public:
         return region->base + offset;
     }
 
+    [[nodiscard]] bool knows(std::uint32_t key, std::uint64_t nonce) const noexcept {
+        return find(key, nonce) != nullptr;
+    }
+
     /// A transfer begins or ends; `key` as resolve() found it.
     void hold(std::uint32_t key) noexcept { ++table_[index_of(key)].uses; }
     void release(std::uint32_t key) noexcept { --table_[index_of(key)].uses; }

@@ -63,7 +63,8 @@ struct WorkRequest {
     }
 };
 
-/// Where in the peer's exposed memory an RDMA request goes. Key and nonce are those of its descriptor.
+/// Where in the peer's exposed memory an RDMA request goes, as its descriptor says. On a connection with a
+/// MemoryRegistrar `nonce` and `key` are the two members of its DeviceKey, else what RemoteRegions looks up.
 struct RemotePlace {
     std::uint64_t nonce;
     std::uint32_t key;

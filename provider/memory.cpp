@@ -54,9 +54,12 @@ HANDLE WSPAPI wsp_register_memory(SOCKET s, PVOID buffer, DWORD length, DWORD fl
         if (found.socket->state == State::kSwappedOut) {
             return WSAENOTCONN;  // given to another process just now
         }
-        const engine::RegionRef ref = found.socket->regions.add(address, length, flags);
-        if (ref == 0) {
-            return WSAENOBUFS;
+        engine::RegionRef ref = 0;
+        if (const engine::Status status = found.socket->regions.add(
+                address, length, flags, found.socket->registrar.load(std::memory_order_acquire),
+                ref);
+            status != engine::Status::kOk) {
+            return wsa_error(status);
         }
         handle = to_handle(*found.socket, found.view.generation, ref);
         return 0;
@@ -110,6 +113,10 @@ int WSPAPI wsp_deregister_memory(SOCKET s, HANDLE handle, LPINT error_number) {
             if (!op.retired) {
                 return refused();  // in use by a transfer, or deregistered by another thread just now
             }
+            // The entry is not used again before the device has forgotten it.
+            with_registrar(socket, found.view.generation, [&](engine::MemoryRegistrar& registrar) {
+                registrar.remove_local(ref);
+            });
             socket.regions.remove_from_index(ref);
             return 0;
         }));

@@ -31,6 +31,23 @@ namespace sanpoll::provider {
                : 0;
 }
 
+/// Calls `use` with the registrar of the socket's connection if there is one. It is kept from ending
+/// meanwhile; if it has ended, with a close, so has all that was registered. Returns whether it was called.
+template <typename Use>
+bool with_registrar(Socket& socket, std::uint32_t generation, Use use) {
+    if (socket.registrar.load(std::memory_order_acquire) == nullptr) {
+        return false;  // the usual case takes no lock
+    }
+    const std::lock_guard lock(socket.mutex);
+    engine::MemoryRegistrar* registrar = socket.registrar.load(std::memory_order_relaxed);
+    if (socket.gate.generation() != generation || registrar == nullptr ||
+        socket.state == State::kSwappedOut) {
+        return false;
+    }
+    use(*registrar);
+    return true;
+}
+
 /// Whether every page of the range is mapped: a bad pointer is an error here, and not a crash on the
 /// polling core later. Off the data path.
 [[nodiscard]] bool mapped(std::uint64_t address, std::uint64_t length) noexcept;

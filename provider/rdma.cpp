@@ -3,40 +3,14 @@
 #include <sys/random.h>
 
 #include <cstring>
-#include <type_traits>
 
 #include "provider/memory_handle.hpp"
 #include "provider/posting.hpp"
 #include "provider/provider.hpp"
+#include "provider/rdma_descriptor.hpp"
 
 namespace sanpoll::provider {
 namespace {
-
-// What the switches pass to each other for a piece of exposed memory. It means the same in every process:
-// no address, and the key is good for nothing without the nonce, which cannot be guessed. Length and
-// rights let the initiator see its own mistakes; what counts is the owner's table.
-struct Descriptor {
-    static constexpr std::uint32_t kTag = 0x31445053;  // "SPD1"
-
-    std::uint32_t tag;
-    std::uint32_t key;
-    std::uint64_t nonce;
-    std::uint32_t length;
-    std::uint32_t access;
-    std::uint64_t reserved;  // 0
-};
-static_assert(sizeof(Descriptor) == 32 && std::is_trivially_copyable_v<Descriptor>);
-
-// Takes a descriptor out of a caller's block, which need not be aligned. False if it is none.
-bool read_descriptor(const void* block, DWORD length, Descriptor& descriptor) noexcept {
-    if (block == nullptr || length != sizeof(Descriptor)) {
-        return false;
-    }
-    std::memcpy(&descriptor, block, sizeof(descriptor));
-    return descriptor.tag == Descriptor::kTag && descriptor.length != 0 &&
-           descriptor.access >= MEM_READ && descriptor.access <= MEM_READWRITE &&
-           descriptor.reserved == 0;
-}
 
 // Adds to the table of exposed memory on the core that reads it. A socket that is closed keeps nothing:
 // the close comes to the core after us, or has changed the generation before.
@@ -66,20 +40,71 @@ struct ExposeOp final : engine::ControlOp {
     std::uint32_t capacity = 0;
 };
 
+// The kind of descriptor that this socket's peer and the socket itself use.
+RdmaDescriptor::Kind kind_of(const Socket& socket) noexcept {
+    return socket.registrar.load(std::memory_order_relaxed) == nullptr
+               ? RdmaDescriptor::Kind::kLookedUp
+               : RdmaDescriptor::Kind::kByDevice;
+}
+
 struct ConcealOp final : engine::ControlOp {
     using Removal = engine::RemoteRegions::Removal;
-    ConcealOp(Socket& record, std::uint32_t expected, const Descriptor& what)
+    ConcealOp(Socket& record, std::uint32_t expected, const RdmaDescriptor& what)
         : socket(record), generation(expected), descriptor(what) {}
     void run() noexcept override {
-        if (socket.gate.generation() == generation) {
+        if (socket.gate.generation() != generation) {
+            return;
+        }
+        if (only_look) {
+            known = socket.remote.knows(descriptor.key, descriptor.nonce);
+        } else {
             removal = socket.remote.remove(descriptor.key, descriptor.nonce);
         }
     }
     Socket& socket;
     std::uint32_t generation;
-    const Descriptor& descriptor;
+    const RdmaDescriptor& descriptor;
+    bool only_look = false;
+    bool known = false;
     Removal removal = Removal::kUnknown;
 };
+
+// Lets the connection's device in, if one does the work. Returns a WSA error or 0.
+int expose_to_device(Socket& socket, std::uint32_t generation, const ExposeOp& exposed,
+                     RdmaDescriptor& descriptor) {
+    if (kind_of(socket) == RdmaDescriptor::Kind::kLookedUp) {
+        return 0;
+    }
+    engine::Status status = engine::Status::kNotOpen;
+    engine::DeviceKey key;
+    (void)with_registrar(socket, generation, [&](engine::MemoryRegistrar& registrar) {
+        status =
+            registrar.expose(exposed.key, exposed.address, exposed.length, exposed.access, key);
+    });
+    if (status == engine::Status::kOk) {
+        descriptor.seal(key);
+        return 0;
+    }
+    return wsa_error(status);
+}
+
+// Takes the connection's device away from it, before the table forgets it. Returns a WSA error or 0.
+int conceal_from_device(Socket& socket, std::uint32_t generation, engine::PollingCore& core,
+                        ConcealOp& op) {
+    if (kind_of(socket) == RdmaDescriptor::Kind::kLookedUp) {
+        return 0;
+    }
+    op.only_look = true;
+    core.run(op);
+    op.only_look = false;
+    engine::Status status = engine::Status::kBadRegion;
+    if (op.known) {
+        (void)with_registrar(socket, generation, [&](engine::MemoryRegistrar& registrar) {
+            status = registrar.conceal(op.descriptor.key);
+        });
+    }
+    return status == engine::Status::kOk ? 0 : WSAEINVAL;  // unknown, or in use and as it was
+}
 
 // Captures and checks the list of local buffers. Returns a WSA error or 0.
 int capture_local(const Socket& socket, std::uint32_t generation, const WSABUFEX* buffers,
@@ -125,9 +150,9 @@ int post_rdma(engine::Opcode opcode, SOCKET s, const WSABUFEX* buffers, DWORD co
     if (socket == nullptr) {
         return why_not_open(s);
     }
-    Descriptor descriptor;
+    RdmaDescriptor descriptor;
     if (flags != 0 || overlapped == nullptr ||
-        !read_descriptor(target, target_length, descriptor)) {
+        !read_descriptor(target, target_length, kind_of(*socket), descriptor)) {
         return WSAEINVAL;
     }
     const bool write = opcode == engine::Opcode::kRdmaWrite;
@@ -146,7 +171,7 @@ int post_rdma(engine::Opcode opcode, SOCKET s, const WSABUFEX* buffers, DWORD co
     if (socket->saturation.sends.load(std::memory_order_relaxed)) {
         return WSAEWOULDBLOCK;
     }
-    engine::set_remote(request, {descriptor.nonce, descriptor.key, offset});
+    engine::set_remote(request, descriptor.place(offset));
     return start(*socket, s, overlapped, request);
 }
 
@@ -155,56 +180,64 @@ int post_rdma(engine::Opcode opcode, SOCKET s, const WSABUFEX* buffers, DWORD co
 int WSPAPI wsp_register_rdma_memory(SOCKET s, PVOID buffer, DWORD length, DWORD flags,
                                     LPVOID descriptor, LPDWORD descriptor_length,
                                     LPINT error_number) {
-    return result(error_number, guarded([&]() -> int {
-                      SocketTable::Found found;
-                      if (const int error = find_socket(s, found); error != 0) {
-                          return error;
-                      }
-                      if (descriptor_length == nullptr) {
-                          return WSAEFAULT;
-                      }
-                      // Before all else: a switch asks for the size with whatever it has.
-                      if (descriptor == nullptr || *descriptor_length < sizeof(Descriptor)) {
-                          *descriptor_length = sizeof(Descriptor);
-                          return WSAEFAULT;
-                      }
-                      if (flags != MEM_READ && flags != MEM_WRITE && flags != MEM_READWRITE) {
-                          return WSAEINVAL;
-                      }
-                      Socket& socket = *found.socket;
-                      engine::PollingCore* core = socket.core.load(std::memory_order_acquire);
-                      if (found.view.state != engine::PostGate::State::kOpen || core == nullptr) {
-                          return WSAENOTCONN;
-                      }
-                      const auto address = reinterpret_cast<std::uint64_t>(buffer);
-                      if (buffer == nullptr || length == 0 || address + length < address ||
-                          !mapped(address, length)) {
-                          return WSAEFAULT;
-                      }
-                      ExposeOp op(socket, found.view.generation);
-                      op.address = address;
-                      op.length = length;
-                      op.access = flags;
-                      if (::getrandom(&op.nonce, sizeof(op.nonce), 0) != sizeof(op.nonce)) {
-                          return WSAENOBUFS;  // never guessable instead
-                      }
-                      core->run(op);
-                      while (op.full && op.capacity < engine::RemoteRegions::kMaxRegions) {
-                          op.larger.assign(op.capacity == 0 ? 16 : op.capacity * 4, {});
-                          core->run(op);
-                      }
-                      if (op.key == 0) {
-                          if (op.full) {
-                              return WSAENOBUFS;
-                          }
-                          return socket.gate.generation() != found.view.generation ? WSAENOTSOCK
-                                                                                   : WSAENOTCONN;
-                      }
-                      const Descriptor made{Descriptor::kTag, op.key, op.nonce, length, flags, 0};
-                      std::memcpy(descriptor, &made, sizeof(made));
-                      *descriptor_length = sizeof(made);
-                      return 0;
-                  }));
+    return result(
+        error_number, guarded([&]() -> int {
+            SocketTable::Found found;
+            if (const int error = find_socket(s, found); error != 0) {
+                return error;
+            }
+            if (descriptor_length == nullptr) {
+                return WSAEFAULT;
+            }
+            // Before all else: a switch asks for the size with whatever it has.
+            if (descriptor == nullptr || *descriptor_length < sizeof(RdmaDescriptor)) {
+                *descriptor_length = sizeof(RdmaDescriptor);
+                return WSAEFAULT;
+            }
+            if (flags != MEM_READ && flags != MEM_WRITE && flags != MEM_READWRITE) {
+                return WSAEINVAL;
+            }
+            Socket& socket = *found.socket;
+            engine::PollingCore* core = socket.core.load(std::memory_order_acquire);
+            if (found.view.state != engine::PostGate::State::kOpen || core == nullptr) {
+                return WSAENOTCONN;
+            }
+            const auto address = reinterpret_cast<std::uint64_t>(buffer);
+            if (buffer == nullptr || length == 0 || address + length < address ||
+                !mapped(address, length)) {
+                return WSAEFAULT;
+            }
+            ExposeOp op(socket, found.view.generation);
+            op.address = address;
+            op.length = length;
+            op.access = flags;
+            if (::getrandom(&op.nonce, sizeof(op.nonce), 0) != sizeof(op.nonce)) {
+                return WSAENOBUFS;  // never guessable instead
+            }
+            core->run(op);
+            while (op.full && op.capacity < engine::RemoteRegions::kMaxRegions) {
+                op.larger.assign(op.capacity == 0 ? 16 : op.capacity * 4, {});
+                core->run(op);
+            }
+            if (op.key == 0) {
+                if (op.full) {
+                    return WSAENOBUFS;
+                }
+                return socket.gate.generation() != found.view.generation ? WSAENOTSOCK
+                                                                         : WSAENOTCONN;
+            }
+            RdmaDescriptor made{
+                RdmaDescriptor::Kind::kLookedUp, op.key, op.nonce, length, flags, 0, 0, 0};
+            if (const int error = expose_to_device(socket, found.view.generation, op, made);
+                error != 0) {
+                ConcealOp undo(socket, found.view.generation, made);
+                core->run(undo);
+                return socket.gate.generation() != found.view.generation ? WSAENOTSOCK : error;
+            }
+            std::memcpy(descriptor, &made, sizeof(made));
+            *descriptor_length = sizeof(made);
+            return 0;
+        }));
 }
 
 int WSPAPI wsp_deregister_rdma_memory(SOCKET s, LPVOID descriptor, DWORD descriptor_length,
@@ -215,12 +248,18 @@ int WSPAPI wsp_deregister_rdma_memory(SOCKET s, LPVOID descriptor, DWORD descrip
             if (const int error = find_socket(s, found); error != 0) {
                 return error;
             }
-            Descriptor given;
-            engine::PollingCore* core = found.socket->core.load(std::memory_order_acquire);
-            if (!read_descriptor(descriptor, descriptor_length, given) || core == nullptr) {
+            RdmaDescriptor given;
+            Socket& socket = *found.socket;
+            engine::PollingCore* core = socket.core.load(std::memory_order_acquire);
+            if (!read_descriptor(descriptor, descriptor_length, kind_of(socket), given) ||
+                core == nullptr) {
                 return WSAEINVAL;
             }
-            ConcealOp op(*found.socket, found.view.generation, given);
+            ConcealOp op(socket, found.view.generation, given);
+            if (const int error = conceal_from_device(socket, found.view.generation, *core, op);
+                error != 0) {
+                return socket.gate.generation() != found.view.generation ? WSAENOTSOCK : error;
+            }
             core->run(op);
             if (op.removal == ConcealOp::Removal::kInUse) {
                 // The peer may have said by now that it has read it; that turn was not ours.
@@ -230,8 +269,7 @@ int WSPAPI wsp_deregister_rdma_memory(SOCKET s, LPVOID descriptor, DWORD descrip
                 return 0;
             }
             // A close ends what was exposed: if the socket was closed meanwhile, that is the answer.
-            return found.socket->gate.generation() != found.view.generation ? WSAENOTSOCK
-                                                                            : WSAEINVAL;
+            return socket.gate.generation() != found.view.generation ? WSAENOTSOCK : WSAEINVAL;
         }));
 }
 

@@ -11,6 +11,7 @@
 
 #include "engine/fabric/fabric.hpp"
 #include "engine/memory_region.hpp"
+#include "engine/memory_registrar.hpp"
 #include "engine/polling_core.hpp"
 #include "engine/post_gate.hpp"
 #include "engine/remote_regions.hpp"
@@ -46,13 +47,17 @@ struct alignas(rings::kCacheLine) Socket {
     std::atomic<engine::Endpoint*> endpoint{nullptr};
     std::atomic<engine::PollingCore*> core{nullptr};
     engine::Saturation saturation;
+    // nullptr: the fabric needs none. Called with the mutex held and the generation checked, for a close
+    // ends it together with the endpoint.
+    std::atomic<engine::MemoryRegistrar*> registrar{nullptr};
     std::atomic<SOCKET> switch_handle{INVALID_SOCKET};
     std::uint32_t index = 0;
 
     engine::RegionTable regions;
     engine::RemoteRegions remote;  // what the peer may reach; touched on the socket's core only
 
-    // ---- control plane, guarded by the mutex; never held during an upcall or a wait
+    // ---- control plane, guarded by the mutex; never held during an upcall or a wait. A
+    // registration with the connection's device is made under it: who closes the socket waits for that.
     std::mutex mutex;
     State state = State::kFree;
     engine::Address local;
@@ -97,6 +102,7 @@ struct alignas(rings::kCacheLine) Socket {
         result.owner = this;
         result.slot = &endpoint;
         result.core_slot = &core;
+        result.registrar_slot = &registrar;
         result.gate = &gate;
         result.generation = generation;
         result.saturation = &saturation;

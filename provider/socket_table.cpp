@@ -53,6 +53,7 @@ Socket* SocketTable::allocate(SOCKET& descriptor) {
         socket.swapping = false;
         socket.endpoint.store(nullptr, std::memory_order_relaxed);
         socket.core.store(nullptr, std::memory_order_relaxed);
+        socket.registrar.store(nullptr, std::memory_order_relaxed);
         socket.saturation.sends.store(false, std::memory_order_relaxed);
         socket.saturation.receives.store(false, std::memory_order_relaxed);
         socket.gone.store(0, std::memory_order_relaxed);

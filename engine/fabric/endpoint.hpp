@@ -10,6 +10,7 @@
 namespace sanpoll::engine {
 
 class FabricPort;
+class MemoryRegistrar;
 class PollingCore;
 class RemoteRegions;
 struct Endpoint;
@@ -20,6 +21,8 @@ struct EndpointOwner {
     void* owner = nullptr;  // comes back in every Completion and in Handlers::closed
     std::atomic<Endpoint*>* slot = nullptr;          // set before the gate opens; posts read it
     std::atomic<PollingCore*>* core_slot = nullptr;  // likewise: the core to post to
+    // likewise, by fabrics that have one: where the connection's memory is registered
+    std::atomic<MemoryRegistrar*>* registrar_slot = nullptr;
     PostGate* gate = nullptr;
     std::uint32_t generation = 0;
     Saturation* saturation = nullptr;

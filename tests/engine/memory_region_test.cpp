@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/engine/fake_registrar.hpp"
 #include "tests/rings/scale.hpp"
 
 namespace sanpoll::engine {
@@ -363,6 +364,40 @@ TEST(RegionTableRace, LastingRegionsAreAlwaysFoundWhileOthersComeAndGo) {
     EXPECT_EQ(lost.load(), 0U);
     EXPECT_EQ(wrong.load(), 0U);
     EXPECT_GT(looks.load(), 0U);
+}
+
+// ---- with a device that has to know the memory --------------------------------------------------------
+
+TEST(RegionTable, TheDeviceKnowsARegionBeforeItIsFound) {
+    RegionTable table;
+    FakeRegistrar device;
+    device.before_local = [&] { EXPECT_EQ(table.find(0x1000, 16, kRead), 0U); };
+    RegionRef ref = 0;
+    ASSERT_EQ(table.add(0x1000, 16, kBoth, &device, ref), Status::kOk);
+    EXPECT_EQ(table.find(0x1000, 16, kRead), ref);
+    ASSERT_EQ(device.local.size(), 1U);
+    EXPECT_EQ(device.local.at(ref).address, 0x1000U);
+    EXPECT_EQ(device.local.at(ref).length, 16U);
+    EXPECT_EQ(device.local.at(ref).access, kBoth);
+}
+
+TEST(RegionTable, WhatTheDeviceRefusesIsNoRegion) {
+    RegionTable table;
+    FakeRegistrar device;
+    RegionRef ref = 0;
+    for (const Status status : {Status::kNoMemory, Status::kBadRegion, Status::kNotOpen}) {
+        device.answer = status;
+        EXPECT_EQ(table.add(0x1000, 16, kBoth, &device, ref), status);
+        EXPECT_EQ(table.find(0x1000, 16, kRead), 0U);
+        EXPECT_EQ(table.size(), 0U);
+    }
+    device.answer = Status::kOk;
+    for (int i = 0; i < 20; ++i) {  // the entry of the refused ones is used as any other
+        ASSERT_EQ(table.add(0x1000, 16, kBoth, &device, ref), Status::kOk);
+        EXPECT_TRUE(table.live(ref));
+    }
+    EXPECT_EQ(table.size(), 20U);
+    EXPECT_EQ(device.local.size(), 20U);
 }
 
 }  // namespace

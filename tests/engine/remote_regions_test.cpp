@@ -39,6 +39,15 @@ TEST_F(RemoteRegionsTest, ARangeInsideWithTheRightIsFound) {
     }
 }
 
+TEST_F(RemoteRegionsTest, KeyAndNonceTogetherAreKnown) {
+    const std::uint32_t key = regions.add(1000, 100, kRead, 7);
+    EXPECT_TRUE(regions.knows(key, 7));
+    EXPECT_FALSE(regions.knows(key, 8));
+    EXPECT_FALSE(regions.knows(key + 1, 7));
+    EXPECT_EQ(regions.remove(key, 7), Removal::kRemoved);
+    EXPECT_FALSE(regions.knows(key, 7));
+}
+
 TEST_F(RemoteRegionsTest, AHeldRegionStays) {
     const std::uint32_t key = regions.add(1000, 100, kRead, 7);
     regions.hold(key);

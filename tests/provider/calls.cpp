@@ -12,6 +12,7 @@ namespace sanpoll::test {
 namespace {
 
 constexpr INT kUntouched = -77;
+LPWSPSTARTUPEX linked_startup = nullptr;
 
 // The error of an `int` function. Writing 0 on success is a project decision.
 int checked(int result, INT error) {
@@ -45,7 +46,12 @@ std::string Calls::library_path() {
     return path != nullptr ? path : "libsanpoll.so";
 }
 
+void Calls::use(LPWSPSTARTUPEX linked) { linked_startup = linked; }
+
 LPWSPSTARTUPEX Calls::startup() {
+    if (linked_startup != nullptr) {
+        return linked_startup;
+    }
     static const auto function = [] {
         void* library = ::dlopen(library_path().c_str(), RTLD_NOW | RTLD_LOCAL);
         if (library == nullptr) {

@@ -21,6 +21,8 @@ class Calls {
 public:
     /// Loads the library that SANPOLL_LIBRARY names, once, and keeps it.
     static LPWSPSTARTUPEX startup();
+    /// Before the first start(): the provider is linked into the program, which may then look inside it.
+    static void use(LPWSPSTARTUPEX linked);
     static std::string library_path();
 
     WSPPROC_TABLE table{};
