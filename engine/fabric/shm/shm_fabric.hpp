@@ -9,6 +9,7 @@
 
 #include "engine/control_thread.hpp"
 #include "engine/fabric/fabric.hpp"
+#include "engine/fabric/on_core.hpp"
 #include "engine/fabric/shm/arrival.hpp"
 #include "engine/fabric/shm/departure.hpp"
 #include "engine/fabric/shm/export.hpp"
@@ -171,16 +172,5 @@ private:
     Departures departures_{*this};
     Exports exports_{*this};
 };
-
-/// Runs a lambda on the port's core and waits.
-template <typename Body>
-void on_core(ShmPort& port, Body body) {
-    struct Op final : ControlOp {
-        explicit Op(Body& body) : body(body) {}
-        void run() noexcept override { body(); }
-        Body& body;
-    } op(body);
-    port.core().run(op);
-}
 
 }  // namespace sanpoll::engine::shm
