@@ -176,7 +176,10 @@ void PollingCore::sleep_until_woken() noexcept {
     for (FabricPort* port : ports_) {
         port->arm();
     }
-    const bool fenced = heavy_fence();
+    bool certain = heavy_fence();
+    for (const FabricPort* port : ports_) {
+        certain &= !port->may_miss_wake();
+    }
     // What was written before the fence is seen now; what comes later finds the flags.
     // Notices that found the notifier's ring full must be tried again: nobody rings when it has room.
     if (!turn() && overflow_head_ == overflow_.size() &&
@@ -186,7 +189,7 @@ void PollingCore::sleep_until_woken() noexcept {
             release();
         }
         epoll_event events[16];
-        (void)::epoll_wait(epoll_fd_, events, 16, fenced ? kLongSleepMs : kShortSleepMs);
+        (void)::epoll_wait(epoll_fd_, events, 16, certain ? kLongSleepMs : kShortSleepMs);
         if (!dedicated_) {
             token_.acquire_patiently();
         }

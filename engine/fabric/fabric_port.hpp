@@ -40,6 +40,8 @@ public:
     /// by disarm(). After arm() the caller must poll once more before it sleeps.
     virtual void arm() noexcept = 0;
     virtual void disarm() noexcept = 0;
+    /// Whether what wakes the core after arm() may get lost: its sleep must then be short.
+    [[nodiscard]] virtual bool may_miss_wake() const noexcept { return false; }
 };
 
 }  // namespace sanpoll::engine
