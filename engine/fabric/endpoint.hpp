@@ -21,13 +21,13 @@ struct EndpointOwner {
     void* owner = nullptr;  // comes back in every Completion and in Handlers::closed
     std::atomic<Endpoint*>* slot = nullptr;          // set before the gate opens; posts read it
     std::atomic<PollingCore*>* core_slot = nullptr;  // likewise: the core to post to
-    // likewise, by fabrics that have one: where the connection's memory is registered
-    std::atomic<MemoryRegistrar*>* registrar_slot = nullptr;
     PostGate* gate = nullptr;
     std::uint32_t generation = 0;
     Saturation* saturation = nullptr;
     RegionTable* regions = nullptr;
     RemoteRegions* remote = nullptr;  // what the peer may reach; nullptr: nothing
+    // Set before the gate opens, by fabrics that have one: where the connection's memory is registered.
+    std::atomic<MemoryRegistrar*>* registrar_slot = nullptr;
 };
 
 /// Made by a fabric on the control plane, then touched by its core only, until the core has closed it.
