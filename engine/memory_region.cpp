@@ -37,7 +37,7 @@ RegionTable::Entry* RegionTable::entry(std::uint32_t index) const noexcept {
 }
 
 RegionTable::Entry* RegionTable::resolve_slowly(RegionRef ref) const noexcept {
-    const std::uint32_t index = (ref & ((1U << kIndexBits) - 1)) - 1;
+    const std::uint32_t index = index_of(ref);
     if (index >= kMaxEntries) {
         return nullptr;
     }
@@ -192,7 +192,7 @@ bool RegionTable::retire(RegionRef ref) noexcept {
 }
 
 void RegionTable::remove_from_index(RegionRef ref) {
-    const std::uint32_t index = (ref & ((1U << kIndexBits) - 1)) - 1;
+    const std::uint32_t index = index_of(ref);
     const std::lock_guard lock(mutex_);
     std::vector<std::uint32_t> order = sorted_;
     std::erase(order, index);

@@ -30,6 +30,8 @@ using RegionRef = std::uint32_t;
 /// Memory that find() may be reading is never given back before the table is destroyed, so it needs no
 /// protection against a concurrent close; its answer may then be out of date, and hold() refuses it.
 class RegionTable {
+    static constexpr std::uint32_t kIndexBits = 18;
+
 public:
     RegionTable() = default;
     ~RegionTable();
@@ -102,6 +104,12 @@ public:
 
     [[nodiscard]] std::size_t size() const;
 
+    /// A reference's place in its table, below kMaxEntries and used again when the region is gone: for
+    /// tables that go along with this one. Of 0: above.
+    [[nodiscard]] static constexpr std::uint32_t index_of(RegionRef ref) noexcept {
+        return (ref & ((1U << kIndexBits) - 1)) - 1;
+    }
+
 private:
     // state: reference << 32 | live << 2 | access. A reader takes state, base, end and state again; the
     // writer makes the state "not live" first and "live" last, so a mixed reading shows.
@@ -136,7 +144,6 @@ private:
     };
 
     static constexpr std::uint32_t kLive = 4;
-    static constexpr std::uint32_t kIndexBits = 18;
     static constexpr std::uint32_t kMaxEntries = (1U << kIndexBits) - 2;
     static constexpr std::uint32_t kFirstChunk = 8;
     static constexpr std::uint32_t kChunks = 16;  // 8 * (2^16 - 1) entries, more than kMaxEntries

@@ -1,0 +1,248 @@
+#include "engine/fabric/verbs/memory_keys.hpp"
+
+#include <fmt/format.h>
+#include <sys/random.h>
+
+#include <bit>
+#include <cerrno>
+#include <new>
+#include <system_error>
+
+#include "engine/fabric/verbs/registration_error.hpp"
+#include "engine/log.hpp"
+
+namespace sanpoll::engine::verbs {
+namespace {
+
+struct Place {
+    std::uint32_t chunk;
+    std::uint32_t offset;
+};
+
+Place place_of(std::uint32_t index, std::uint32_t first) noexcept {
+    const std::uint32_t scaled = index / first + 1;
+    const auto chunk = static_cast<std::uint32_t>(std::bit_width(scaled)) - 1;
+    return {chunk, index - first * ((1U << chunk) - 1)};
+}
+
+int local_access(Transport transport, std::uint32_t access) noexcept {
+    int flags = 0;
+    if ((access & kRead) != 0) {
+        flags |= IBV_ACCESS_REMOTE_READ;
+    }
+    if ((access & kWrite) != 0) {
+        flags |= IBV_ACCESS_LOCAL_WRITE;
+        if (transport == Transport::kIwarp) {
+            flags |= IBV_ACCESS_REMOTE_WRITE;
+        }
+    }
+    return flags;
+}
+
+int exposed_access(std::uint32_t access) noexcept {
+    int flags = 0;
+    if ((access & kRead) != 0) {
+        flags |= IBV_ACCESS_REMOTE_READ;
+    }
+    if ((access & kWrite) != 0) {
+        flags |= IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_LOCAL_WRITE;
+    }
+    return flags;
+}
+
+// An address for the device to know [address, ...) by: the lower 30 bits stay, so that the device can use
+// pages as large as the memory's own; 31 bits above them are random. 0: there is no randomness.
+std::uint64_t disguise(std::uint64_t address) noexcept {
+    std::uint32_t random = 0;
+    if (::getrandom(&random, sizeof(random), 0) != sizeof(random)) {
+        return 0;
+    }
+    constexpr std::uint64_t kKept = (std::uint64_t{1} << 30) - 1;
+    return (address & kKept) | (std::uint64_t{1} << 61) | (std::uint64_t{random >> 1} << 30);
+}
+
+}  // namespace
+
+std::unique_ptr<MemoryKeys> MemoryKeys::make(const Device& device, std::string& error) {
+    std::unique_ptr<MemoryKeys> made(new (std::nothrow) MemoryKeys(device));
+    if (made == nullptr) {
+        error = "out of memory";
+        return nullptr;
+    }
+    made->pd_ = device.api().verbs.alloc_pd(device.context());
+    if (made->pd_ == nullptr) {
+        error = fmt::format(
+            "the RDMA device {} gives no further protection domain ({}): each connection needs "
+            "one, so "
+            "close some ('ibv_devinfo -v' tells max_pd)",
+            device.name(), std::generic_category().message(errno));
+        return nullptr;
+    }
+    return made;
+}
+
+void MemoryKeys::end() noexcept {
+    const std::lock_guard lock(mutex_);
+    if (ended_) {
+        return;
+    }
+    ended_ = true;
+    for (std::uint32_t chunk = 0; chunk < storage_.size(); ++chunk) {
+        for (std::uint32_t i = 0; i < kFirstChunk << chunk; ++i) {
+            if (Entry& found = storage_[chunk][i]; found.mr != nullptr) {
+                (void)deregister(found.mr);
+                found.mr = nullptr;
+            }
+        }
+    }
+    local_count_ = 0;
+    for (const auto& [ref, mr] : exposed_) {
+        (void)deregister(mr);
+    }
+    exposed_.clear();
+    if (pd_ != nullptr) {
+        if (const int error = device_.api().verbs.dealloc_pd(pd_); error != 0 && !device_.lost()) {
+            log(LogLevel::kWarn, "the RDMA device {} keeps a protection domain of ours ({})",
+                device_.name(), std::generic_category().message(error));
+        }
+        pd_ = nullptr;
+    }
+}
+
+std::size_t MemoryKeys::local_count() const {
+    const std::lock_guard lock(mutex_);
+    return local_count_;
+}
+
+std::size_t MemoryKeys::exposed_count() const {
+    const std::lock_guard lock(mutex_);
+    return exposed_.size();
+}
+
+MemoryKeys::Entry* MemoryKeys::entry(RegionRef ref) const noexcept {
+    const Place place = place_of(RegionTable::index_of(ref), kFirstChunk);
+    if (place.chunk >= kChunks) {
+        return nullptr;
+    }
+    // Pairs with the release in make_entry().
+    Entry* chunk = chunks_[place.chunk].load(std::memory_order_acquire);
+    return chunk == nullptr ? nullptr : chunk + place.offset;
+}
+
+MemoryKeys::Entry* MemoryKeys::make_entry(RegionRef ref) {
+    const Place place = place_of(RegionTable::index_of(ref), kFirstChunk);
+    while (place.chunk < kChunks && storage_.size() <= place.chunk) {
+        const std::size_t next = storage_.size();
+        storage_.push_back(std::make_unique<Entry[]>(std::size_t{kFirstChunk} << next));
+        // Pairs with the acquire in entry().
+        chunks_[next].store(storage_.back().get(), std::memory_order_release);
+    }
+    return entry(ref);
+}
+
+Status MemoryKeys::registration_failed(std::uint64_t length) const {
+    const RegistrationError error = explain_registration(errno, length, device_.name());
+    tell_registration(error);
+    return error.status;
+}
+
+bool MemoryKeys::deregister(ibv_mr* mr) noexcept {
+    const int error = device_.api().verbs.dereg_mr(mr);
+    // With the device its knowledge of our memory has gone.
+    return error == 0 || error == ENODEV || error == EIO || device_.lost();
+}
+
+Status MemoryKeys::add_local(RegionRef ref, std::uint64_t address, std::uint64_t length,
+                             std::uint32_t access) {
+    const std::lock_guard lock(mutex_);
+    if (ended_ || device_.lost()) {
+        return Status::kNotOpen;
+    }
+    Entry* place = nullptr;
+    try {
+        place = make_entry(ref);
+    } catch (const std::bad_alloc&) {
+    }
+    if (place == nullptr) {
+        return Status::kNoMemory;
+    }
+    if (place->mr != nullptr) {
+        // Of a region that went while its socket could not be asked for this; its memory is nobody's now.
+        if (!deregister(place->mr)) {
+            return Status::kNoMemory;
+        }
+        place->mr = nullptr;
+        --local_count_;
+    }
+    ibv_mr* mr = device_.api().verbs.reg_mr(pd_, reinterpret_cast<void*>(address), length,
+                                            local_access(device_.transport(), access));
+    if (mr == nullptr) {
+        return registration_failed(length);
+    }
+    place->mr = mr;
+    ++local_count_;
+    const std::uint32_t rkey = (access & kRead) != 0 ? mr->rkey : 0;
+    // Pairs with the acquire in keys().
+    place->keys.store(std::uint64_t{mr->lkey} << 32 | rkey, std::memory_order_release);
+    return Status::kOk;
+}
+
+void MemoryKeys::remove_local(RegionRef ref) noexcept {
+    const std::lock_guard lock(mutex_);
+    Entry* place = entry(ref);
+    if (place == nullptr || place->mr == nullptr) {
+        return;
+    }
+    if (!deregister(place->mr)) {
+        return;  // tried again when the entry is wanted, and at the end
+    }
+    place->mr = nullptr;
+    place->keys.store(0, std::memory_order_relaxed);  // nobody holds the region
+    --local_count_;
+}
+
+Status MemoryKeys::expose(std::uint32_t ref, std::uint64_t address, std::uint64_t length,
+                          std::uint32_t access, DeviceKey& key) {
+    const std::lock_guard lock(mutex_);
+    if (ended_ || device_.lost()) {
+        return Status::kNotOpen;
+    }
+    const std::uint64_t known_as =
+        device_.transport() == Transport::kIwarp ? address : disguise(address);
+    if (known_as == 0) {
+        return Status::kNoMemory;
+    }
+    try {
+        const auto [place, fresh] = exposed_.try_emplace(ref, nullptr);
+        if (!fresh) {
+            return Status::kBadRegion;  // RemoteRegions gives no key twice
+        }
+        place->second = device_.api().verbs.reg_mr_iova2(
+            pd_, reinterpret_cast<void*>(address), length, known_as,
+            static_cast<unsigned int>(exposed_access(access)));
+        if (place->second == nullptr) {
+            const Status status = registration_failed(length);
+            exposed_.erase(place);
+            return status;
+        }
+        key = {known_as, place->second->rkey};
+        return Status::kOk;
+    } catch (const std::bad_alloc&) {
+        return Status::kNoMemory;
+    }
+}
+
+Status MemoryKeys::conceal(std::uint32_t ref) noexcept {
+    const std::lock_guard lock(mutex_);
+    const auto found = exposed_.find(ref);
+    if (found == exposed_.end()) {
+        return Status::kBadRegion;
+    }
+    if (!deregister(found->second)) {
+        return Status::kFull;
+    }
+    exposed_.erase(found);
+    return Status::kOk;
+}
+
+}  // namespace sanpoll::engine::verbs

@@ -1,0 +1,109 @@
+// The user's memory of one connection, as the connection's device knows it.
+#pragma once
+
+#include <infiniband/verbs.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/fabric/verbs/device.hpp"
+#include "engine/memory_registrar.hpp"
+
+namespace sanpoll::engine::verbs {
+
+/// A connection has a protection domain of its own: a key is good on the queue pairs of its domain, so no
+/// other connection's peer can use it, whatever it guesses. The price is that memory which several sockets
+/// register costs the device a registration for each.
+///
+/// Rights that the device gets:
+///   local, to be read     remote read: a long message is announced to the peer, which reads it from where
+///                         it lies. The peer learns the key with the first announcement.
+///   local, to be written  local write. iWARP: also remote write, for there the answer to an RDMA READ comes
+///                         as a write with the key of the memory that is read into.
+///   exposed               remote read, remote write (and local write, which that includes)
+///
+/// Exposed memory gets an address of its own that says nothing about where it lies, and another one each
+/// time, so that a key which the device uses again does not fit an old descriptor. iWARP devices cannot be
+/// relied on for that: there it is the process's address.
+///
+/// Made and ended on the control thread. lkey() and rkey() belong to the polling core; the others are for
+/// any thread.
+class MemoryKeys final : public MemoryRegistrar {
+public:
+    /// nullptr: `error` says why. Blocks. The device outlives it.
+    [[nodiscard]] static std::unique_ptr<MemoryKeys> make(const Device& device, std::string& error);
+    ~MemoryKeys() { end(); }
+    MemoryKeys(const MemoryKeys&) = delete;
+    MemoryKeys& operator=(const MemoryKeys&) = delete;
+
+    /// For the connection's queue pair and everything else of it. nullptr after end().
+    [[nodiscard]] ibv_pd* pd() const noexcept { return pd_; }
+
+    /// Deregisters everything and gives the domain back; what else was made in it is gone before. Later
+    /// calls answer kNotOpen. Waits for a registration that is being made. Idempotent.
+    void end() noexcept;
+
+    /// Registrations that there are.
+    [[nodiscard]] std::size_t local_count() const;
+    [[nodiscard]] std::size_t exposed_count() const;
+
+    // ---- the polling core; lock-free
+
+    /// The key of a region that the core holds (RegionTable::hold), for work requests of this side.
+    [[nodiscard]] std::uint32_t lkey(RegionRef ref) const noexcept {
+        return static_cast<std::uint32_t>(keys(ref) >> 32);
+    }
+    /// The key by which the peer may read it; 0 if it may not.
+    [[nodiscard]] std::uint32_t rkey(RegionRef ref) const noexcept {
+        return static_cast<std::uint32_t>(keys(ref));
+    }
+
+    // ---- MemoryRegistrar
+
+    [[nodiscard]] Status add_local(RegionRef ref, std::uint64_t address, std::uint64_t length,
+                                   std::uint32_t access) override;
+    void remove_local(RegionRef ref) noexcept override;
+    [[nodiscard]] Status expose(std::uint32_t ref, std::uint64_t address, std::uint64_t length,
+                                std::uint32_t access, DeviceKey& key) override;
+    [[nodiscard]] Status conceal(std::uint32_t ref) noexcept override;
+
+private:
+    // By the region's place in its table, in chunks of 8, 16, 32, … that never move. A region that is held
+    // is not deregistered, so its entry does not change under the core's eyes.
+    struct Entry {
+        std::atomic<std::uint64_t> keys{0};  // lkey << 32 | rkey
+        ibv_mr* mr = nullptr;                // under the mutex
+    };
+    static constexpr std::uint32_t kFirstChunk = 8;
+    static constexpr std::uint32_t kChunks = 16;
+
+    explicit MemoryKeys(const Device& device) : device_(device) {}
+
+    [[nodiscard]] Entry* entry(RegionRef ref) const noexcept;
+    [[nodiscard]] Entry* make_entry(RegionRef ref);
+    [[nodiscard]] std::uint64_t keys(RegionRef ref) const noexcept {
+        const Entry* found = entry(ref);
+        // Pairs with the release in add_local().
+        return found != nullptr ? found->keys.load(std::memory_order_acquire) : 0;
+    }
+    [[nodiscard]] Status registration_failed(std::uint64_t length) const;
+    [[nodiscard]] bool deregister(ibv_mr* mr) noexcept;
+
+    const Device& device_;
+    ibv_pd* pd_ = nullptr;
+    std::atomic<Entry*> chunks_[kChunks] = {};
+
+    mutable std::mutex mutex_;  // held while the device registers
+    bool ended_ = false;
+    std::size_t local_count_ = 0;
+    std::vector<std::unique_ptr<Entry[]>> storage_;
+    std::unordered_map<std::uint32_t, ibv_mr*> exposed_;  // by RemoteRegions' key
+};
+
+}  // namespace sanpoll::engine::verbs

@@ -1,0 +1,249 @@
+#include "engine/fabric/verbs/memory_keys.hpp"
+
+#include <gtest/gtest.h>
+
+#include <set>
+#include <thread>
+
+#include "tests/engine/fabric/verbs/fake_memory.hpp"
+
+namespace sanpoll::engine::verbs {
+namespace {
+
+constexpr std::uint32_t kBoth = kRead | kWrite;
+constexpr std::uint64_t kBase = 0x7F0012345678;
+
+class MemoryKeysTest : public testing::Test {
+protected:
+    void SetUp() override { open(IBV_TRANSPORT_IB); }
+    void TearDown() override {
+        keys.reset();
+        EXPECT_TRUE(memory->registered.empty());
+        EXPECT_EQ(memory->domains, domains_before);
+    }
+    void open(ibv_transport_type transport) {
+        keys.reset();
+        device.reset();
+        memory = std::make_unique<FakeMemory>(transport);
+        device = memory->open();
+        ASSERT_NE(device, nullptr);
+        domains_before = memory->domains;
+        keys = make();
+        ASSERT_NE(keys, nullptr);
+    }
+    std::unique_ptr<MemoryKeys> make() {
+        std::string error;
+        return MemoryKeys::make(*device, error);
+    }
+    /// As RegionTable gives them out.
+    static RegionRef ref_of(std::uint32_t index, std::uint32_t generation = 1) {
+        return generation << 18 | (index + 1);
+    }
+    const FakeMemory::Registered& last() { return *memory->registered.back(); }
+    std::uint64_t exposed_as(std::uint32_t ref, std::uint32_t access = kBoth) {
+        DeviceKey key;
+        EXPECT_EQ(keys->expose(ref, kBase, 1000, access, key), Status::kOk);
+        EXPECT_EQ(key.key, last().mr.rkey);
+        EXPECT_EQ(key.address, last().known_as);
+        return key.address;
+    }
+
+    std::unique_ptr<FakeMemory> memory;
+    std::unique_ptr<Device> device;
+    std::unique_ptr<MemoryKeys> keys;
+    std::size_t domains_before = 0;
+};
+
+TEST_F(MemoryKeysTest, ARegionIsFoundByItsReference) {
+    ASSERT_EQ(keys->add_local(ref_of(5), kBase, 1000, kBoth), Status::kOk);
+    EXPECT_EQ(last().mr.addr, reinterpret_cast<void*>(kBase));
+    EXPECT_EQ(last().mr.length, 1000U);
+    EXPECT_EQ(last().mr.pd, keys->pd());
+    EXPECT_EQ(last().known_as, kBase) << "the device counts as the process does";
+    EXPECT_EQ(keys->lkey(ref_of(5)), last().mr.lkey);
+    EXPECT_EQ(keys->rkey(ref_of(5)), last().mr.rkey);
+    for (const std::uint32_t other : {0U, 4U, 6U, 7U, 8U, 100U, 200000U}) {
+        EXPECT_EQ(keys->lkey(ref_of(other)), 0U) << other;
+        EXPECT_EQ(keys->rkey(ref_of(other)), 0U) << other;
+    }
+    EXPECT_EQ(keys->lkey(0), 0U);
+    EXPECT_EQ(keys->lkey(0xFFFFFFFF), 0U);
+}
+
+TEST_F(MemoryKeysTest, EveryPlaceOfATableHasItsOwnKey) {
+    std::set<std::uint32_t> seen;
+    for (const std::uint32_t index :
+         {0U, 1U, 7U, 8U, 23U, 24U, 55U, 56U, 1000U, 131063U, 131064U, 200000U, (1U << 18) - 3}) {
+        ASSERT_EQ(keys->add_local(ref_of(index), kBase, 1, kRead), Status::kOk) << index;
+        EXPECT_EQ(keys->lkey(ref_of(index)), last().mr.lkey) << index;
+        EXPECT_TRUE(seen.insert(keys->lkey(ref_of(index))).second) << index;
+    }
+    EXPECT_EQ(keys->local_count(), 13U);
+}
+
+TEST_F(MemoryKeysTest, RightsBecomeTheDevices) {
+    ASSERT_EQ(keys->add_local(ref_of(0), kBase, 1, kRead), Status::kOk);
+    EXPECT_EQ(last().access, IBV_ACCESS_REMOTE_READ);
+    ASSERT_EQ(keys->add_local(ref_of(1), kBase, 1, kWrite), Status::kOk);
+    EXPECT_EQ(last().access, IBV_ACCESS_LOCAL_WRITE);
+    EXPECT_EQ(keys->rkey(ref_of(1)), 0U) << "the peer may not read it";
+    EXPECT_NE(keys->lkey(ref_of(1)), 0U);
+    ASSERT_EQ(keys->add_local(ref_of(2), kBase, 1, kBoth), Status::kOk);
+    EXPECT_EQ(last().access, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ);
+
+    (void)exposed_as(1, kRead);
+    EXPECT_EQ(last().access, IBV_ACCESS_REMOTE_READ);
+    (void)exposed_as(2, kWrite);
+    EXPECT_EQ(last().access, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+    (void)exposed_as(3, kBoth);
+    EXPECT_EQ(last().access,
+              IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ);
+}
+
+TEST_F(MemoryKeysTest, OnIwarpMemoryThatIsReadIntoMayBeWrittenFromAfar) {
+    open(IBV_TRANSPORT_IWARP);
+    ASSERT_EQ(keys->add_local(ref_of(1), kBase, 1, kWrite), Status::kOk);
+    EXPECT_EQ(last().access, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+    ASSERT_EQ(keys->add_local(ref_of(2), kBase, 1, kRead), Status::kOk);
+    EXPECT_EQ(last().access, IBV_ACCESS_REMOTE_READ);
+    EXPECT_EQ(exposed_as(1), kBase);
+}
+
+TEST_F(MemoryKeysTest, ExposedMemoryHasAnotherAddressEachTime) {
+    std::set<std::uint64_t> seen;
+    for (std::uint32_t ref = 1; ref <= 50; ++ref) {
+        const std::uint64_t address = exposed_as(ref);
+        EXPECT_TRUE(seen.insert(address).second);
+        EXPECT_NE(address >> 30, kBase >> 30);
+        EXPECT_EQ(address & 0x3FFFFFFF, kBase & 0x3FFFFFFF) << "page by page as it lies";
+        EXPECT_GT(address + 0xFFFFFFFF, address) << "the longest range fits";
+    }
+    EXPECT_EQ(keys->exposed_count(), 50U);
+}
+
+TEST_F(MemoryKeysTest, WhatIsRemovedIsDeregisteredOnce) {
+    ASSERT_EQ(keys->add_local(ref_of(3), kBase, 1, kRead), Status::kOk);
+    ASSERT_EQ(keys->add_local(ref_of(4), kBase, 1, kRead), Status::kOk);
+    keys->remove_local(ref_of(3));
+    EXPECT_EQ(memory->registered.size(), 1U);
+    EXPECT_EQ(keys->lkey(ref_of(3)), 0U);
+    EXPECT_EQ(keys->lkey(ref_of(4)), last().mr.lkey);
+    keys->remove_local(ref_of(3));
+    keys->remove_local(ref_of(99999));
+    EXPECT_EQ(keys->local_count(), 1U);
+    ASSERT_EQ(keys->add_local(ref_of(3, 2), kBase, 1, kRead), Status::kOk);
+    EXPECT_EQ(keys->lkey(ref_of(3, 2)), last().mr.lkey);
+}
+
+TEST_F(MemoryKeysTest, ConcealingEndsOneExposure) {
+    (void)exposed_as(10);
+    (void)exposed_as(11);
+    const std::uint32_t left = last().mr.rkey;
+    EXPECT_EQ(keys->conceal(10), Status::kOk);
+    ASSERT_EQ(memory->registered.size(), 1U);
+    EXPECT_EQ(last().mr.rkey, left);
+    EXPECT_EQ(keys->conceal(10), Status::kBadRegion);
+    EXPECT_EQ(keys->conceal(12), Status::kBadRegion);
+    DeviceKey key;
+    EXPECT_EQ(keys->expose(11, kBase, 1, kRead, key), Status::kBadRegion);
+}
+
+TEST_F(MemoryKeysTest, WhatTheDeviceKeepsIsStillThere) {
+    (void)exposed_as(10);
+    ASSERT_EQ(keys->add_local(ref_of(3), kBase, 1, kRead), Status::kOk);
+    memory->keep_with = EBUSY;
+    EXPECT_EQ(keys->conceal(10), Status::kFull);
+    keys->remove_local(ref_of(3));
+    EXPECT_EQ(keys->local_count(), 1U);
+    EXPECT_EQ(keys->add_local(ref_of(3, 2), kBase, 1, kRead), Status::kNoMemory);
+    memory->keep_with = 0;
+    EXPECT_EQ(keys->conceal(10), Status::kOk);
+    EXPECT_EQ(keys->add_local(ref_of(3, 3), kBase, 1, kRead), Status::kOk);
+    EXPECT_EQ(keys->local_count(), 1U);
+    EXPECT_EQ(memory->registered.size(), 1U);
+}
+
+TEST_F(MemoryKeysTest, ARefusalLeavesNothing) {
+    const std::pair<int, Status> errors[] = {
+        {ENOMEM, Status::kNoMemory},  {EPERM, Status::kNoMemory},   {EAGAIN, Status::kNoMemory},
+        {EFAULT, Status::kBadRegion}, {EINVAL, Status::kBadRegion}, {ENODEV, Status::kNotOpen},
+    };
+    for (const auto& [error, status] : errors) {
+        memory->fail_with = error;
+        EXPECT_EQ(keys->add_local(ref_of(0), kBase, 1, kRead), status) << error;
+        DeviceKey key;
+        EXPECT_EQ(keys->expose(1, kBase, 1, kRead, key), status) << error;
+        EXPECT_EQ(keys->local_count(), 0U);
+        EXPECT_EQ(keys->exposed_count(), 0U);
+        EXPECT_EQ(keys->lkey(ref_of(0)), 0U);
+    }
+    std::string error;
+    EXPECT_EQ(MemoryKeys::make(*device, error), nullptr);
+    EXPECT_NE(error.find("fake0"), std::string::npos);
+    EXPECT_NE(error.find("max_pd"), std::string::npos);
+    memory->fail_with = 0;
+    EXPECT_EQ(keys->add_local(ref_of(0), kBase, 1, kRead), Status::kOk);
+    (void)exposed_as(1);
+}
+
+TEST_F(MemoryKeysTest, TheEndTakesEverythingAlong) {
+    std::unique_ptr<MemoryKeys> other = make();
+    ASSERT_NE(other->pd(), keys->pd()) << "no key of the one is good for the other";
+    for (std::uint32_t i = 0; i < 100; ++i) {
+        ASSERT_EQ(keys->add_local(ref_of(i), kBase, 1, kRead), Status::kOk);
+        (void)exposed_as(i);
+    }
+    ASSERT_EQ(other->add_local(ref_of(0), kBase, 1, kRead), Status::kOk);
+    keys->end();
+    EXPECT_EQ(memory->registered.size(), 1U);
+    EXPECT_EQ(keys->local_count() + keys->exposed_count(), 0U);
+    EXPECT_EQ(keys->pd(), nullptr);
+    EXPECT_EQ(keys->add_local(ref_of(0), kBase, 1, kRead), Status::kNotOpen);
+    DeviceKey key;
+    EXPECT_EQ(keys->expose(5, kBase, 1, kRead, key), Status::kNotOpen);
+    EXPECT_EQ(keys->conceal(5), Status::kBadRegion);
+    keys->remove_local(ref_of(1));
+    keys->end();
+    EXPECT_EQ(memory->registered.size(), 1U);
+    other.reset();
+}
+
+TEST_F(MemoryKeysTest, ALostDeviceTakesNoMemoryAndLetsGoOfAll) {
+    ASSERT_EQ(keys->add_local(ref_of(0), kBase, 1, kRead), Status::kOk);
+    (void)exposed_as(1);
+    device->mark_lost();
+    EXPECT_EQ(keys->add_local(ref_of(1), kBase, 1, kRead), Status::kNotOpen);
+    DeviceKey key;
+    EXPECT_EQ(keys->expose(2, kBase, 1, kRead, key), Status::kNotOpen);
+    memory->keep_with = EIO;
+    EXPECT_EQ(keys->conceal(1), Status::kOk);
+    keys->remove_local(ref_of(0));
+    EXPECT_EQ(keys->local_count() + keys->exposed_count(), 0U);
+    memory->registered.clear();  // as the kernel does
+}
+
+// Keys are looked up while others are made.
+TEST_F(MemoryKeysTest, LookingUpNeedsNoLock) {
+    ASSERT_EQ(keys->add_local(ref_of(2), kBase, 1, kRead), Status::kOk);
+    const std::uint32_t key = last().mr.lkey;
+    std::atomic<bool> stop{false};
+    std::atomic<std::uint32_t> looks{0};
+    std::thread core([&] {
+        while (!stop.load() || looks.load() < 100) {
+            EXPECT_EQ(keys->lkey(ref_of(2)), key);
+            (void)keys->rkey(ref_of(60));
+            looks.fetch_add(1);
+        }
+    });
+    for (std::uint32_t i = 3; i < 300; ++i) {
+        EXPECT_EQ(keys->add_local(ref_of(i), kBase, 1, kRead), Status::kOk);
+        if (i % 2 == 0) {
+            keys->remove_local(ref_of(i));
+        }
+    }
+    stop = true;
+    core.join();
+}
+
+}  // namespace
+}  // namespace sanpoll::engine::verbs
