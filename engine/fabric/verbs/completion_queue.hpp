@@ -66,6 +66,10 @@ public:
     /// Takes the events that have come. They are acknowledged later, many at once: that takes a lock.
     void take_events() noexcept;
 
+    /// The device has failed; nothing more is expected of it.
+    void mark_failed() noexcept { failed_ = true; }
+    [[nodiscard]] bool failed() const noexcept { return failed_; }
+
     [[nodiscard]] bool extended() const noexcept { return extended_ != nullptr; }
 
 private:
@@ -82,6 +86,7 @@ private:
     ibv_cq_ex* extended_ = nullptr;  // the same, where it can be polled that way
     std::uint32_t capacity_ = 0;     // connections
     std::uint32_t connections_ = 0;
+    bool failed_ = false;
     std::uint32_t unacknowledged_ =
         0;  // the core's; the control thread's after the core has let go
 };

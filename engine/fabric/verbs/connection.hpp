@@ -67,10 +67,10 @@ struct Connection final : Endpoint {
     ibv_qp* qp = nullptr;
     CompletionQueue* queue = nullptr;
     std::uint32_t index = 0;
-    std::uint16_t generation = 0;
-    std::uint32_t max_inline = 0;  // bytes of a packet that travel in the work request
-    std::uint32_t max_sges = 1;    // pieces of a work request of the queue pair
-    MemoryKeys* keys = nullptr;    // of the user's registered memory; nullptr: none
+    std::uint16_t incarnation = 0;  // how many others had the index before
+    std::uint32_t max_inline = 0;   // bytes of a packet that travel in the work request
+    std::uint32_t max_sges = 1;     // pieces of a work request of the queue pair
+    MemoryKeys* keys = nullptr;     // of the user's registered memory; nullptr: none
     PrivateBuffers buffers;
 
     // ---- life
@@ -118,7 +118,12 @@ struct Connection final : Endpoint {
     std::uint16_t announced = 0;  // announcements made; the next one's number
     std::uint16_t answered = 0;   // all before this number are answered and over
     std::uint32_t exposed = 0;    // announced messages that the peer may be reading
+    // By number modulo kMaxAnnounced: where an unanswered one is, and whether the peer can read it.
+    enum class Announcement : std::uint8_t { kNone, kOpen, kExposed };
+    Announcement announcements[kMaxAnnounced] = {};
     Position announced_at[kMaxAnnounced] = {};
+    std::uint32_t rdma_reads =
+        0;  // RDMA READs of the user's under way: what follows waits for them
     bool sending_pieces = false;
     Position invited_send = 0;
     std::uint32_t send_progress = 0;
@@ -140,7 +145,8 @@ struct Connection final : Endpoint {
     std::uint32_t done_tail = 0;
     EarlyMessage* early = nullptr;
     EarlyMessage* early_tail = nullptr;
-    std::uint32_t early_announced = 0;  // of these
+    std::uint16_t announcements_taken = 0;  // of the peer's; the next one's number
+    std::uint32_t announcements_open = 0;   // of these, unanswered
 
     [[nodiscard]] bool may_send(bool unasked) const noexcept {
         return static_cast<std::int32_t>(credit + (unasked ? kUnasked : 0) - sent) > 0;

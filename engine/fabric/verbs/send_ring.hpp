@@ -82,7 +82,8 @@ public:
     }
     [[nodiscard]] bool chained() const noexcept { return chain_ != nullptr; }
 
-    /// A completion has come for `slot`: calls end(entry) for it and those before it, oldest first.
+    /// A completion has come for `slot`: calls end(entry, last) for it (last) and those before it, oldest
+    /// first.
     /// False if nothing of that number is under way.
     template <typename End>
     [[nodiscard]] bool retire(std::uint16_t slot, End end) noexcept {
@@ -95,7 +96,7 @@ public:
             ++head_;
             reads_ -= entry.kind == WorkKind::kRead ? 1 : 0;
             rdma_ -= entry.kind == WorkKind::kRdma ? 1 : 0;
-            end(entry);
+            end(entry, i + 1 == count);
         }
         return true;
     }

@@ -112,14 +112,13 @@ private:
     // packets (verbs_packets.cpp)
     [[nodiscard]] bool room_for_packet(const Connection& connection,
                                        std::uint32_t reserve) const noexcept;
-    [[nodiscard]] std::byte* start_packet(Connection& connection, std::uint32_t length,
-                                          WorkKind kind) noexcept;
+    [[nodiscard]] std::byte* start_packet(Connection& connection, const PacketHeader& wanted,
+                                          std::uint32_t payload, WorkKind kind) noexcept;
     [[nodiscard]] bool put_control(Connection& connection, PacketKind kind,
                                    std::uint16_t announce = 0) noexcept;
     [[nodiscard]] bool flush_control(Connection& connection) noexcept;
     void post_buffer(Connection& connection, std::uint16_t slot) noexcept;
     void ring_later(Connection& connection) noexcept;
-    void ring_doorbell(Connection& connection) noexcept;
     void ring_doorbells() noexcept;
 
     // sending (verbs_send.cpp)
@@ -131,11 +130,15 @@ private:
     void send_pieces(Connection& connection) noexcept;
     void progress_sends(Connection& connection) noexcept;
     void wait_for_credit(Connection& connection) noexcept;
-    void take_credit(Connection& connection, const PacketHeader& header) noexcept;
+    [[nodiscard]] bool take_credit(Connection& connection, const PacketHeader& header) noexcept;
+    void take_answer(Connection& connection, const PacketHeader& header) noexcept;
+    [[nodiscard]] bool queue_send(Connection& connection, const WorkRequest& request) noexcept;
+    [[nodiscard]] static bool may_start(const Connection& connection) noexcept;
     void finish_send(Connection& connection, Position position, Status status,
                      std::uint32_t bytes) noexcept;
     void complete_sends(Connection& connection) noexcept;
     void service(Connection& connection) noexcept;
+    [[nodiscard]] static bool has_work(const Connection& connection) noexcept;
     void queue(Connection& connection) noexcept;
 
     // RDMA that the user asks for, and reading announced messages (verbs_rdma.cpp)
@@ -145,10 +148,9 @@ private:
     [[nodiscard]] bool start_rdma(Connection& connection, Position position) noexcept;
     // A work request of kind kRdma has ended well. Its tag: the position.
     void end_rdma(Connection& connection, const SendRing::Entry& entry) noexcept;
-    // Where the peer can read the message at `position`; one for each piece that has bytes. False: it
-    // cannot.
-    [[nodiscard]] bool describe_pieces(Connection& connection, Position position,
-                                       RemotePiece* pieces) noexcept;
+    // Where the peer can read the message at `position`: up to kMaxSges pieces, none if it cannot.
+    [[nodiscard]] std::uint32_t describe_pieces(Connection& connection, Position position,
+                                                RemotePiece* pieces) noexcept;
     // Reads them into the receive, with work requests of kind kRead, tag: the position of the receive;
     // `last` is the last one's. Nothing has been added to the ring unless it is kStarted.
     [[nodiscard]] Start read_remote(Connection& connection, Position receive,
@@ -162,13 +164,16 @@ private:
     void take_announcement(Connection& connection, const PacketHeader& header,
                            const std::byte* bytes) noexcept;
     void take_piece(Connection& connection, const std::byte* bytes, std::uint32_t length) noexcept;
-    void take_answer(Connection& connection, const PacketHeader& header) noexcept;
+    void take_other(Connection& connection, const PacketHeader& header, const std::byte* payload,
+                    std::uint32_t bytes) noexcept;
+    [[nodiscard]] static bool admits(const Connection& connection, bool unasked) noexcept;
     void match_early(Connection& connection) noexcept;
     [[nodiscard]] bool begin_long(Connection& connection, const EarlyMessage& message) noexcept;
     void end_read(Connection& connection, const SendRing::Entry& entry) noexcept;
-    [[nodiscard]] EarlyMessage* keep(Connection& connection, std::uint32_t length,
-                                     std::uint32_t bytes) noexcept;
+    void end_long(Connection& connection, Position position, std::uint32_t length) noexcept;
+    [[nodiscard]] EarlyMessage* keep(Connection& connection, std::uint32_t bytes) noexcept;
     void free_early(EarlyMessage* message) noexcept;
+    void fill_early_pool() noexcept;
     void drop_early(Connection& connection) noexcept;
     void consider_credit(Connection& connection) noexcept;
     void finish_receive(Connection& connection, Position position, Status status,
@@ -176,10 +181,17 @@ private:
     void complete_receives(Connection& connection) noexcept;
 
     // completions and life (verbs_port.cpp)
+    [[nodiscard]] static bool usable(const Connection& connection) noexcept {
+        return !connection.broken && !connection.failing;
+    }
+    [[nodiscard]] static std::uint64_t id_of(const Connection& connection, WorkKind kind) noexcept {
+        return WorkRequestId::pack(connection.index, connection.incarnation, kind, 0);
+    }
     [[nodiscard]] Connection* find(const WorkRequestId& id) noexcept;
     std::uint32_t poll_queue(CompletionQueue& queue, std::uint32_t budget) noexcept;
     void take_completion(const WorkCompletion& completion) noexcept;
-    void take_error(Connection& connection, const WorkCompletion& completion) noexcept;
+    void after_completion(Connection& connection) noexcept;
+    void take_error(Connection& connection, const WorkRequestId& id, std::uint32_t error) noexcept;
     void end_work(Connection& connection, const SendRing::Entry& entry) noexcept;
     void fail_later(Connection& connection, Status reason) noexcept;
     void lie(Connection& connection) noexcept;
@@ -189,7 +201,10 @@ private:
     void settle(Connection& connection) noexcept;
     void finish_user(Connection& connection) noexcept;
     void wish(Connection& connection, Wish wish) noexcept;
+    void let_go(Connection& connection) noexcept;
+    void leave_closing(Connection& connection) noexcept;
     void give_up_farewells() noexcept;
+    void drain(CompletionQueue& queue) noexcept;
     void queue_failed(CompletionQueue& queue) noexcept;
     void stopped(Connection& connection) noexcept;
 
@@ -201,7 +216,7 @@ private:
     std::vector<CompletionQueue*> queues_;  // under the token
     std::vector<Connection*> table_;        // by index; under the token
     std::uint32_t soft_queues_ = 0;
-    bool in_poll_ = false;  // doorbells wait for its end
+    bool armed_ = false;  // the core sleeps or is about to
     Connection* queued_head_ = nullptr;
     Connection* queued_tail_ = nullptr;
     Connection* doorbells_ = nullptr;
@@ -217,8 +232,13 @@ private:
     struct Attachment {
         Device* device;
         bool detached;
-        std::vector<std::unique_ptr<CompletionQueue>> queues;
+        std::vector<std::unique_ptr<CompletionQueue>> queues;  // the next is made when all are full
     };
+    [[nodiscard]] Status add_queue(Attachment& attachment);
+    [[nodiscard]] CompletionQueue* reserve_queue(Device& device, Status& status);
+    void forget_detached();
+
+    Connection* taken_ended_ = nullptr;  // not given out yet
     std::vector<Attachment> attachments_;
     std::vector<std::uint32_t> free_indexes_;
     std::vector<std::uint16_t> generations_;  // by index, the next one
