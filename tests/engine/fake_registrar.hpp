@@ -50,6 +50,7 @@ public:
         }
         return conceal_answer;
     }
+    void conceal_all() noexcept override { exposed.clear(); }
 };
 
 }  // namespace sanpoll::engine

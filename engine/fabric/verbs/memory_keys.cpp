@@ -245,4 +245,9 @@ Status MemoryKeys::conceal(std::uint32_t ref) noexcept {
     return Status::kOk;
 }
 
+void MemoryKeys::conceal_all() noexcept {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(exposed_, [this](const auto& each) { return deregister(each.second); });
+}
+
 }  // namespace sanpoll::engine::verbs

@@ -72,6 +72,7 @@ public:
     [[nodiscard]] Status expose(std::uint32_t ref, std::uint64_t address, std::uint64_t length,
                                 std::uint32_t access, DeviceKey& key) override;
     [[nodiscard]] Status conceal(std::uint32_t ref) noexcept override;
+    void conceal_all() noexcept override;
 
 private:
     // By the region's place in its table, in chunks of 8, 16, 32, … that never move. A region that is held

@@ -148,6 +148,21 @@ TEST_F(MemoryKeysTest, ConcealingEndsOneExposure) {
     EXPECT_EQ(keys->expose(11, kBase, 1, kRead, key), Status::kBadRegion);
 }
 
+TEST_F(MemoryKeysTest, ConcealingAllLeavesLocalMemory) {
+    ASSERT_EQ(keys->add_local(ref_of(0), kBase, 1, kRead), Status::kOk);
+    (void)exposed_as(10);
+    (void)exposed_as(11);
+    keys->conceal_all();
+    EXPECT_EQ(keys->exposed_count(), 0U);
+    EXPECT_EQ(memory->registered.size(), 1U);
+    EXPECT_EQ(keys->conceal(10), Status::kBadRegion);
+    (void)exposed_as(12);
+    memory->keep_with = EBUSY;
+    keys->conceal_all();
+    EXPECT_EQ(keys->exposed_count(), 1U) << "still to be deregistered at the end";
+    memory->keep_with = 0;
+}
+
 TEST_F(MemoryKeysTest, WhatTheDeviceKeepsIsStillThere) {
     (void)exposed_as(10);
     ASSERT_EQ(keys->add_local(ref_of(3), kBase, 1, kRead), Status::kOk);
