@@ -1,9 +1,12 @@
 // WSPIoctl: addresses, extension functions.
 #include <arpa/inet.h>
+#include <sanpoll.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 
+#include "engine/fabric/fabric_choice.hpp"
 #include "provider/provider.hpp"
 
 namespace sanpoll::provider {
@@ -75,6 +78,41 @@ int address_list(LPVOID out, DWORD out_length, LPDWORD returned) {
     return 0;
 }
 
+template <std::size_t kSize>
+void copy_text(CHAR (&to)[kSize], std::string_view from) noexcept {
+    const std::size_t length = std::min(from.size(), kSize - 1);
+    std::memcpy(to, from.data(), length);
+    std::memset(to + length, 0, kSize - length);
+}
+
+int fabric_of(Socket& socket, std::uint32_t generation, LPVOID out, DWORD out_length,
+              LPDWORD returned) {
+    if (returned == nullptr) {
+        return WSAEFAULT;
+    }
+    *returned = sizeof(SANPOLL_FABRIC);
+    if (out == nullptr || out_length < sizeof(SANPOLL_FABRIC)) {
+        return WSAEFAULT;
+    }
+    // A close takes the lock before it ends the endpoint, which therefore stays while we look.
+    const std::lock_guard lock(socket.mutex);
+    const engine::PostGate::View view = socket.gate.view();
+    if (view.generation != generation) {
+        return WSAENOTSOCK;
+    }
+    if (socket.state != State::kConnected || view.state == engine::PostGate::State::kShut) {
+        return WSAENOTCONN;
+    }
+    // Pairs with the release that the gate was opened after.
+    const engine::Endpoint& endpoint = *socket.endpoint.load(std::memory_order_acquire);
+    SANPOLL_FABRIC answer;
+    copy_text(answer.fabric, endpoint.port->fabric());
+    copy_text(answer.device, endpoint.port->device(endpoint));
+    copy_text(answer.reason, engine::to_words(socket.why, Provider::instance().config().fabric));
+    std::memcpy(out, &answer, sizeof(answer));
+    return 0;
+}
+
 // Codes of Winsock that mean something, but not here.
 bool known_code(DWORD code) noexcept {
     switch (code) {
@@ -124,6 +162,8 @@ int WSPAPI wsp_ioctl(SOCKET s, DWORD code, LPVOID in, DWORD in_length, LPVOID ou
         switch (code) {
             case SIO_ADDRESS_LIST_QUERY:
                 return address_list(out, out_length, returned);
+            case SIO_SANPOLL_FABRIC:
+                return fabric_of(*found.socket, found.view.generation, out, out_length, returned);
             case SIO_GET_QOS:
             case SIO_SET_QOS:
             case SIO_GET_GROUP_QOS:

@@ -13,7 +13,7 @@ constexpr std::uint32_t kDocumentationNet = 0xC6336401;  // 198.51.100.1 is nobo
 
 const FabricUnderTest& fabric_under_test() {
     static const FabricUnderTest all[] = {
-        {"shm", {}, 0, kDocumentationNet, false},
+        {"shm", {}, 0, kDocumentationNet, false, false},
     };
     static const FabricUnderTest& chosen = []() -> const FabricUnderTest& {
         const char* name = std::getenv("SANPOLL_TEST_FABRIC");

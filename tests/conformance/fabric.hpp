@@ -14,6 +14,7 @@ struct FabricUnderTest {
     std::uint32_t address;     // of this host, served by the fabric; 0: loopback, by process id
     std::uint32_t foreign;     // an address that is not this host's
     bool knows_missing_hosts;  // whether it can say of a foreign address that nobody is there
+    bool has_devices;          // whether a connection is a device's
 };
 
 /// The one that SANPOLL_TEST_FABRIC names; shm if it names none.

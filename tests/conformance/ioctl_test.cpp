@@ -1,5 +1,6 @@
 // WSPIoctl: sections 2 and 14.
 #include <arpa/inet.h>
+#include <sanpoll.h>
 
 #include <algorithm>
 #include <cstring>
@@ -170,6 +171,77 @@ TEST_F(IoctlTest, UnknownCodesAreInvalid) {  // project decision
     for (const DWORD code : {0U, 1U, 0x48001234U, 0xFFFFFFFFU}) {
         EXPECT_EQ(san.ioctl(s, code, nullptr, 0, nullptr, 0, &returned), WSAEINVAL) << code;
     }
+}
+
+// ---- which fabric -----------------------------------------------------------------------------------
+
+class FabricIoctlTest : public CalledTest {
+protected:
+    int ask(SOCKET s) {
+        std::memset(&answer, 0x23, sizeof(answer));
+        DWORD returned = 0;
+        const int error =
+            san.ioctl(s, SIO_SANPOLL_FABRIC, nullptr, 0, &answer, sizeof(answer), &returned);
+        if (error == 0) {
+            EXPECT_EQ(returned, sizeof(answer));
+        }
+        return error;
+    }
+    SANPOLL_FABRIC answer{};
+};
+
+// [X1]
+TEST_F(FabricIoctlTest, EitherEndSaysWhatCarriesItAndWhy) {
+    const Pair pair = connected();
+    for (const SOCKET s : {pair.client.s, pair.server.s}) {
+        ASSERT_EQ(ask(s), 0);
+        EXPECT_STREQ(answer.fabric, fabric_under_test().name);
+        EXPECT_NE(std::memchr(answer.device, 0, sizeof(answer.device)), nullptr);
+        EXPECT_EQ(answer.device[0] != 0, fabric_under_test().has_devices) << answer.device;
+        EXPECT_NE(std::memchr(answer.reason, 0, sizeof(answer.reason)), nullptr);
+        EXPECT_NE(answer.reason[0], 0);
+    }
+    EXPECT_STREQ(answer.reason, "the peer connected by it");
+}
+
+// [X2]
+TEST_F(FabricIoctlTest, ItSaysSoUntilTheSocketIsClosed) {
+    Pair pair = connected();
+    ASSERT_EQ(san.close(pair.server.s), 0);
+    WSAOVERLAPPED operation{};
+    ASSERT_TRUE(eventually([&] { return recv(pair.client, &operation) == WSAECONNRESET; }));
+    ASSERT_EQ(ask(pair.client.s), 0);
+    EXPECT_STREQ(answer.fabric, fabric_under_test().name);
+    ASSERT_EQ(san.close(pair.client.s), 0);
+    EXPECT_EQ(ask(pair.client.s), WSAENOTSOCK);
+}
+
+// [X3]
+TEST_F(FabricIoctlTest, WithoutAConnectionThereIsNone) {
+    be_called();
+    EXPECT_EQ(ask(socket()), WSAENOTCONN);
+    EXPECT_EQ(ask(bound()), WSAENOTCONN);
+    EXPECT_EQ(ask(listener), WSAENOTCONN);
+    EXPECT_EQ(ask(client), WSAENOTCONN) << "still connecting";
+}
+
+// [X4]
+TEST_F(FabricIoctlTest, TooLittleRoomIsAFaultWithTheSize) {
+    const Pair pair = connected();
+    DWORD returned = 0;
+    EXPECT_EQ(san.ioctl(pair.client.s, SIO_SANPOLL_FABRIC, nullptr, 0, nullptr, 0, &returned),
+              WSAEFAULT);
+    EXPECT_EQ(returned, sizeof(answer));
+    std::memset(&answer, 0x23, sizeof(answer));
+    returned = 0;
+    EXPECT_EQ(san.ioctl(pair.client.s, SIO_SANPOLL_FABRIC, nullptr, 0, &answer, sizeof(answer) - 1,
+                        &returned),
+              WSAEFAULT);
+    EXPECT_EQ(returned, sizeof(answer));
+    EXPECT_EQ(answer.fabric[0], 0x23);
+    EXPECT_EQ(
+        san.ioctl(pair.client.s, SIO_SANPOLL_FABRIC, nullptr, 0, &answer, sizeof(answer), nullptr),
+        WSAEFAULT);
 }
 
 // [R16.1 F.WSPGetQOSByName.WSAEOPNOTSUPP]

@@ -1,5 +1,6 @@
 // WSPDuplicateSocket for the own process, and the rules that need no second one. Between processes:
 // tests/system/duplicate_test.cpp.
+#include <sanpoll.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -55,6 +56,21 @@ TEST_F(DuplicateTest, TheWholeProtocolInformationIsFilled) {
     EXPECT_EQ(info.iProtocol, IPPROTO_TCP);
     EXPECT_NE(info.szProtocol[0], 0);
     EXPECT_EQ(info.szProtocol[WSAPROTOCOL_LEN], 0);
+}
+
+TEST_F(DuplicateTest, TheFabricAndItsReasonFollowTheConnection) {
+    Pair pair = connected();
+    SANPOLL_FABRIC fabric;
+    DWORD returned = 0;
+    const WSAPROTOCOL_INFOW info = leave(pair.client.s);
+    EXPECT_EQ(san.ioctl(pair.client.s, SIO_SANPOLL_FABRIC, nullptr, 0, &fabric, sizeof(fabric),
+                        &returned),
+              WSAENOTCONN);
+    const SOCKET moved = arrive(info);
+    ASSERT_EQ(san.ioctl(moved, SIO_SANPOLL_FABRIC, nullptr, 0, &fabric, sizeof(fabric), &returned),
+              0);
+    EXPECT_STREQ(fabric.fabric, "shm");
+    EXPECT_STREQ(fabric.reason, "the process that had the socket before had it so");
 }
 
 TEST_F(DuplicateTest, PendingReceivesCompleteWithSuccessAndNoBytesBeforeTheCallReturns) {

@@ -1,5 +1,6 @@
-// WSPIoctl, and WSPDuplicateSocket, which this provider does not have yet.
+// WSPIoctl.
 #include <arpa/inet.h>
+#include <sanpoll.h>
 
 #include <cstring>
 #include <set>
@@ -174,6 +175,36 @@ TEST_F(IoctlTest, TheAddressListIsGivenInEveryState) {
         EXPECT_EQ(
             san.ioctl(s, SIO_ADDRESS_LIST_QUERY, nullptr, 0, buffer, sizeof(buffer), &returned), 0);
     }
+}
+
+// ---- which fabric --------------------------------------------------------------------------------------
+
+TEST_F(IoctlTest, AConnectionSaysWhichFabricItHasAndWhy) {
+    const Pair pair = connected();
+    SANPOLL_FABRIC answer;
+    std::memset(&answer, 0xA5, sizeof(answer));
+    ASSERT_EQ(san.ioctl(pair.client.s, SIO_SANPOLL_FABRIC, nullptr, 0, &answer, sizeof(answer),
+                        &returned),
+              0);
+    EXPECT_EQ(returned, sizeof(answer));
+    EXPECT_STREQ(answer.fabric, "shm");
+    EXPECT_STREQ(answer.device, "");
+    EXPECT_STREQ(answer.reason, "this process has no other fabric");
+    EXPECT_EQ(answer.reason[sizeof(answer.reason) - 1], 0);
+    ASSERT_EQ(san.ioctl(pair.server.s, SIO_SANPOLL_FABRIC, nullptr, 0, &answer, sizeof(answer),
+                        &returned),
+              0);
+    EXPECT_STREQ(answer.fabric, "shm");
+    EXPECT_STREQ(answer.reason, "the peer connected by it");
+}
+
+TEST_F(IoctlTest, TheFabricsAnswerMayLieAnywhere) {
+    const Pair pair = connected();
+    std::vector<char> bytes(sizeof(SANPOLL_FABRIC) + 1);
+    ASSERT_EQ(san.ioctl(pair.client.s, SIO_SANPOLL_FABRIC, nullptr, 0, bytes.data() + 1,
+                        sizeof(SANPOLL_FABRIC), &returned),
+              0);
+    EXPECT_STREQ(bytes.data() + 1, "shm");
 }
 
 // ---- other codes --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
  */
 /* The order is what is tested. */
 /* clang-format off */
+#include <sanpoll.h>
 #include <ws2san.h>
 
 #include "spi_headers_posix.h"

@@ -1,6 +1,7 @@
 // The interface's headers in C++20, after the POSIX headers.
 // The order is what is tested.
 // clang-format off
+#include <sanpoll.h>
 #include <ws2san.h>
 
 #include "spi_headers_posix.h"

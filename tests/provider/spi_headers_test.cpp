@@ -2,6 +2,7 @@
 // value, by name, as C++ and as C see them.
 // The order is what is tested.
 // clang-format off
+#include <sanpoll.h>
 #include <ws2san.h>
 
 #include "spi_headers_posix.h"
