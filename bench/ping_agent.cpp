@@ -85,7 +85,7 @@ private:
         rule_.yield = command.at("yield");
         rule_.clock = Clock::calibrate();
         // The library comes before the pinning, so that its threads do not inherit the one CPU of this one.
-        if (command.at("shm")) {
+        if (command.at("san")) {
             std::uint64_t startup_ns = 0;
             provider_ = process_provider(command.at("library"), startup_ns);
             answer["startup_ms"] = static_cast<double>(startup_ns) / 1e6;
@@ -100,9 +100,12 @@ private:
         if (!serves()) return answer;
         if (provider_) {
             san_listener_.emplace(*provider_, address_);
-            answer["shm_port"] = san_listener_->port();
+            address_ = san_listener_->address();
+            answer["san_port"] = san_listener_->port();
             answer["addresses"] = san_listener_->addresses();
         }
+        if (address_.empty()) address_ = "127.0.0.1";
+        answer["address"] = address_;
         if (command.at("tcp")) {
             tcp_listener_.emplace(address_);
             answer["tcp_port"] = tcp_listener_->port();
@@ -119,12 +122,16 @@ private:
         if (command.at("transport") == "tcp") {
             open_tcp(port);
         } else {
-            open_shm(port);
+            open_san(port);
+        }
+        if (const auto* san = std::get_if<Ends<SanConnection>>(&ends_); san && san->client) {
+            const FabricFacts fabric = san->client->socket().fabric();
+            return {{"fabric", fabric.name}, {"device", fabric.device}, {"reason", fabric.reason}};
         }
         return json::object();
     }
 
-    void open_shm(std::uint16_t port) {
+    void open_san(std::uint16_t port) {
         Ends<SanConnection> ends;
         std::optional<SanConnector> connector;
         if (measures()) connector.emplace(SanConnector::begin(*provider_, address_, port));

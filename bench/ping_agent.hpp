@@ -2,9 +2,10 @@
 //
 // Commands are JSON objects with "do"; every command gets one answer, {"ok": true, ...} or {"error": "one line"},
 // after which the agent ends. Commands, and what their answers add:
-//   setup   {cpu, yield, completion, address, library, shm, tcp, tcp_blocking}
-//           -> {shm_port, tcp_port, provider, provider_path, startup_ms, addresses}   (ports: servers only)
-//   open    {transport: "shm"|"tcp", port, size, receives, sends}       connects or accepts; posts the receives
+//   setup   {cpu, yield, completion, address, library, san, tcp, tcp_blocking}
+//           -> {provider, provider_path, startup_ms}, servers also {address, san_port, tcp_port, addresses}
+//   open    {transport: "san"|"tcp", port, size, receives, sends}       connects or accepts; posts the receives
+//           -> {fabric, device, reason}                                 (measuring ends of "san" only)
 //   ping    {skip, count}    -> {elapsed_ns, buckets, min, max, sum}    (measuring ends only)
 //   stream  {count}          -> {elapsed_ns}                            (measuring ends only)
 //   close   {}                                                          ends the connection

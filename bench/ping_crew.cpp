@@ -32,6 +32,7 @@ void PingCrew::start(const std::string& name, const std::string& role,
         members_.push_back({member, processes_.size(), std::move(ours), cpu});
     }
     ChildProcess::Environment environment{{"SANPOLL_MODE", options.mode}};
+    if (!options.fabric.empty()) environment.emplace_back("SANPOLL_FABRIC", options.fabric);
     if (!options.profile.empty()) environment.emplace_back("SANPOLL_PROFILE", options.profile);
     if (!poll_cores.empty()) environment.emplace_back("SANPOLL_CORES", format_cpu_list(poll_cores));
     processes_.push_back(ChildProcess::start(name, arguments, environment, inherited));
@@ -62,9 +63,9 @@ PingCrew::PingCrew(const PingOptions& options, const CpuPlan& plan) {
                            {"cpu", members_[i].cpu},
                            {"yield", plan.yield},
                            {"completion", to_string(options.completion)},
-                           {"address", options.address},
+                           {"address", facts_.value("address", options.address)},
                            {"library", options.library},
-                           {"shm", options.shm},
+                           {"san", options.shm},
                            {"tcp", options.tcp},
                            {"tcp_blocking", options.tcp_blocking}};
         try {

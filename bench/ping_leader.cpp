@@ -80,8 +80,11 @@ public:
         : options_(options), plan_(plan), crew_(options, plan), clock_(Clock::calibrate()) {
         const json& facts = crew_.facts();
         if (options.shm) {
-            run_.provider = ProviderFacts{facts.at("provider"), facts.at("provider_path"),
-                                          facts.at("addresses"), facts.at("startup_ms")};
+            run_.provider = ProviderFacts{facts.at("provider"),
+                                          facts.at("provider_path"),
+                                          facts.at("addresses"),
+                                          facts.at("startup_ms"),
+                                          {}};
         }
         const std::uint64_t transports = (options.shm ? 1 : 0) + (tcp_wanted() ? 1 : 0);
         samples_ = std::max<std::uint64_t>(transports * options.sizes.size() * options.rounds, 1);
@@ -92,10 +95,10 @@ public:
     PingRun lead() {
         const std::uint64_t start = Clock::monotonic_ns();
         run_.reference = measure_handoff(clock_, plan_.handoff_a, plan_.handoff_b);
-        for (const char* transport : {"shm", "tcp"}) {
-            if (std::string(transport) == "shm" ? !options_.shm : !tcp_wanted()) continue;
+        for (const bool kernel : {false, true}) {
+            if (kernel ? !tcp_wanted() : !options_.shm) continue;
             for (const std::uint32_t size : options_.sizes)
-                run_.series.push_back({transport, size, {}});
+                run_.series.push_back({kernel, kernel ? "tcp" : "san", size, {}});
         }
         Progress progress(samples_, options_.quiet);
         for (std::uint32_t round = 1; round <= options_.rounds; ++round) {
@@ -104,7 +107,7 @@ public:
                     if (series.size != size) continue;
                     label_ = fmt::format("round {} of {}, {} {} bytes", round, options_.rounds,
                                          series.transport, size);
-                    series.samples.push_back(take_until_steady(series.transport, size, progress));
+                    series.samples.push_back(take_until_steady(series, progress));
                     progress.step();
                 }
             }
@@ -124,13 +127,12 @@ private:
     // A host that moved the CPUs for good must not make the run several times as long.
     std::uint64_t most_repeated() const { return samples_ / 2 + options_.retries; }
 
-    PingSample take_until_steady(const std::string& transport, std::uint32_t size,
-                                 Progress& progress) {
+    PingSample take_until_steady(PingSeries& series, Progress& progress) {
         for (std::uint32_t attempt = 0;; ++attempt) {
             PingSample sample;
             sample.before = sentinel();
-            measure_round_trips(transport, size, sample, progress);
-            if (options_.rate) measure_rate(transport, size, sample, progress);
+            measure_round_trips(series, sample, progress);
+            if (options_.rate) measure_rate(series, sample, progress);
             sample.after = sentinel();
             sample.moved = !same_placement(sample.before, sample.after) ||
                            !same_placement(run_.reference, sample.after);
@@ -141,13 +143,18 @@ private:
         }
     }
 
-    void open(const std::string& transport, const ConnectionShape& shape) {
-        crew_.all({{"do", "open"},
-                   {"transport", transport},
-                   {"port", crew_.facts().at(transport + "_port")},
-                   {"size", shape.size},
-                   {"receives", shape.receives},
-                   {"sends", shape.sends}});
+    void open(PingSeries& series, std::uint32_t receives, std::uint32_t sends) {
+        const std::string transport = series.kernel ? "tcp" : "san";
+        const json answer = crew_.all({{"do", "open"},
+                                       {"transport", transport},
+                                       {"port", crew_.facts().at(transport + "_port")},
+                                       {"size", series.size},
+                                       {"receives", receives},
+                                       {"sends", sends}});
+        if (!series.kernel) {
+            series.transport = answer.at("fabric");
+            run_.provider->fabric = {series.transport, answer.at("device"), answer.at("reason")};
+        }
     }
 
     json ping(std::uint64_t skip, std::uint64_t count) {
@@ -160,9 +167,8 @@ private:
             phase_ns_, message_ns};
     }
 
-    void measure_round_trips(const std::string& transport, std::uint32_t size, PingSample& sample,
-                             Progress& progress) {
-        open(transport, {size, options_.receives, kPingSends});
+    void measure_round_trips(PingSeries& series, PingSample& sample, Progress& progress) {
+        open(series, options_.receives, kPingSends);
         const double warm_ns = ping(options_.warmup, 0).at("elapsed_ns").get<double>();
         Portions phase = portions(warm_ns / static_cast<double>(options_.warmup));
         std::uint64_t turns = 0;
@@ -178,9 +184,8 @@ private:
         crew_.all({{"do", "close"}});
     }
 
-    void measure_rate(const std::string& transport, std::uint32_t size, PingSample& sample,
-                      Progress& progress) {
-        open(transport, {size, options_.rate_receives, options_.window});
+    void measure_rate(PingSeries& series, PingSample& sample, Progress& progress) {
+        open(series, options_.rate_receives, options_.window);
         const auto stream_ns = [&](std::uint64_t count) {
             return crew_.all({{"do", "stream"}, {"count", count}}).at("elapsed_ns").get<double>();
         };

@@ -113,11 +113,14 @@ void check_together(const PingOptions& options, const Table& table) {
     if (!options.poll_cores.empty() && options.mode != "dedicated") {
         throw Refusal("--poll-cores: only dedicated mode has polling cores; add --mode dedicated");
     }
+    if (!options.shm && table.given("--fabric")) {
+        throw Refusal("--fabric: kernel TCP has none; drop --no-shm or --fabric");
+    }
     if (!options.shm && table.given("--completion")) {
         throw Refusal("--completion: kernel TCP has none; drop --no-shm or --completion");
     }
     in_addr parsed{};
-    if (inet_pton(AF_INET, options.address.c_str(), &parsed) != 1)
+    if (table.given("--address") && inet_pton(AF_INET, options.address.c_str(), &parsed) != 1)
         throw Refusal(table.refusal("--address"));
 }
 
@@ -148,6 +151,8 @@ void add_valued_options(Table& table) {
               "who polls: the application's threads, or cores of their own; default inline");
     table.add("--profile", "ultra, balanced or eco",
               "idle profile of the provider; default balanced");
+    table.add("--fabric", "auto, shm or verbs",
+              "what carries the provider's messages; default auto, by the address");
     table.add("--cores", "one CPU for both ends or two as server,client: " + cpus,
               "the application's CPUs; default chosen");
     table.add("--poll-cores", cpus, "CPUs of the polling cores in dedicated mode; default chosen");
@@ -165,7 +170,7 @@ void add_valued_options(Table& table) {
     table.add("--json", "a file name, or - for standard output",
               "writes the results with their histograms");
     table.add("--address", "an IPv4 address of this host",
-              "where the server listens; default 127.0.0.1");
+              "where the server listens; default 127.0.0.1, or the first that the provider has");
     table.add("--library", "the path of a libsanpoll.so", "the provider to load");
 }
 
@@ -176,6 +181,7 @@ PingOptions read_values(const Table& table) {
     read_number<std::uint64_t>(table, "--warmup", 1, 100'000'000, options.warmup);
     read_choice(table, "--mode", {"inline", "dedicated"}, options.mode);
     read_choice(table, "--profile", {"ultra", "balanced", "eco"}, options.profile);
+    read_choice(table, "--fabric", {"auto", "shm", "verbs"}, options.fabric);
     read_cpus(table, "--cores", 2, options.cores);
     read_cpus(table, "--poll-cores", 4096, options.poll_cores);
     std::string completion = to_string(options.completion);

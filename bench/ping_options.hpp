@@ -44,7 +44,8 @@ struct PingOptions {
     bool tcp_blocking = false;
     bool rate = true;
     Layout layout = Layout::kTwoProcesses;
-    std::string address = "127.0.0.1";
+    std::string fabric;   // SANPOLL_FABRIC of the processes; empty: theirs anyway
+    std::string address;  // empty: 127.0.0.1 if the provider has it, else its first
     std::string library;  // empty: what the switch looks for by default
     std::string json;     // empty: none; "-": standard output, instead of the table
     bool quiet = false;   // no progress and no remarks

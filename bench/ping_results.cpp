@@ -53,10 +53,10 @@ json json_of_handoff(const Handoff& handoff) {
 
 json json_of_provider(const std::optional<ProviderFacts>& provider) {
     if (!provider) return nullptr;
-    return {{"description", provider->description},
-            {"path", provider->path},
-            {"addresses", provider->addresses},
-            {"startup_ms", provider->startup_ms}};
+    return {{"description", provider->description},    {"path", provider->path},
+            {"addresses", provider->addresses},        {"startup_ms", provider->startup_ms},
+            {"fabric", provider->fabric.name},         {"device", provider->fabric.device},
+            {"fabric_reason", provider->fabric.reason}};
 }
 
 json json_of_round(const PingSample& sample) {
@@ -73,10 +73,9 @@ json json_of_round(const PingSample& sample) {
 json json_of_series(const PingSeries& series, const PingOptions& options) {
     const PingSummary summary = summarize(series);
     const LatencyHistogram& trips = summary.round_trips;
-    const bool shm = series.transport == "shm";
     json result{{"transport", series.transport}, {"size", series.size}};
-    result["mode"] = shm ? options.mode : "kernel";
-    result["completion"] = shm                    ? to_string(options.completion)
+    result["mode"] = series.kernel ? "kernel" : options.mode;
+    result["completion"] = !series.kernel         ? to_string(options.completion)
                            : options.tcp_blocking ? "blocking"
                                                   : "spinning";
     result["rtt_ns"] = {{"p50", trips.quantile(0.5)},  {"p90", trips.quantile(0.9)},

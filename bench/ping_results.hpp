@@ -12,6 +12,7 @@
 #include "bench/handoff.hpp"
 #include "bench/latency_histogram.hpp"
 #include "bench/ping_options.hpp"
+#include "bench/san_socket.hpp"
 
 namespace sanpoll::bench {
 
@@ -28,7 +29,8 @@ struct PingSample {
 
 // All rounds of one transport and size.
 struct PingSeries {
-    std::string transport;  // "shm" or "tcp"
+    bool kernel = false;    // kernel TCP, not the provider
+    std::string transport;  // "tcp", or the fabric of the connection
     std::uint32_t size = 0;
     std::vector<PingSample> samples;
 };
@@ -39,6 +41,7 @@ struct ProviderFacts {
     std::string path;
     std::vector<std::string> addresses;
     double startup_ms = 0;  // to load the library and start it
+    FabricFacts fabric;     // of the latest connection
 };
 
 struct PingRun {

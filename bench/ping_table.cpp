@@ -26,13 +26,12 @@ constexpr const char* kRow =
 std::string row_of(const PingSeries& series, const PingOptions& options) {
     const PingSummary summary = summarize(series);
     const LatencyHistogram& trips = summary.round_trips;
-    const bool shm = series.transport == "shm";
     const auto quantile = [&](double q) {
         return duration(static_cast<double>(trips.quantile(q)));
     };
     return fmt::format(
-        fmt::runtime(kRow), series.transport, shm ? options.mode : "kernel",
-        shm                    ? to_string(options.completion)
+        fmt::runtime(kRow), series.transport, series.kernel ? "kernel" : options.mode,
+        !series.kernel         ? to_string(options.completion)
         : options.tcp_blocking ? "blocking"
                                : "spinning",
         format_size(series.size), quantile(0.5), quantile(0.9), quantile(0.99), quantile(0.999),
@@ -87,6 +86,10 @@ std::string table_of(const PingRun& run, const PingOptions& options, const CpuPl
     if (!options.quiet && run.provider) {
         text += fmt::format("Provider: {} ({}), started in {:.1f} ms\n", run.provider->description,
                             run.provider->path, run.provider->startup_ms);
+        const FabricFacts& fabric = run.provider->fabric;
+        text +=
+            fmt::format("Fabric: {}{} ({})\n", fabric.name,
+                        fabric.device.empty() ? "" : ", device " + fabric.device, fabric.reason);
     }
     text += "\n";
     text += fmt::format(fmt::runtime(kRow), "over", "mode", "complete", "size", "rtt p50", "p90",

@@ -28,6 +28,8 @@ public:
     SanConnection& operator=(const SanConnection&) = delete;
     ~SanConnection();
 
+    const SanSocket& socket() const noexcept { return socket_; }
+
     void send(std::uint32_t size, std::uint64_t stamp);
     std::uint64_t receive(std::uint32_t size);
     void recycle();

@@ -1,7 +1,9 @@
 #include "bench/san_socket.hpp"
 
 #include <arpa/inet.h>
+#include <sanpoll.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <utility>
@@ -13,6 +15,7 @@ using sanpoll_switch::Provider;
 using sanpoll_switch::ProviderSocket;
 
 constexpr int kBacklog = 16;
+constexpr const char* kLoopback = "127.0.0.1";
 
 // What a reader can do about an error; empty where its name says it all.
 const char* remedy(int error) {
@@ -150,13 +153,33 @@ void SanSocket::bind(const std::string& address) {
     }
 }
 
+FabricFacts SanSocket::fabric() const {
+    SANPOLL_FABRIC answer{};
+    DWORD bytes = 0;
+    int error = 0;
+    if (provider_->table().lpWSPIoctl(descriptor(), SIO_SANPOLL_FABRIC, nullptr, 0, &answer,
+                                      sizeof answer, &bytes, nullptr, nullptr, nullptr,
+                                      &error) == 0) {
+        return {answer.fabric, answer.device, answer.reason};
+    }
+    if (error != WSAEINVAL && error != WSAEOPNOTSUPP)
+        throw san_fault("asking for the connection's fabric (SIO_SANPOLL_FABRIC)", error);
+    return {"san", "", "the provider does not say"};
+}
+
 // ---------------------------------------------------------------------------------------------------- listener --
 
-SanListener::SanListener(const Provider& provider, const std::string& address)
-    : socket_(new_socket(provider)) {
-    addresses_ = query_addresses(provider, socket_.descriptor());
+SanListener::SanListener(const Provider& provider, std::string address)
+    : socket_(new_socket(provider)),
+      addresses_(query_addresses(provider, socket_.descriptor())),
+      address_(std::move(address)) {
+    if (address_.empty()) {
+        const bool loopback = addresses_.empty() || std::find(addresses_.begin(), addresses_.end(),
+                                                              kLoopback) != addresses_.end();
+        address_ = loopback ? kLoopback : addresses_.front();
+    }
     try {
-        socket_.bind(address);
+        socket_.bind(address_);
     } catch (const ConnectionFault& fault) {
         throw ConnectionFault(std::string(fault.what()) +
                               " (the provider's addresses: " + joined(addresses_) + ")");

@@ -37,6 +37,12 @@ private:
     WSAEVENT handle_;
 };
 
+struct FabricFacts {
+    std::string name;    // "shm", "verbs"
+    std::string device;  // empty: it has none
+    std::string reason;
+};
+
 // A socket of the provider with an owner, and the TCP port that it borrows its number from, if it does.
 class SanSocket {
 public:
@@ -47,6 +53,10 @@ public:
 
     // WSPBind to a free port of `address`, which stays reserved as long as the socket lives.
     void bind(const std::string& address);
+
+    // What carries it and why (SIO_SANPOLL_FABRIC); of another product's provider, that it does not say. Connected
+    // sockets only.
+    FabricFacts fabric() const;
 
     const sanpoll_switch::Provider& provider() const noexcept { return *provider_; }
     SOCKET descriptor() const noexcept { return socket_.descriptor; }
@@ -61,8 +71,10 @@ private:
 
 class SanListener {
 public:
-    SanListener(const sanpoll_switch::Provider& provider, const std::string& address);
+    // An empty address: 127.0.0.1 if the provider has it, else the first that it has.
+    SanListener(const sanpoll_switch::Provider& provider, std::string address);
 
+    const std::string& address() const noexcept { return address_; }
     std::uint16_t port() const noexcept { return socket_.port(); }
     const std::vector<std::string>& addresses() const noexcept {
         return addresses_;
@@ -75,6 +87,7 @@ private:
     SanEvent event_;  // before socket_: must outlive it
     SanSocket socket_;
     std::vector<std::string> addresses_;
+    std::string address_;
 };
 
 // A connect under way. begin() returns at once, so that one thread can accept in between.

@@ -26,7 +26,8 @@ TEST(PingOptions, HaveTheDocumentedDefaults) {
     EXPECT_EQ(options.receives, 8U);
     EXPECT_EQ(options.window, 32U);
     EXPECT_EQ(options.rate_receives, 64U);
-    EXPECT_EQ(options.address, "127.0.0.1");
+    EXPECT_EQ(options.address, "");
+    EXPECT_EQ(options.fabric, "");
     EXPECT_TRUE(options.shm && options.tcp && options.rate);
     EXPECT_TRUE(options.role.empty());
 }
@@ -38,7 +39,7 @@ TEST(PingOptions, ReadWhatIsGiven) {
                "dedicated", "--profile",    "ultra",     "--cores",    cpu.c_str(),  "--poll-cores",
                cpu.c_str(), "--completion", "port",      "--receives", "3",          "--rounds",
                "2",         "--no-tcp",     "--no-rate", "--json",     "-",          "--one-thread",
-               "--quiet",   "--library",    "/x.so"});
+               "--quiet",   "--library",    "/x.so",     "--fabric",   "verbs"});
     EXPECT_EQ(options.sizes, (std::vector<std::uint32_t>{1, 2048, 1 << 20}));
     EXPECT_EQ(options.count, 1000U);
     EXPECT_EQ(options.warmup, 5U);
@@ -53,6 +54,7 @@ TEST(PingOptions, ReadWhatIsGiven) {
     EXPECT_EQ(options.layout, Layout::kOneThread);
     EXPECT_TRUE(options.quiet);
     EXPECT_EQ(options.library, "/x.so");
+    EXPECT_EQ(options.fabric, "verbs");
 }
 
 TEST(PingOptions, ReadSizesWithSuffixes) {
@@ -96,6 +98,8 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         Wrong{{"--mode", "fast"}, "inline or dedicated"}, Wrong{{"--mode"}, "inline or dedicated"},
         Wrong{{"--profile", "turbo"}, "ultra, balanced or eco"},
+        Wrong{{"--fabric", "rdma"}, "auto, shm or verbs"},
+        Wrong{{"--no-shm", "--fabric", "shm"}, "drop --no-shm"},
         Wrong{{"--completion", "apc"}, "polled, event or port"},
         Wrong{{"--sizes", "64,12Q"}, "suffixes K and M"},
         Wrong{{"--sizes", ""}, "suffixes K and M"}, Wrong{{"--count", "0"}, "a number from 1"},

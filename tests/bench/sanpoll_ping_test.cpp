@@ -195,6 +195,22 @@ TEST(SanpollPingShm, MeasuresBesideTcp) {
     }
 }
 
+TEST(SanpollPingShm, SaysWhichFabricCarriesItAndWhy) {
+    const json run = run_json({"--no-tcp", "--no-rate", "--sizes", "64", "--fabric", "shm"});
+    EXPECT_EQ(run.at("provider").at("fabric"), "shm");
+    EXPECT_EQ(run["provider"].at("device"), "");
+    EXPECT_EQ(run["provider"].at("fabric_reason"), "the knob 'fabric' leaves no other");
+    const auto table = test::run_ping(tiny({"--no-tcp", "--no-rate", "--sizes", "64"}));
+    EXPECT_EQ(table.status, 0) << table.err;
+    EXPECT_NE(table.out.find("Fabric: shm ("), std::string::npos) << table.out;
+}
+
+TEST(SanpollPingShm, TellsWhyTheFabricThatIsAskedForIsNotThere) {
+    const auto result = test::run_ping(tiny({"--no-tcp", "--fabric", "verbs"}));
+    EXPECT_EQ(result.status, 1);
+    EXPECT_NE(result.err.find("fabric = verbs"), std::string::npos) << result.err;
+}
+
 TEST(SanpollPingShm, LearnsOfCompletionsInEveryWay) {
     for (const char* completion : {"polled", "event", "port"}) {
         SCOPED_TRACE(completion);
