@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "engine/fabric/endpoint.hpp"
 #include "engine/fabric/request_queue.hpp"
+#include "engine/fabric/verbs/memory_keys.hpp"
 #include "engine/fabric/verbs/packet.hpp"
 #include "engine/fabric/verbs/private_buffers.hpp"
 #include "engine/fabric/verbs/send_ring.hpp"
@@ -12,7 +14,6 @@
 namespace sanpoll::engine::verbs {
 
 class CompletionQueue;
-class MemoryKeys;
 
 /// A message that arrived before its receive, or one that its receive was too short for. Of an announced
 /// one, `bytes` are its RemotePieces.
@@ -70,7 +71,8 @@ struct Connection final : Endpoint {
     std::uint16_t incarnation = 0;  // how many others had the index before
     std::uint32_t max_inline = 0;   // bytes of a packet that travel in the work request
     std::uint32_t max_sges = 1;     // pieces of a work request of the queue pair
-    MemoryKeys* keys = nullptr;     // of the user's registered memory; nullptr: none
+    std::unique_ptr<MemoryKeys>
+        keys;  // of the user's registered memory; its domain is also the others'
     PrivateBuffers buffers;
 
     // ---- life

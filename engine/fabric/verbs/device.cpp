@@ -1,12 +1,12 @@
 #include "engine/fabric/verbs/device.hpp"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <system_error>
+
+#include "engine/fabric/verbs/registration_error.hpp"
 
 namespace sanpoll::engine::verbs {
 
@@ -20,14 +20,6 @@ std::uint32_t positive(int value) { return value > 0 ? static_cast<std::uint32_t
 
 std::uint8_t depth(int value) {
     return static_cast<std::uint8_t>(std::clamp(value, 0, static_cast<int>(RDMA_MAX_INIT_DEPTH)));
-}
-
-std::string memory_limit() {
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
-        return "unlimited";
-    }
-    return fmt::format("{} KiB", limit.rlim_cur / 1024);
 }
 
 }  // namespace
@@ -51,14 +43,6 @@ std::unique_ptr<Device> Device::make(const Api& api, ibv_context* context, std::
             "the RDMA device {} does not say what it can do ({}); look at the "
             "kernel's log (dmesg)",
             device->name_, std::generic_category().message(failure));
-        return nullptr;
-    }
-    device->pd_ = api.verbs.alloc_pd(context);
-    if (device->pd_ == nullptr) {
-        error = fmt::format(
-            "the RDMA device {} gives no protection domain ({}); look at the "
-            "kernel's log (dmesg)",
-            device->name_, std::generic_category().message(errno));
         return nullptr;
     }
     DeviceLimits& limits = device->limits_;
@@ -86,38 +70,15 @@ std::unique_ptr<Device> Device::make(const Api& api, ibv_context* context, std::
     return device;
 }
 
-Device::~Device() {
-    if (pd_ != nullptr) {
-        (void)api_.verbs.dealloc_pd(pd_);
-    }
-}
-
-Registration Device::register_memory(void* address, std::size_t length, int access,
+Registration Device::register_memory(ibv_pd* pd, void* address, std::size_t length, int access,
                                      std::string& error) const {
     errno = 0;
-    ibv_mr* mr = api_.verbs.reg_mr(pd_, address, length, access);
-    if (mr != nullptr) {
-        return {api_, mr};
+    ibv_mr* mr = api_.verbs.reg_mr(pd, address, length, access);
+    if (mr == nullptr) {
+        error = explain_registration(errno, length, name_).text;
+        return {};
     }
-    const int failure = errno;
-    if (failure == ENOMEM || failure == EAGAIN || failure == EPERM) {
-        error = fmt::format(
-            "the RDMA device {} cannot lock {} KiB of memory ({}); the limit on locked "
-            "memory is {}: raise it (ulimit -l, or memlock in /etc/security/limits.conf)",
-            name_, (length + 1023) / 1024, std::generic_category().message(failure),
-            memory_limit());
-    } else if (failure == EFAULT) {
-        error = fmt::format(
-            "the RDMA device {} cannot reach {} bytes at {}: they are not mapped, or not "
-            "writable; register memory that is",
-            name_, length, address);
-    } else {
-        error = fmt::format(
-            "the RDMA device {} does not register {} bytes ({}); look at the kernel's log "
-            "(dmesg)",
-            name_, length, std::generic_category().message(failure));
-    }
-    return {};
+    return {api_, mr};
 }
 
 }  // namespace sanpoll::engine::verbs

@@ -65,13 +65,11 @@ public:
     /// `context`: rdma_cm_id::verbs. nullptr: `error` says what is wrong and how to mend it. Blocks.
     [[nodiscard]] static std::unique_ptr<Device> make(const Api& api, ibv_context* context,
                                                       std::string& error);
-    ~Device();
     Device(const Device&) = delete;
     Device& operator=(const Device&) = delete;
 
     [[nodiscard]] const Api& api() const noexcept { return api_; }
     [[nodiscard]] ibv_context* context() const noexcept { return context_; }
-    [[nodiscard]] ibv_pd* pd() const noexcept { return pd_; }
     [[nodiscard]] const std::string& name() const noexcept { return name_; }
     [[nodiscard]] const DeviceLimits& limits() const noexcept { return limits_; }
     [[nodiscard]] Transport transport() const noexcept { return transport_; }
@@ -84,17 +82,16 @@ public:
     void mark_lost() noexcept { lost_.store(true, std::memory_order_relaxed); }
     [[nodiscard]] bool lost() const noexcept { return lost_.load(std::memory_order_relaxed); }
 
-    /// Registers [address, address + length) for `access` (IBV_ACCESS_*). Empty: `error` says why and how
-    /// to mend it (RLIMIT_MEMLOCK first of all). Any thread but a polling core's; blocks.
-    [[nodiscard]] Registration register_memory(void* address, std::size_t length, int access,
-                                               std::string& error) const;
+    /// Registers [address, address + length) in `pd` for `access` (IBV_ACCESS_*). Empty: `error` says why and
+    /// how to mend it (RLIMIT_MEMLOCK first of all). Any thread but a polling core's; blocks.
+    [[nodiscard]] Registration register_memory(ibv_pd* pd, void* address, std::size_t length,
+                                               int access, std::string& error) const;
 
 private:
     Device(const Api& api, ibv_context* context);
 
     const Api& api_;
     ibv_context* context_;
-    ibv_pd* pd_ = nullptr;
     std::string name_;
     DeviceLimits limits_;
     Transport transport_ = Transport::kInfiniband;

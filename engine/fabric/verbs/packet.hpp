@@ -72,8 +72,10 @@ static_assert(sizeof(PacketHeader) + kMaxSges * sizeof(RemotePiece) <= kShortPac
 inline constexpr std::uint32_t kUnasked = 16;
 inline constexpr std::uint32_t kUnaskedBytes = 512;
 
-/// Of the peer's buffers, messages and pieces leave these free, other packets one, a mere kCredit none.
-/// So word of new buffers always gets through, and neither side can wait for the other in a circle.
+/// Of the peer's buffers, messages and pieces leave these free, other packets one, and none only a kCredit
+/// that tells of many new buffers. Whoever has used up the other's has made them new there when they have
+/// been taken in, so that word of them is due and gets through: neither side waits for the other in a
+/// circle.
 inline constexpr std::uint32_t kBufferReserve = 2;
 inline constexpr std::uint32_t kFewestBuffers = 4;
 

@@ -4,7 +4,7 @@
 
 namespace sanpoll::engine::verbs {
 
-bool PrivateBuffers::make(const Device& device, std::string& error) {
+bool PrivateBuffers::make(const Device& device, ibv_pd* pd, std::string& error) {
     // A mapping of its own: no page of it is shared with memory that a fork or another user may touch.
     void* memory = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
@@ -15,7 +15,7 @@ bool PrivateBuffers::make(const Device& device, std::string& error) {
         return false;
     }
     base_ = static_cast<std::byte*>(memory);
-    registration_ = device.register_memory(base_, kBytes, IBV_ACCESS_LOCAL_WRITE, error);
+    registration_ = device.register_memory(pd, base_, kBytes, IBV_ACCESS_LOCAL_WRITE, error);
     return static_cast<bool>(registration_);
 }
 

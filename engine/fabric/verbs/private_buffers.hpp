@@ -23,7 +23,7 @@ public:
     PrivateBuffers& operator=(const PrivateBuffers&) = delete;
 
     /// False: `error` says why. Blocks.
-    [[nodiscard]] bool make(const Device& device, std::string& error);
+    [[nodiscard]] bool make(const Device& device, ibv_pd* pd, std::string& error);
 
     [[nodiscard]] std::uint32_t lkey() const noexcept { return registration_.lkey(); }
     [[nodiscard]] std::byte* receive(std::uint32_t index) const noexcept {

@@ -9,23 +9,13 @@
 #include <new>
 #include <system_error>
 
+#include "engine/fabric/on_core.hpp"
 #include "engine/fabric/verbs/verbs_port.hpp"
 #include "engine/log.hpp"
 
 namespace sanpoll::engine::verbs {
 
 namespace {
-
-/// Runs a function on the core and waits for it.
-template <typename Function>
-void on_core(PollingCore& core, Function function) {
-    struct Op final : ControlOp {
-        explicit Op(Function& wanted) : run_it(wanted) {}
-        void run() noexcept override { run_it(); }
-        Function& run_it;
-    } op(function);
-    core.run(op);
-}
 
 /// The most bytes that the device sends from within a work request, as far as short packets go.
 bool make_queue_pair(const Device& device, rdma_cm_id* id, ibv_cq* cq, Connection& connection,
@@ -43,7 +33,7 @@ bool make_queue_pair(const Device& device, rdma_cm_id* id, ibv_cq* cq, Connectio
         attributes.cap.max_recv_sge = 1;
         attributes.cap.max_inline_data = wanted;
         const std::uint32_t sges = attributes.cap.max_send_sge;
-        if (api.cm.create_qp(id, device.pd(), &attributes) == 0) {
+        if (api.cm.create_qp(id, connection.keys->pd(), &attributes) == 0) {
             connection.qp = id->qp;
             connection.max_inline = std::min(attributes.cap.max_inline_data, kShortPacket);
             connection.max_sges = std::min(sges, attributes.cap.max_send_sge);
@@ -89,7 +79,7 @@ Status VerbsPort::add_queue(Attachment& attachment) {
     epoll_event event{};
     event.events = EPOLLIN | EPOLLET;
     (void)::epoll_ctl(core_.epoll_fd(), EPOLL_CTL_ADD, queue->fd(), &event);
-    on_core(core_, [this, &queue] {
+    on_core(*this, [this, &queue] {
         queues_.push_back(queue.get());
         soft_queues_ += queue->device().soft() ? 1 : 0;
         if (armed_) {
@@ -115,7 +105,7 @@ void VerbsPort::detach(Device& device) {
             continue;
         }
         attachment.detached = true;
-        on_core(core_, [this, &attachment] {
+        on_core(*this, [this, &attachment] {
             for (const auto& queue : attachment.queues) {
                 drain(*queue);
             }
@@ -142,7 +132,7 @@ void VerbsPort::forget_detached() {
                         [](const auto& queue) { return queue->connections() != 0; })) {
             return false;
         }
-        on_core(core_, [this, &attachment] {
+        on_core(*this, [this, &attachment] {
             for (const auto& queue : attachment.queues) {
                 std::erase(queues_, queue.get());
                 soft_queues_ -= queue->device().soft() ? 1 : 0;
@@ -203,7 +193,9 @@ Connection* VerbsPort::make_connection(Device& device, rdma_cm_id* id, const End
         return nullptr;
     }
     std::string error;
-    if (!connection->buffers.make(device, error) ||
+    connection->keys = MemoryKeys::make(device, error);
+    if (connection->keys == nullptr ||
+        !connection->buffers.make(device, connection->keys->pd(), error) ||
         !make_queue_pair(device, id, connection->queue->cq(), *connection, error)) {
         log(LogLevel::kWarn, "{}", error);
         connection->queue->release();
@@ -249,7 +241,7 @@ void VerbsPort::drop_connection(Connection* connection) {
         if (!connection->installed) {
             // Buffers that were posted may have ended with errors; they are taken before the room in the
             // completion queue is given to somebody else.
-            on_core(core_, [this, connection] { drain(*connection->queue); });
+            on_core(*this, [this, connection] { drain(*connection->queue); });
         }
     }
     connection->queue->release();
@@ -274,7 +266,7 @@ Connection* VerbsPort::take_ended() noexcept {
 void VerbsPort::stop(Connection& connection) {
     // From here on neither device reaches the user's memory through it.
     connection.device->api().cm.destroy_qp(connection.id);
-    on_core(core_, [this, &connection] { stopped(connection); });
+    on_core(*this, [this, &connection] { stopped(connection); });
 }
 
 }  // namespace sanpoll::engine::verbs

@@ -53,7 +53,8 @@ std::byte* VerbsPort::start_packet(Connection& connection, const PacketHeader& w
 // A packet without a payload. False: no room now; whatever makes room comes back to it.
 bool VerbsPort::put_control(Connection& connection, PacketKind kind,
                             std::uint16_t announce) noexcept {
-    if (!room_for_packet(connection, kind == PacketKind::kCredit ? 0 : 1)) {
+    const bool urgent = kind == PacketKind::kCredit && many_new_buffers(connection);
+    if (!room_for_packet(connection, urgent ? 0 : 1)) {
         return false;
     }
     (void)start_packet(connection, {kind, 0, announce, 0, 0, 0}, 0,

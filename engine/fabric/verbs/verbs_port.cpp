@@ -38,6 +38,9 @@ bool VerbsPort::establish(Connection& connection, const PeerTerms& terms) noexce
     // Before the gate opens: a post reads the slot after the gate has let it in.
     connection.slot->store(&connection, std::memory_order_relaxed);
     connection.core_slot->store(&core_, std::memory_order_relaxed);
+    if (connection.registrar_slot != nullptr) {
+        connection.registrar_slot->store(connection.keys.get(), std::memory_order_relaxed);
+    }
     if (!connection.gate->open(connection.generation)) {
         return false;
     }
@@ -207,6 +210,7 @@ void VerbsPort::finish_user(Connection& connection) noexcept {
     core_.endpoint_closed(connection);
     // The owner's memory is not ours any more.
     connection.slot = nullptr;
+    connection.registrar_slot = nullptr;
     connection.gate = nullptr;
     connection.saturation = nullptr;
     connection.regions = nullptr;

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "engine/config.hpp"
@@ -94,6 +95,10 @@ public:
 
     // ---- FabricPort ------------------------------------------------------------------------------------
 
+    [[nodiscard]] std::string_view fabric() const noexcept override { return "verbs"; }
+    [[nodiscard]] std::string_view device(const Endpoint& endpoint) const noexcept override {
+        return static_cast<const Connection&>(endpoint).device->name();
+    }
     void post(Endpoint& endpoint, const WorkRequest& request) noexcept override;
     void close(Endpoint& endpoint) noexcept override;
     std::uint32_t poll(std::uint32_t budget) noexcept override;
@@ -110,6 +115,9 @@ private:
     };
 
     // packets (verbs_packets.cpp)
+    [[nodiscard]] static bool many_new_buffers(const Connection& connection) noexcept {
+        return connection.buffers_given - connection.buffers_reported >= kReceiveBuffers / 2;
+    }
     [[nodiscard]] bool room_for_packet(const Connection& connection,
                                        std::uint32_t reserve) const noexcept;
     [[nodiscard]] std::byte* start_packet(Connection& connection, const PacketHeader& wanted,

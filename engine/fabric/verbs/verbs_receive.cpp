@@ -15,7 +15,6 @@ constexpr std::uint32_t kPooled = 4096;  // blocks kept for reuse, at most
 static_assert(kMaxSges * sizeof(RemotePiece) <= kUnaskedBytes, "an announcement fits a block");
 
 constexpr std::uint32_t kReportReceives = kUnasked / 2;
-constexpr std::uint32_t kReportBuffers = kReceiveBuffers / 2;
 
 }  // namespace
 
@@ -64,8 +63,7 @@ void VerbsPort::post_receive(Connection& connection, const WorkRequest& request)
 // Most of what the peer has to know travels with messages of ours.
 void VerbsPort::consider_credit(Connection& connection) noexcept {
     const std::uint32_t receives = connection.granted - connection.reported;
-    const std::uint32_t buffers = connection.buffers_given - connection.buffers_reported;
-    if (receives < kReportReceives && buffers < kReportBuffers &&
+    if (receives < kReportReceives && !many_new_buffers(connection) &&
         !(connection.peer_waits && receives != 0)) [[likely]] {
         return;
     }

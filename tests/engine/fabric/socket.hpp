@@ -1,0 +1,160 @@
+// What the provider's socket is to a fabric, for tests that turn cores by hand.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "engine/memory_region.hpp"
+#include "engine/polling_core.hpp"
+#include "engine/post_gate.hpp"
+#include "engine/remote_regions.hpp"
+
+namespace sanpoll::tests {
+
+using Bytes = std::vector<std::byte>;
+
+/// A message whose every byte follows from its number and length.
+[[nodiscard]] inline Bytes message_of(std::uint64_t number, std::size_t length) {
+    Bytes bytes(length);
+    std::uint64_t state = number * 0x9E3779B97F4A7C15ULL + length + 1;
+    for (std::byte& byte : bytes) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        byte = static_cast<std::byte>(state >> 24);
+    }
+    return bytes;
+}
+
+/// One operation that was posted: its memory and, later, its end.
+struct Operation {
+    Bytes bytes;
+    std::atomic<int> ends{0};  // must become 1 and stay so
+    std::uint32_t length = 0;
+    engine::Status status = engine::Status::kOk;
+
+    [[nodiscard]] bool ended() const { return ends.load(std::memory_order_acquire) != 0; }
+    [[nodiscard]] bool good() const { return ended() && status == engine::Status::kOk; }
+    /// What was received.
+    [[nodiscard]] Bytes content() const {
+        return Bytes(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(length));
+    }
+};
+
+inline engine::Handlers operation_handlers();
+
+/// What the provider's socket is to the engine.
+class Socket {
+public:
+    Socket() {
+        generation = gate.revive();
+        region = regions.add(1, 1ULL << 56, engine::kRead | engine::kWrite);
+    }
+    Socket(const Socket&) = delete;
+    Socket& operator=(const Socket&) = delete;
+
+    [[nodiscard]] engine::EndpointOwner owner() {
+        engine::EndpointOwner lent;
+        lent.owner = this;
+        lent.slot = &slot;
+        lent.core_slot = &core_slot;
+        lent.gate = &gate;
+        lent.generation = generation;
+        lent.saturation = &saturation;
+        lent.regions = &regions;
+        lent.remote = &remote;
+        return lent;
+    }
+
+    Operation& send(Bytes bytes, std::vector<std::uint32_t> cuts = {}) {
+        return post(engine::Opcode::kSend, std::move(bytes), cuts);
+    }
+    Operation& send_number(std::uint64_t number, std::size_t length) {
+        return send(message_of(number, length));
+    }
+    Operation& receive(std::size_t room, std::vector<std::uint32_t> cuts = {}) {
+        return post(engine::Opcode::kReceive, Bytes(room, std::byte{0xEE}), cuts);
+    }
+
+    /// `cuts` divide the bytes into pieces; none: one piece.
+    Operation& post(engine::Opcode opcode, Bytes bytes, const std::vector<std::uint32_t>& cuts) {
+        Operation& operation = operations.emplace_back();
+        operation.bytes = std::move(bytes);
+        engine::WorkRequest request{};
+        request.opcode = opcode;
+        request.context = reinterpret_cast<std::uint64_t>(&operation);
+        request.length = static_cast<std::uint32_t>(operation.bytes.size());
+        std::vector<std::uint32_t> ends = cuts;
+        ends.push_back(request.length);
+        std::uint32_t start = 0;
+        for (const std::uint32_t end : ends) {
+            request.piece(request.sge_count++) = {
+                reinterpret_cast<std::uint64_t>(operation.bytes.data()) + start, end - start,
+                region};
+            start = end;
+        }
+        engine::PollingCore* core = core_slot.load();
+        last = core == nullptr ? engine::Status::kNotOpen
+                               : core->post(request, gate, generation, slot);
+        if (last != engine::Status::kOk) {
+            operation.status = last;
+        }
+        return operation;
+    }
+
+    /// As the provider closes: everything pending ends, then `closed` is called.
+    void close() {
+        const auto before = gate.close(generation);
+        ASSERT_TRUE(before.has_value());
+        if (before->state == engine::PostGate::State::kShut) {
+            return;
+        }
+        engine::Endpoint* endpoint = slot.load();
+        struct Op final : engine::ControlOp {
+            explicit Op(engine::Endpoint& target) : endpoint(target) {}
+            void run() noexcept override { endpoint.port->close(endpoint); }
+            engine::Endpoint& endpoint;
+        } op(*endpoint);
+        core_slot.load()->run(op, endpoint, before->sequence);
+    }
+
+    engine::PostGate gate;
+    std::uint32_t generation = 0;
+    std::atomic<engine::Endpoint*> slot{nullptr};
+    std::atomic<engine::PollingCore*> core_slot{nullptr};
+    engine::Saturation saturation;
+    engine::RegionTable regions;
+    engine::RemoteRegions remote;
+    engine::RegionRef region = 0;
+    std::deque<Operation> operations;  // all that were posted; addresses stay
+    std::atomic<int> closures{0};
+    engine::Status last = engine::Status::kOk;  // of the last post
+};
+
+inline engine::Handlers operation_handlers() {
+    engine::Handlers handlers;
+    handlers.completed = [](std::uint64_t context, std::uint32_t bytes,
+                            engine::Status status) noexcept {
+        auto* operation = reinterpret_cast<Operation*>(context);
+        operation->length = bytes;
+        operation->status = status;
+        operation->ends.fetch_add(1, std::memory_order_release);
+    };
+    handlers.notify = [](const engine::Completion& completion) noexcept {
+        auto* operation = reinterpret_cast<Operation*>(completion.context);
+        operation->length = completion.bytes;
+        operation->status = completion.status;
+        operation->ends.fetch_add(1, std::memory_order_release);
+    };
+    handlers.closed = [](void* owner) noexcept {
+        static_cast<Socket*>(owner)->closures.fetch_add(1, std::memory_order_release);
+    };
+    return handlers;
+}
+
+}  // namespace sanpoll::tests
