@@ -81,8 +81,7 @@ int address_list(LPVOID out, DWORD out_length, LPDWORD returned) {
 template <std::size_t kSize>
 void copy_text(CHAR (&to)[kSize], std::string_view from) noexcept {
     const std::size_t length = std::min(from.size(), kSize - 1);
-    std::memcpy(to, from.data(), length);
-    std::memset(to + length, 0, kSize - length);
+    std::fill_n(std::copy_n(from.begin(), length, to), kSize - length, CHAR{0});
 }
 
 int fabric_of(Socket& socket, std::uint32_t generation, LPVOID out, DWORD out_length,
