@@ -1,8 +1,10 @@
 // A channel between the program that leads a measurement and the processes that take part: JSON values, one at a
-// time, over a stream socket pair, each with its length in front. Used between measurements only, never during one.
+// time, over a stream socket pair or, between two hosts, kernel TCP; each with its length in front. Used between
+// measurements only, never during one.
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
@@ -30,6 +32,13 @@ public:
 
     // Two connected ends, both close-on-exec. Throws std::system_error.
     static std::pair<ControlChannel, ControlChannel> pair();
+
+    // Between two hosts; whoever comes first is taken, so this is for networks whose hosts one trusts. Blocks until
+    // somebody comes. Throws std::runtime_error with one line.
+    static ControlChannel accept(const std::string& address, std::uint16_t port);
+    // Tries for `patience`, as the other program may be starting. Throws std::runtime_error with one line.
+    static ControlChannel connect(const std::string& address, std::uint16_t port,
+                                  std::chrono::milliseconds patience);
 
     // Throws ChannelClosed. Blocks only if the other end has not read a great deal.
     void send(const nlohmann::json& message) const;

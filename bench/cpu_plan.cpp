@@ -20,7 +20,7 @@ void place_polling_cores(const PingOptions& options, const std::vector<int>& all
                 cpus.push_back(cpu);
         }
         if (two && cpus.size() < 2) cpus = {plan.server, plan.client};
-        if (cpus.empty()) cpus = {plan.server};
+        if (cpus.empty()) cpus = {plan.server < 0 ? plan.client : plan.server};
     }
     if (!two || cpus.size() == 1) {
         plan.server_poll = cpus;
@@ -64,8 +64,16 @@ CpuPlan plan_cpus(const PingOptions& options) {
     }
     if (options.layout == Layout::kOneThread) plan.client = plan.server;
 
+    if (options.layout == Layout::kTwoHosts) plan.server = -1;
+
     if (options.mode == "dedicated") place_polling_cores(options, allowed, plan);
 
+    if (options.layout == Layout::kTwoHosts) {
+        // Nothing is handed from CPU to CPU; and whatever drives a device from software wants one, too.
+        plan.handoff_a = plan.handoff_b = plan.client;
+        plan.yield = allowed.size() == 1;
+        return plan;
+    }
     plan.handoff_a = plan.server;
     plan.handoff_b = plan.client;
     if (plan.handoff_a == plan.handoff_b && !plan.server_poll.empty())

@@ -9,7 +9,7 @@
 namespace sanpoll::bench {
 
 struct CpuPlan {
-    int server = 0;                // CPU of the server's application thread
+    int server = 0;                // CPU of the server's application thread; -1: another host's
     int client = 0;                // the client's; the same with one thread or one CPU
     std::vector<int> server_poll;  // CPUs of the polling cores, dedicated mode only
     std::vector<int> client_poll;

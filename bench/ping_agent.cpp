@@ -79,6 +79,7 @@ private:
     json set_up(const json& command) {
         json answer = json::object();
         address_ = command.at("address");
+        local_ = command.at("local");
         tcp_waiting_ = command.at("tcp_blocking") ? TcpConnection::Waiting::kBlock
                                                   : TcpConnection::Waiting::kSpin;
         completion_ = completion_from(command.at("completion")).value_or(Completion::kPolled);
@@ -105,6 +106,7 @@ private:
             answer["addresses"] = san_listener_->addresses();
         }
         if (address_.empty()) address_ = "127.0.0.1";
+        if (local_.empty()) local_ = address_;
         answer["address"] = address_;
         if (command.at("tcp")) {
             tcp_listener_.emplace(address_);
@@ -134,7 +136,7 @@ private:
     void open_san(std::uint16_t port) {
         Ends<SanConnection> ends;
         std::optional<SanConnector> connector;
-        if (measures()) connector.emplace(SanConnector::begin(*provider_, address_, port));
+        if (measures()) connector.emplace(SanConnector::begin(*provider_, local_, address_, port));
         if (serves())
             ends.server = std::make_unique<SanConnection>(san_listener_->accept(), shape_,
                                                           completion_, rule_);
@@ -220,6 +222,7 @@ private:
 
     AgentRole role_;
     std::string address_;
+    std::string local_;
     TcpConnection::Waiting tcp_waiting_ = TcpConnection::Waiting::kSpin;
     Completion completion_ = Completion::kPolled;
     SpinRule rule_;
@@ -236,13 +239,14 @@ private:
 
 }  // namespace
 
-bool run_agent(AgentRole role, const ControlChannel& channel) {
+bool run_agent(AgentRole role, const ControlChannel& channel, const json& own) {
     // The leader may take long between commands; when it dies, the channel closes (and the kernel ends this process).
     constexpr std::chrono::hours kForever{24 * 365};
     const auto agent = std::make_unique<Agent>(role);
     try {
         for (;;) {
-            const json command = channel.receive(kForever);
+            json command = channel.receive(kForever);
+            if (command.at("do") == "setup") command.update(own);
             json answer = agent->obey(command);
             answer["ok"] = true;
             channel.send(answer);
@@ -258,6 +262,26 @@ bool run_agent(AgentRole role, const ControlChannel& channel) {
         }
         return false;
     }
+}
+
+int run_listening_agent(const PingOptions& options) {
+    const std::vector<int> allowed = allowed_cpus();
+    // The provider reads its knobs from the environment.
+    const auto set = [](const char* name, const std::string& value) {
+        if (!value.empty()) setenv(name, value.c_str(), 1);
+    };
+    set("SANPOLL_MODE", options.mode);
+    set("SANPOLL_PROFILE", options.profile);
+    set("SANPOLL_FABRIC", options.fabric);
+    if (!options.poll_cores.empty()) set("SANPOLL_CORES", format_cpu_list(options.poll_cores));
+    const std::string address = options.address.empty() ? "0.0.0.0" : options.address;
+    const json own{{"address", address},
+                   {"library", options.library},
+                   {"cpu", options.cores.empty() ? choose_pair(read_topology(allowed)).server
+                                                 : options.cores.front()},
+                   {"yield", allowed.size() == 1}};
+    const ControlChannel channel = ControlChannel::accept(address, options.port);
+    return run_agent(AgentRole::kServer, channel, own) ? 0 : 1;
 }
 
 int run_agent_process(const std::string& role, const std::vector<int>& control_fds) {

@@ -2,7 +2,8 @@
 //
 // Commands are JSON objects with "do"; every command gets one answer, {"ok": true, ...} or {"error": "one line"},
 // after which the agent ends. Commands, and what their answers add:
-//   setup   {cpu, yield, completion, address, library, san, tcp, tcp_blocking}
+//   setup   {cpu, yield, completion, address, local, library, san, tcp, tcp_blocking}
+//           (address: the server's; local: what the client binds to)
 //           -> {provider, provider_path, startup_ms}, servers also {address, san_port, tcp_port, addresses}
 //   open    {transport: "san"|"tcp", port, size, receives, sends}       connects or accepts; posts the receives
 //           -> {fabric, device, reason}                                 (measuring ends of "san" only)
@@ -16,13 +17,20 @@
 #include <string>
 
 #include "bench/control_channel.hpp"
+#include "bench/ping_options.hpp"
 
 namespace sanpoll::bench {
 
 enum class AgentRole { kServer, kClient, kPair };
 
-// Serves commands until "quit", a fault or the end of the channel. True if it ended by "quit".
-bool run_agent(AgentRole role, const ControlChannel& channel);
+// Serves commands until "quit", a fault or the end of the channel. True if it ended by "quit". `own` goes over what a
+// "setup" says: what a leader on another host must not choose.
+bool run_agent(AgentRole role, const ControlChannel& channel,
+               const nlohmann::json& own = nlohmann::json::object());
+
+// --listen: waits for a leader on another host and is its server. Answers the exit status; throws what
+// ControlChannel::accept does.
+int run_listening_agent(const PingOptions& options);
 
 // main() of the processes that sanpoll-ping starts: an agent for each control channel; with two channels the first
 // thread serves and a second one is the client. Answers the exit status.

@@ -12,6 +12,9 @@ using nlohmann::json;
 // More than any single wait inside an agent, so that its own, better explanation comes first.
 constexpr std::chrono::seconds kAnswerTime{45};
 
+// Whoever starts the other host's program may need as long.
+constexpr std::chrono::seconds kListenTime{5};
+
 // A process that has to clean up may take a moment; one that died did so before its channel closed.
 constexpr std::chrono::seconds kEndTime{10};
 constexpr std::chrono::milliseconds kDeathTime{300};
@@ -29,7 +32,7 @@ void PingCrew::start(const std::string& name, const std::string& role,
         arguments.insert(arguments.end(), {"--control-fd", std::to_string(their_end.fd())});
         inherited.push_back(their_end.fd());
         theirs.push_back(std::move(their_end));
-        members_.push_back({member, processes_.size(), std::move(ours), cpu});
+        members_.push_back({member, std::move(ours), cpu});
     }
     ChildProcess::Environment environment{{"SANPOLL_MODE", options.mode}};
     if (!options.fabric.empty()) environment.emplace_back("SANPOLL_FABRIC", options.fabric);
@@ -54,16 +57,27 @@ PingCrew::PingCrew(const PingOptions& options, const CpuPlan& plan) {
             start("measuring process", "pair", plan.server_poll, options,
                   {{"measuring process", plan.server}});
             break;
+        case Layout::kTwoHosts:
+            members_.push_back({"server at " + options.connect,
+                                ControlChannel::connect(options.connect, options.port, kListenTime),
+                                -1});
+            start("client process", "client", plan.client_poll, options,
+                  {{"client process", plan.client}});
+            break;
     }
 
     // One after the other: two calibrations and start-ups at once on few CPUs disturb each other.
     facts_ = json::object();
+    const bool two_hosts = options.layout == Layout::kTwoHosts;
     for (std::size_t i = 0; i < members_.size(); ++i) {
+        const std::string address =
+            two_hosts ? options.connect : facts_.value("address", options.address);
         const json command{{"do", "setup"},
                            {"cpu", members_[i].cpu},
                            {"yield", plan.yield},
                            {"completion", to_string(options.completion)},
-                           {"address", facts_.value("address", options.address)},
+                           {"address", address},
+                           {"local", two_hosts ? "0.0.0.0" : address},
                            {"library", options.library},
                            {"san", options.shm},
                            {"tcp", options.tcp},

@@ -38,7 +38,6 @@ public:
 private:
     struct Member {
         std::string name;
-        std::size_t process;  // index into processes_
         ControlChannel channel;
         int cpu;
     };

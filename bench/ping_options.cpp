@@ -120,6 +120,20 @@ void check_together(const PingOptions& options, const Table& table) {
         throw Refusal("--completion: kernel TCP has none; drop --no-shm or --completion");
     }
     in_addr parsed{};
+    if (table.given("--port") && !options.listen && options.connect.empty())
+        throw Refusal("--port: only two hosts need one; add --listen or --connect");
+    if (table.given("--connect")) {
+        if (inet_pton(AF_INET, options.connect.c_str(), &parsed) != 1)
+            throw Refusal(table.refusal("--connect"));
+        if (options.listen) throw Refusal("--listen and --connect are for two hosts; drop one");
+        if (options.layout != Layout::kTwoHosts)
+            throw Refusal(
+                "--connect: the server is another process; drop --one-process and --one-thread");
+        if (table.given("--address"))
+            throw Refusal("--address: the server chooses it; give it to --listen");
+    }
+    if (options.listen && table.given("--json"))
+        throw Refusal("--json: the results are on the other host; give it to --connect");
     if (table.given("--address") && inet_pton(AF_INET, options.address.c_str(), &parsed) != 1)
         throw Refusal(table.refusal("--address"));
 }
@@ -171,6 +185,10 @@ void add_valued_options(Table& table) {
               "writes the results with their histograms");
     table.add("--address", "an IPv4 address of this host",
               "where the server listens; default 127.0.0.1, or the first that the provider has");
+    table.add("--connect", "the IPv4 address of a host where sanpoll-ping --listen runs",
+              "measures between the two hosts");
+    table.add("--port", "a number from 1 to 65535",
+              "TCP port by which the two hosts agree; default 7412");
     table.add("--library", "the path of a libsanpoll.so", "the provider to load");
 }
 
@@ -193,6 +211,8 @@ PingOptions read_values(const Table& table) {
     read_number<std::uint32_t>(table, "--rounds", 1, 1000, options.rounds);
     read_number<std::uint32_t>(table, "--retries", 0, 100, options.retries);
     if (table.given("--address")) options.address = table.value("--address");
+    if (table.given("--connect")) options.connect = table.value("--connect");
+    read_number<std::uint16_t>(table, "--port", 1, 65535, options.port);
     if (table.given("--library")) options.library = table.value("--library");
     if (table.given("--json")) options.json = table.value("--json");
     return options;
@@ -210,7 +230,7 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
     add_valued_options(table);
 
     bool no_tcp = false, no_shm = false, no_rate = false, tcp_blocking = false, quiet = false;
-    bool one_process = false, one_thread = false;
+    bool one_process = false, one_thread = false, listen = false;
     app.add_flag("--no-tcp", no_tcp, "leaves kernel TCP out");
     app.add_flag("--no-shm", no_shm, "leaves the provider out");
     app.add_flag("--no-rate", no_rate, "leaves the message rate out");
@@ -218,6 +238,8 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
                  "kernel TCP with blocking sockets instead of spinning");
     app.add_flag("--one-process", one_process, "server and client as two threads of one process");
     app.add_flag("--one-thread", one_thread, "one thread drives both ends");
+    app.add_flag("--listen", listen,
+                 "serves one run of a sanpoll-ping --connect, on a network whose hosts you trust");
     app.add_flag("--quiet", quiet, "the table without progress and remarks");
     std::string role;
     std::vector<int> control_fds;
@@ -241,6 +263,8 @@ ParsedOptions parse_options(int argc, const char* const* argv) {
         options.rate = !no_rate;
         options.tcp_blocking = tcp_blocking;
         options.quiet = quiet;
+        options.listen = listen;
+        if (!options.connect.empty()) options.layout = Layout::kTwoHosts;
         if (one_process) options.layout = Layout::kOneProcess;
         if (one_thread) options.layout = Layout::kOneThread;
         options.role = role;
@@ -270,6 +294,8 @@ const char* to_string(Layout layout) noexcept {
             return "one-process";
         case Layout::kOneThread:
             return "one-thread";
+        case Layout::kTwoHosts:
+            return "two-hosts";
         case Layout::kTwoProcesses:
             break;
     }

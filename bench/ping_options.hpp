@@ -18,6 +18,7 @@ enum class Layout {
     kTwoProcesses,  // the default: a server process and a client process
     kOneProcess,    // two threads of one process
     kOneThread,     // one thread drives both ends
+    kTwoHosts,      // a client process here, the server where --listen runs
 };
 
 const char* to_string(Completion completion) noexcept;
@@ -49,6 +50,10 @@ struct PingOptions {
     std::string library;  // empty: what the switch looks for by default
     std::string json;     // empty: none; "-": standard output, instead of the table
     bool quiet = false;   // no progress and no remarks
+
+    bool listen = false;        // be the server of one run that another host's --connect leads
+    std::string connect;        // the address where that server is; empty: both ends are here
+    std::uint16_t port = 7412;  // TCP, of their control connection
 
     // Set only in the processes that sanpoll-ping starts itself.
     std::string role;  // "server", "client" or "pair"

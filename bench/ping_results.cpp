@@ -130,7 +130,7 @@ json json_of(const PingRun& run, const PingOptions& options, const CpuPlan& plan
         moved += summarize(series).moved;
     }
     json placement{{"layout", to_string(options.layout)},
-                   {"server_cpu", plan.server},
+                   {"server_cpu", plan.server < 0 ? json(nullptr) : json(plan.server)},
                    {"client_cpu", plan.client},
                    {"handoff_cpus", {plan.handoff_a, plan.handoff_b}},
                    {"why", plan.why},

@@ -59,6 +59,10 @@ std::string placement_lines(const PingRun& run, const PingOptions& options, cons
             text = fmt::format("Placement: one process, one application thread on CPU {}",
                                plan.server);
             break;
+        case Layout::kTwoHosts:
+            text = fmt::format("Placement: server at {}, client process here on CPU {}",
+                               options.connect, plan.client);
+            break;
     }
     if (!plan.server_poll.empty()) {
         text += fmt::format("; polling cores on {}", fmt::join(plan.server_poll, ","));
@@ -66,7 +70,9 @@ std::string placement_lines(const PingRun& run, const PingOptions& options, cons
             text += fmt::format(" and {}", fmt::join(plan.client_poll, ","));
     }
     text += fmt::format(" ({})\n", plan.why);
-    if (run.reference.placement == Placement::kOneCpu) {
+    if (options.layout == Layout::kTwoHosts) {
+        text += "Hand-off: none, between two hosts\n";
+    } else if (run.reference.placement == Placement::kOneCpu) {
         text += "Hand-off: none, all on one CPU\n";
     } else {
         text += fmt::format(

@@ -253,7 +253,8 @@ int run_leader(const Options& options) {
     ours.send({{"cpu", cpus.server}});
     (void)pin_this_thread(cpus.client);
     const std::uint16_t port = ours.receive(kPatience).at("port");
-    Leader leader(options, ours, SanConnector::begin(*provider, "127.0.0.1", port).finish());
+    Leader leader(options, ours,
+                  SanConnector::begin(*provider, "127.0.0.1", "127.0.0.1", port).finish());
     leader.take_descriptor(ours.receive(kPatience));
     std::vector<double> times[4];
     // The first round warms up.

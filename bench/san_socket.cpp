@@ -220,10 +220,10 @@ SanSocket SanListener::accept() {
 SanConnector::SanConnector(SanEvent event, SanSocket socket, std::string target)
     : event_(std::move(event)), socket_(std::move(socket)), target_(std::move(target)) {}
 
-SanConnector SanConnector::begin(const Provider& provider, const std::string& address,
-                                 std::uint16_t port) {
+SanConnector SanConnector::begin(const Provider& provider, const std::string& local,
+                                 const std::string& address, std::uint16_t port) {
     SanConnector attempt(SanEvent(), new_socket(provider), address + ":" + std::to_string(port));
-    attempt.socket_.bind(address);
+    attempt.socket_.bind(local);
     int error = 0;
     if (provider.table().lpWSPEventSelect(attempt.socket_.descriptor(), attempt.event_.handle(),
                                           FD_CONNECT, &error) != 0) {

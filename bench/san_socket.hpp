@@ -93,8 +93,9 @@ private:
 // A connect under way. begin() returns at once, so that one thread can accept in between.
 class SanConnector {
 public:
-    static SanConnector begin(const sanpoll_switch::Provider& provider, const std::string& address,
-                              std::uint16_t port);
+    // `local`: what it binds to, "0.0.0.0" for whatever leads to `address`.
+    static SanConnector begin(const sanpoll_switch::Provider& provider, const std::string& local,
+                              const std::string& address, std::uint16_t port);
 
     // Waits up to kPatience for the answer.
     SanSocket finish() &&;

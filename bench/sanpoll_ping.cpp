@@ -53,6 +53,14 @@ int main(int argc, char** argv) {
     std::signal(SIGPIPE, SIG_IGN);  // a reader that has gone is an error of write, not our death
     if (!options.role.empty()) return bench::run_agent_process(options.role, options.control_fds);
 
+    if (options.listen) {
+        try {
+            return bench::run_listening_agent(options);
+        } catch (const std::exception& fault) {
+            return fail(fault.what());
+        }
+    }
+
     // Opened before the run, so that a wrong name costs no measurement.
     std::ofstream json_file;
     if (!options.json.empty() && options.json != "-") {

@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <optional>
 #include <thread>
+
+#include "bench/tcp_connection.hpp"
 
 namespace sanpoll::bench {
 namespace {
@@ -28,6 +31,22 @@ TEST(ControlChannel, CarriesMessagesLargerThanASocketBuffer) {
     const json received = theirs.receive(milliseconds(10'000));
     sender.join();
     EXPECT_EQ(received, large);
+}
+
+TEST(ControlChannel, ReachesAnotherHostByTcp) {
+    const std::uint16_t port = reserve_port("127.0.0.1").port;  // free a moment ago
+    std::optional<ControlChannel> theirs;
+    std::thread server([&] { theirs = ControlChannel::accept("127.0.0.1", port); });
+    // It tries again until somebody listens.
+    const ControlChannel ours = ControlChannel::connect("127.0.0.1", port, milliseconds(60'000));
+    server.join();
+    ours.send({{"do", "there"}});
+    EXPECT_EQ(theirs->receive(milliseconds(1000)).at("do"), "there");
+    theirs->send({{"do", "back"}});
+    EXPECT_EQ(ours.receive(milliseconds(1000)).at("do"), "back");
+    EXPECT_THROW((void)ControlChannel::connect("127.0.0.1", port, milliseconds(1)),
+                 std::runtime_error)
+        << "it took one and listens no more";
 }
 
 TEST(ControlChannel, GivesUpInTime) {

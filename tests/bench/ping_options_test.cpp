@@ -114,6 +114,12 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{{"--address", "localhost"}, "an IPv4 address"},
         Wrong{{"--no-shm", "--no-tcp"}, "drop one"},
         Wrong{{"--no-shm", "--completion", "port"}, "drop --no-shm"},
+        Wrong{{"--connect", "there"}, "the IPv4 address"}, Wrong{{"--port", "70000"}, "1 to 65535"},
+        Wrong{{"--port", "7000"}, "--listen or --connect"},
+        Wrong{{"--listen", "--connect", "127.0.0.1"}, "drop one"},
+        Wrong{{"--listen", "--json", "-"}, "--connect"},
+        Wrong{{"--connect", "127.0.0.1", "--one-thread"}, "--one-thread"},
+        Wrong{{"--connect", "127.0.0.1", "--address", "127.0.0.1"}, "--listen"},
         Wrong{{"--json"}, "a file name"}, Wrong{{"--nonsense"}, "--help"},
         Wrong{{"extra"}, "--help"}, Wrong{{"-x"}, "--help"}));
 

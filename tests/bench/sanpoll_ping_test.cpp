@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "bench/cpu_placement.hpp"
+#include "bench/tcp_connection.hpp"
 #include "tests/bench/run_program.hpp"
 
 namespace sanpoll::bench {
@@ -177,6 +178,77 @@ TEST(SanpollPing, LeavesNoOrphansWhenItIsKilledItself) {
         }
         EXPECT_TRUE(gone(child)) << child;
     }
+}
+
+// ---------------------------------------------------------------------------------------- two hosts --
+
+// Programs that agree by TCP, as on two hosts; here the other host is this one.
+class SanpollPingHosts : public testing::Test {
+protected:
+    SanpollPingHosts() {
+        // A port that was free a moment ago.
+        port_ = std::to_string(reserve_port("127.0.0.1").port);
+    }
+    Arguments connecting(Arguments more) const {
+        more.insert(more.end(), {"--connect", "127.0.0.1", "--port", port_});
+        return tiny(more);
+    }
+    std::string port_;
+};
+
+TEST_F(SanpollPingHosts, MeasureWithEachOther) {
+    for (const char* fabric : {"auto", "shm"}) {
+        test::RunningProgram server("sanpoll-ping", {"--listen", "--port", port_, "--address",
+                                                     "127.0.0.1", "--fabric", fabric});
+        const json run = run_json(
+            {"--sizes", "0,64", "--connect", "127.0.0.1", "--port", port_, "--fabric", fabric});
+        const auto served = server.wait();
+        EXPECT_EQ(served.status, 0) << served.err;
+        EXPECT_EQ(run.at("placement").at("layout"), "two-hosts");
+        EXPECT_TRUE(run["placement"].at("server_cpu").is_null());
+        EXPECT_TRUE(run.at("handoff_ns").is_null());
+        ASSERT_EQ(run.at("results").size(), 4U);
+        check_result(run["results"][1], "shm", 64);
+        check_result(run["results"][3], "tcp", 64);
+    }
+}
+
+TEST_F(SanpollPingHosts, TheServerHearsAllAddressesUnlessToldOtherwise) {
+    test::RunningProgram server("sanpoll-ping", {"--listen", "--port", port_});
+    const auto result = test::run_ping(connecting({"--sizes", "64", "--no-rate", "--no-tcp"}));
+    EXPECT_EQ(result.status, 0) << result.err;
+    EXPECT_NE(result.out.find("server at 127.0.0.1"), std::string::npos) << result.out;
+    EXPECT_NE(result.out.find("between two hosts"), std::string::npos) << result.out;
+    EXPECT_EQ(server.wait().status, 0);
+}
+
+TEST_F(SanpollPingHosts, TheLeaderChoosesNoLibraryForTheServer) {
+    test::RunningProgram server("sanpoll-ping", {"--listen", "--port", port_});
+    const auto result = test::run_ping(connecting({"--library", "/nowhere/libsanpoll.so"}));
+    EXPECT_EQ(result.status, 1);
+    EXPECT_NE(result.err.find("client process"), std::string::npos) << result.err;
+    EXPECT_EQ(server.wait().status, 1) << "its leader has gone";
+}
+
+TEST_F(SanpollPingHosts, TellInOneLineThatTheOtherEndDied) {
+    test::RunningProgram server("sanpoll-ping", {"--listen", "--port", port_});
+    test::RunningProgram leader("sanpoll-ping",
+                                {"--connect", "127.0.0.1", "--port", port_, "--no-tcp", "--no-rate",
+                                 "--sizes", "64", "--count", "1000000000", "--quiet"});
+    for (int i = 0; i < 5000 && leader.children().empty(); ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    ASSERT_EQ(kill(server.pid(), SIGKILL), 0);
+    const auto result = leader.wait(std::chrono::seconds(40));
+    EXPECT_EQ(result.status, 1);
+    EXPECT_EQ(test::lines_of(result.err), 1U) << result.err;
+}
+
+TEST_F(SanpollPingHosts, TellInOneLineThatNobodyListens) {
+    const auto result = test::run_ping(connecting({"--no-tcp"}));
+    EXPECT_EQ(result.status, 1);
+    EXPECT_EQ(test::lines_of(result.err), 1U) << result.err;
+    EXPECT_NE(result.err.find("--listen"), std::string::npos) << result.err;
 }
 
 // ------------------------------------------------------------------------------------ shared memory --
