@@ -55,7 +55,8 @@ bool VerbsPort::establish(Connection& connection, const PeerTerms& terms) noexce
 
 void VerbsPort::fail(Connection& connection, Status reason) noexcept {
     drain(*connection.queue);
-    break_connection(connection, reason);
+    // A completion with an error is closer to the cause.
+    break_connection(connection, connection.failing ? connection.reason : reason);
 }
 
 void VerbsPort::abandon(Connection& connection) noexcept {
@@ -323,6 +324,7 @@ void VerbsPort::after_completion(Connection& connection) noexcept {
 void VerbsPort::take_error(Connection& connection, const WorkRequestId& id,
                            std::uint32_t error) noexcept {
     counters_.errors[std::min(error, kWorkStatuses)].add();
+    const bool rdma = connection.ring.work_of(WorkKind::kRdma) != 0;
     if (id.kind != WorkKind::kReceive) {
         // Those before it had ended well; it has not, but the device is through with it.
         (void)connection.ring.retire(
@@ -334,9 +336,9 @@ void VerbsPort::take_error(Connection& connection, const WorkRequestId& id,
     }
     Status reason = meaning_of(error).status;
     if (error == IBV_WC_WR_FLUSH_ERR &&
-        (connection.device->has_rnr() || connection.device->lost())) {
+        (connection.device->has_rnr() || connection.device->lost() || rdma)) {
         // InfiniBand's queue pairs do not follow the peer's when it goes: something here has failed. iWARP's
-        // end with the peer's.
+        // end with the peer's, and also when the peer's device refuses RDMA, which nothing else tells.
         reason = Status::kTransportFailed;
     }
     fail_later(connection, reason);

@@ -31,6 +31,13 @@ std::uint32_t chunk_of(const Connection& connection, std::uint32_t most) noexcep
     return std::clamp(connection.device->limits().max_message, 1U, most);
 }
 
+// On iWARP a write ends when its bytes are on their way, and the peer's refusal comes when it will. But an
+// answer that is read comes after what was written before: a read of nothing, for which no key is needed,
+// tells how the write went.
+bool confirms_writes(const Connection& connection) noexcept {
+    return connection.device->transport() == Transport::kIwarp;
+}
+
 void fill(ibv_send_wr& work, ibv_wr_opcode opcode, const ibv_sge* list, std::uint32_t count,
           std::uint64_t remote, std::uint32_t rkey) noexcept {
     work.opcode = opcode;
@@ -99,22 +106,26 @@ bool VerbsPort::start_rdma(Connection& connection, Position position) noexcept {
         return true;
     }
     const bool write = request.opcode == Opcode::kRdmaWrite;
+    const bool confirmed = write && confirms_writes(connection);
     const RemotePlace place = remote_of(request.sge);
     const std::uint32_t sges = write ? connection.max_sges : read_sges(connection);
     const std::uint32_t chunk = chunk_of(connection, kRdmaChunk);
+    const auto add = [&](bool last) -> ibv_send_wr& {
+        ring_later(connection);
+        return connection.ring.add(id_of(connection, WorkKind::kRdma),
+                                   {WorkKind::kRdma, SendRing::kNoSlot, last, position}, last);
+    };
     LocalPieces local(*connection.keys, connection.sends, position, request.bytes);
     ibv_sge list[kMaxWorkSges];
     while (request.bytes != request.length) {
-        if (connection.ring.room() <= kRingReserve) {
+        if (connection.ring.room() <= kRingReserve + (confirmed ? 1 : 0)) {
             return false;
         }
         std::uint32_t taken = 0;
         const std::uint32_t used =
             local.take(list, sges, std::min(request.length - request.bytes, chunk), taken);
         const bool last = request.bytes + taken == request.length;
-        ibv_send_wr& work =
-            connection.ring.add(id_of(connection, WorkKind::kRdma),
-                                {WorkKind::kRdma, SendRing::kNoSlot, last, position}, last);
+        ibv_send_wr& work = add(last && !confirmed);
         fill(work, write ? IBV_WR_RDMA_WRITE : IBV_WR_RDMA_READ, list, used,
              place.nonce + place.offset + request.bytes, place.key);
         if (!write) {
@@ -124,7 +135,9 @@ bool VerbsPort::start_rdma(Connection& connection, Position position) noexcept {
             work.send_flags |= IBV_SEND_INLINE;
         }
         request.bytes += taken;
-        ring_later(connection);
+        if (last && confirmed) {
+            fill(add(true), IBV_WR_RDMA_READ, nullptr, 0, 0, 0);
+        }
     }
     request.state = static_cast<std::uint8_t>(SendState::kUnderWay);
     return true;

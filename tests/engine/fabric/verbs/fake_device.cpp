@@ -70,6 +70,7 @@ struct FakeDevice::Pair : ibv_qp {
     std::deque<Work> waiting;
     Pair* peer = nullptr;
     bool broken = false;
+    bool terminated = false;  // will be broken
     bool held = false;
     std::optional<ibv_wc_status> failure;
     ibv_qp_cap cap{};
@@ -195,7 +196,12 @@ ibv_wc_status FakeDevice::rdma(Pair& pair, Work& work) {
               write ? IBV_ACCESS_REMOTE_WRITE : IBV_ACCESS_REMOTE_READ);
     if (remote == nullptr) {
         break_pair(*pair.peer);
-        return IBV_WC_REM_ACCESS_ERR;
+        if (options_.transport == IBV_TRANSPORT_IB) {
+            return IBV_WC_REM_ACCESS_ERR;
+        }
+        // iWARP does not wait for what becomes of a write; the refusal ends the stream.
+        pair.terminated = true;
+        return write ? IBV_WC_SUCCESS : IBV_WC_WR_FLUSH_ERR;
     }
     if (write) {
         if (const ibv_wc_status status = gather(pair, work); status != IBV_WC_SUCCESS) {
@@ -244,7 +250,7 @@ bool FakeDevice::carry_out(Pair& pair) {
     if (status != IBV_WC_SUCCESS || (done.send_flags & IBV_SEND_SIGNALED) != 0) {
         complete(pair, true, done.wr_id, status, 0);
     }
-    if (status != IBV_WC_SUCCESS) {
+    if (status != IBV_WC_SUCCESS || pair.terminated) {
         break_pair(pair);
     }
     return true;
