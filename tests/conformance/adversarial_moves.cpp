@@ -40,6 +40,11 @@ void AdversarialSwitch::do_duplicate(const Draw& draw) {
         empty_message || !socket.stands()) {
         return;
     }
+    if (!fabric_under_test().moves_sockets) {
+        expect(san_.duplicate(socket.s, own, &info), {WSAENETDOWN},
+               "WSPDuplicateSocket where sockets do not move");
+        return;
+    }
     int answer = san_.duplicate(socket.s, own, &info);
     if (answer == WSAEINVAL) {
         // RDMA has ended for the peer; that it has is on its way to here. Switches would have told each

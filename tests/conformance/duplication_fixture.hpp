@@ -36,6 +36,12 @@ private:
 
 class DuplicationTest : public PairTest {
 protected:
+    void SetUp() override {
+        if (!fabric_under_test().moves_sockets) {
+            GTEST_SKIP() << "a socket of this fabric stays in its process";
+        }
+        PairTest::SetUp();
+    }
     /// WSPDuplicateSocket that must succeed: the token.
     [[nodiscard]] DWORD give(SOCKET s, DWORD process) {
         WSAPROTOCOL_INFOW info{};

@@ -1,5 +1,7 @@
 // WSPDuplicateSocket, and WSPSocket with its token: section 13. The peer of the connection that moves is
 // this process' other end, pair.server.
+#include <unistd.h>
+
 #include <cstring>
 
 #include "tests/conformance/duplication_fixture.hpp"
@@ -297,6 +299,41 @@ TEST_F(ListenerDuplicationTest, ARequestThatWaitsIsHandedOverOrRefused) {
     EXPECT_EQ(other.accept(), 0);
     const int error = connect_result(client, event);
     EXPECT_TRUE(error == 0 || error == WSAECONNREFUSED) << error;
+}
+
+// ---- where nothing moves ----------------------------------------------------------------------------------------
+
+class NoDuplicationTest : public PairTest {
+protected:
+    void SetUp() override {
+        if (fabric_under_test().moves_sockets) {
+            GTEST_SKIP() << "a socket of this fabric moves";
+        }
+        PairTest::SetUp();
+    }
+};
+
+// [F.WSPDuplicateSocket.WSAENETDOWN F.WSPDuplicateSocket.3]
+TEST_F(NoDuplicationTest, TheAnswerIsNetworkDownAndEverythingGoesOn) {
+    const auto process = static_cast<DWORD>(::getpid());
+    WSAPROTOCOL_INFOW info{};
+    Polled receive;
+    ASSERT_EQ(recv(pair.client, &receive), WSA_IO_PENDING);
+    EXPECT_EQ(san.duplicate(pair.client.s, process, &info), WSAENETDOWN);
+    EXPECT_EQ(receive.Internal, kInProgress);
+    send_now(pair.server, "here");
+    EXPECT_EQ(san.finish(pair.client.s, &receive).bytes, 4U);
+    send_now(pair.client, "there");
+    EXPECT_EQ(receive_now(pair.server), "there");
+
+    const sockaddr_in address = fresh_address();
+    const SOCKET listener = listening(address);
+    EXPECT_EQ(san.duplicate(listener, process, &info), WSAENETDOWN);
+    WSAEVENT event = nullptr;
+    const SOCKET client = connecting(address, &event);
+    ASSERT_TRUE(wait_for_request(listener, upcalls.create_event()));
+    EXPECT_NE(san.accept(listener), INVALID_SOCKET);
+    EXPECT_EQ(connect_result(client, event), 0);
 }
 
 }  // namespace

@@ -15,9 +15,11 @@ struct FabricUnderTest {
     std::uint32_t foreign;     // an address that is not this host's
     bool knows_missing_hosts;  // whether it can say of a foreign address that nobody is there
     bool has_devices;          // whether a connection is a device's
+    bool moves_sockets;        // whether WSPDuplicateSocket may succeed
 };
 
-/// The one that SANPOLL_TEST_FABRIC names; shm if it names none.
+/// The one that SANPOLL_TEST_FABRIC names; shm if it names none. SANPOLL_TEST_ADDRESS: an address of this host that
+/// an RDMA device has, for verbs.
 [[nodiscard]] const FabricUnderTest& fabric_under_test();
 
 }  // namespace sanpoll::conformance

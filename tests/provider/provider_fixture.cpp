@@ -45,9 +45,13 @@ sockaddr_in address_of(std::uint32_t ip, std::uint16_t port) {
 sockaddr_in fresh_address() {
     static std::atomic<std::uint32_t> next{0};
     const auto pid = static_cast<std::uint32_t>(::getpid());
+    if (const std::uint32_t ip = chosen_ip.load(); ip != 0) {
+        // Processes that share an address begin far from each other's ports.
+        return address_of(
+            ip, static_cast<std::uint16_t>(1024 + (pid * 7001U + next.fetch_add(1)) % 60000));
+    }
     const std::uint32_t loopback = (127U << 24) | (1U << 23) | (pid & 0x7FFFFFU);
-    const std::uint32_t ip = chosen_ip != 0 ? chosen_ip.load() : loopback;
-    return address_of(ip, static_cast<std::uint16_t>(1024 + next.fetch_add(1) % 60000));
+    return address_of(loopback, static_cast<std::uint16_t>(1024 + next.fetch_add(1) % 60000));
 }
 
 void use_address(std::uint32_t ip) { chosen_ip = ip; }
