@@ -32,7 +32,11 @@ std::unique_ptr<CompletionQueue> CompletionQueue::make(Device& device, std::stri
     attributes.cqe = entries;
     attributes.channel = queue->channel_;
     attributes.wc_flags = IBV_WC_EX_WITH_BYTE_LEN;
-    queue->extended_ = ::ibv_create_cq_ex(device.context(), &attributes);
+    if (!device.soft()) {
+        // Soft-RoCE's ibv_next_poll, when it finds no more, has already moved on as ibv_end_poll does; and
+        // ibv_end_poll, which others need then, moves on once more. So that queue is polled the plain way.
+        queue->extended_ = ::ibv_create_cq_ex(device.context(), &attributes);
+    }
     queue->cq_ = queue->extended_ != nullptr
                      ? ::ibv_cq_ex_to_cq(queue->extended_)
                      : api.verbs.create_cq(device.context(), static_cast<int>(entries), nullptr,
