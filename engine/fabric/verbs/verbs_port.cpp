@@ -16,6 +16,34 @@ namespace {
 // How long a close may wait for the peer's device to have taken what was sent before it.
 constexpr std::uint64_t kFarewellNs = 5'000'000'000;
 
+// The first request that has not ended ends with `status`, and so do those behind it, ended or not: nobody
+// is told of a message that came behind one that did not.
+template <typename State>
+void end_from_first_unfinished(RequestQueue& queue, Status status) noexcept {
+    bool unfinished = false;
+    for (RequestQueue::Position at = queue.first(); at != queue.end(); at = queue.after(at)) {
+        QueuedRequest& request = queue.at(at);
+        unfinished |= static_cast<State>(request.state) != State::kFinished;
+        if (unfinished) {
+            request.state = static_cast<std::uint8_t>(State::kFinished);
+            request.status = status;
+            request.bytes = 0;
+        }
+    }
+}
+
+// Whether a long message that a receive was set aside for will never be whole.
+bool lost_one(const Connection& connection) noexcept {
+    for (RequestQueue::Position at = connection.receives.first(); at != connection.next_receive;
+         at = connection.receives.after(at)) {
+        if (static_cast<ReceiveState>(connection.receives.at(at).state) !=
+            ReceiveState::kFinished) {
+            return true;
+        }
+    }
+    return false;
+}
+
 }  // namespace
 
 // ---- life -------------------------------------------------------------------------------------------
@@ -147,18 +175,16 @@ void VerbsPort::break_connection(Connection& connection, Status reason) noexcept
     connection.credit_due = connection.stalled_due = connection.invite_due = false;
     connection.done_head = connection.done_tail;
     leave_closing(connection);
-    // An announced message will never come.
+    // An announced message will never come, and what came behind it is not to be had without it.
     EarlyMessage** at = &connection.early;
     connection.early_tail = nullptr;
-    while (*at != nullptr) {
-        EarlyMessage* message = *at;
-        if (message->announced) {
-            *at = message->next;
-            free_early(message);
-        } else {
-            connection.early_tail = message;
-            at = &message->next;
-        }
+    while (*at != nullptr && !(*at)->announced) {
+        connection.early_tail = *at;
+        at = &(*at)->next;
+    }
+    EarlyMessage* lost = std::exchange(*at, nullptr);
+    while (lost != nullptr) {
+        free_early(std::exchange(lost, lost->next));
     }
     // Messages that are here already are delivered first: the gate stays open until they are. It is shut
     // before anybody learns of the end: who does finds it shut.
@@ -179,27 +205,22 @@ void VerbsPort::settle(Connection& connection) noexcept {
     if (!connection.sends_in_use()) {
         connection.exposed = 0;
         connection.sending_pieces = false;
-        for (Position at = connection.sends.first(); at != connection.sends.end();) {
-            const Position next = connection.sends.after(at);
-            if (static_cast<SendState>(connection.sends.at(at).state) != SendState::kFinished) {
-                finish_send(connection, at, status, 0);
-            }
-            at = next;
-        }
+        end_from_first_unfinished<SendState>(connection.sends, status);
         connection.next_send = connection.sends.end();
+        complete_sends(connection);
+    }
+    if (!connection.receives_in_use() && lost_one(connection)) {
+        drop_early(connection);
+        if (!connection.closing) {
+            shut_gate(connection);
+        }
     }
     // A broken connection still gives out what has come before: see match_early.
     if (!connection.receives_in_use() && (connection.closing || connection.early == nullptr)) {
         connection.receiving_pieces = false;
-        for (Position at = connection.receives.first(); at != connection.receives.end();) {
-            const Position next = connection.receives.after(at);
-            if (static_cast<ReceiveState>(connection.receives.at(at).state) !=
-                ReceiveState::kFinished) {
-                finish_receive(connection, at, status, 0);
-            }
-            at = next;
-        }
+        end_from_first_unfinished<ReceiveState>(connection.receives, status);
         connection.next_receive = connection.receives.end();
+        complete_receives(connection);
     }
     if (connection.closing && connection.sends.empty() && connection.receives.empty()) {
         finish_user(connection);
