@@ -116,14 +116,13 @@ SanEvent::~SanEvent() {
     if (handle_ != nullptr) sanpoll_switch::WSACloseEvent(handle_);
 }
 
-void SanEvent::wait(const char* awaited) const {
-    const auto patience = static_cast<DWORD>(std::chrono::milliseconds(kPatience).count());
-    const DWORD answer =
-        sanpoll_switch::WSAWaitForMultipleEvents(1, &handle_, FALSE, patience, FALSE);
+void SanEvent::wait(const char* awaited, std::chrono::seconds patience) const {
+    const auto limit = static_cast<DWORD>(std::chrono::milliseconds(patience).count());
+    const DWORD answer = sanpoll_switch::WSAWaitForMultipleEvents(1, &handle_, FALSE, limit, FALSE);
     if (answer == sanpoll_switch::WSA_WAIT_EVENT_0) return;
     if (answer == sanpoll_switch::WSA_WAIT_TIMEOUT) {
         throw ConnectionFault(std::string(awaited) + " did not come for " +
-                              std::to_string(kPatience.count()) +
+                              std::to_string(patience.count()) +
                               " s; the other end is stopped or gone");
     }
     throw san_fault("WSAWaitForMultipleEvents", sanpoll_switch::WSAGetLastError());
@@ -193,10 +192,10 @@ SanListener::SanListener(const Provider& provider, std::string address)
     }
 }
 
-SanSocket SanListener::accept() {
+SanSocket SanListener::accept(std::chrono::seconds patience) {
     const Provider& provider = socket_.provider();
     for (;;) {
-        event_.wait("a connection request");
+        event_.wait("a connection request", patience);
         WSANETWORKEVENTS events{};
         int error = 0;
         if (provider.table().lpWSPEnumNetworkEvents(socket_.descriptor(), event_.handle(), &events,
@@ -239,10 +238,10 @@ SanConnector SanConnector::begin(const Provider& provider, const std::string& lo
     return attempt;
 }
 
-SanSocket SanConnector::finish() && {
+SanSocket SanConnector::finish(std::chrono::seconds patience) && {
     const Provider& provider = socket_.provider();
     for (;;) {
-        event_.wait("the answer to a connect");
+        event_.wait("the answer to a connect", patience);
         WSANETWORKEVENTS events{};
         int error = 0;
         if (provider.table().lpWSPEnumNetworkEvents(socket_.descriptor(), event_.handle(), &events,

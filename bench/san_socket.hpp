@@ -8,6 +8,7 @@
 // one plain line that tells the step, the error's name and what to do.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <sanpoll/switch.hpp>
 #include <string>
@@ -30,8 +31,8 @@ public:
     SanEvent& operator=(SanEvent&&) = delete;
     ~SanEvent();
     WSAEVENT handle() const noexcept { return handle_; }
-    // Waits up to kPatience.
-    void wait(const char* awaited) const;
+    // Throws when patience ends.
+    void wait(const char* awaited, std::chrono::seconds patience = kPatience) const;
 
 private:
     WSAEVENT handle_;
@@ -80,8 +81,8 @@ public:
         return addresses_;
     }  // of SIO_ADDRESS_LIST_QUERY
 
-    // Waits up to kPatience for a request and takes it.
-    SanSocket accept();
+    // Waits for a request and takes it.
+    SanSocket accept(std::chrono::seconds patience = kPatience);
 
 private:
     SanEvent event_;  // before socket_: must outlive it
@@ -97,8 +98,8 @@ public:
     static SanConnector begin(const sanpoll_switch::Provider& provider, const std::string& local,
                               const std::string& address, std::uint16_t port);
 
-    // Waits up to kPatience for the answer.
-    SanSocket finish() &&;
+    // Waits for the answer.
+    SanSocket finish(std::chrono::seconds patience = kPatience) &&;
 
 private:
     SanConnector(SanEvent event, SanSocket socket, std::string target);

@@ -408,6 +408,10 @@ TEST_P(AdversarialThreadsTest, WhateverTheOrderNothingIsLostDoubledOrMixedUp) {
     if (const char* text = std::getenv("SANPOLL_ADVERSARIAL_SEED")) {
         seed = std::strtoull(text, nullptr, 0);
     }
+    std::uint64_t steps = kSteps;
+    if (const char* text = std::getenv("SANPOLL_ADVERSARIAL_STEPS")) {
+        steps = std::min<std::uint64_t>(std::strtoull(text, nullptr, 0), kSteps);
+    }
     const ActionScope acting = upcalls.on_complete([](const Upcall& call) {
         auto* operation = static_cast<Operation*>(call.overlapped);
         operation->upcall_error = call.error;
@@ -422,8 +426,8 @@ TEST_P(AdversarialThreadsTest, WhateverTheOrderNothingIsLostDoubledOrMixedUp) {
     for (std::size_t i = 0; i < kThreads; ++i) {
         workers[i].index = i;
         workers[i].random.seed(seed * 1000 + i);
-        threads.emplace_back([this, &me = workers[i]] {
-            for (std::uint64_t step_count = 0; step_count < kSteps && !failed; ++step_count) {
+        threads.emplace_back([this, steps, &me = workers[i]] {
+            for (std::uint64_t step_count = 0; step_count < steps && !failed; ++step_count) {
                 step(me);
             }
         });
