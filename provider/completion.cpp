@@ -59,13 +59,10 @@ void closed(void* owner) noexcept {
         finish_close(*socket);
         return;
     }
-    // Asked before: the closing thread may be the one that ends the engine next. The record itself stays.
-    const bool on_notifier = Provider::instance().engine().notifier().is_this_thread();
-    // Pairs with the acquire in close_socket.
+    // Pairs with the acquire in dismantle(). The record itself stays. Calls the system only if the closing
+    // thread sleeps: the connection had to wait for a device or for the notifier.
     socket->gone.store(1, std::memory_order_release);
-    if (on_notifier) {
-        socket->gone.notify_all();
-    }
+    socket->gone.notify_all();
 }
 
 }  // namespace
