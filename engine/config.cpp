@@ -1,6 +1,5 @@
 #include "engine/config.hpp"
 
-#include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <toml++/toml.h>
 
@@ -10,6 +9,8 @@
 #include <cstdlib>
 #include <functional>
 #include <optional>
+
+#include "engine/log.hpp"
 
 namespace sanpoll::engine {
 
@@ -43,7 +44,7 @@ KnobRule number(std::string_view name, std::string_view allowed, std::string_vie
                 config.*member = static_cast<std::uint32_t>(*value);
                 return true;
             },
-            [=](const Config& config) { return fmt::format("{}", config.*member); }};
+            [=](const Config& config) { return formatted("{}", config.*member); }};
 }
 
 template <typename Enum>
@@ -108,7 +109,7 @@ const std::vector<KnobRule>& rules() {
         {{"cores", "up to 16 different CPU numbers such as 2,3 or 2-5 (empty: choose)",
           "CPUs of the dedicated polling cores"},
          set_cores,
-         [](const Config& config) { return fmt::format("{}", fmt::join(config.cores, ",")); }},
+         [](const Config& config) { return formatted("{}", fmt::join(config.cores, ",")); }},
         number("core_count", "1 to 16", "inline mode: polling cores to spread connections over",
                &Config::core_count, 1, 16),
         number("spin_us", "0 to 1000000", "balanced profile: idle time before a core sleeps, us",
@@ -172,24 +173,24 @@ std::string set_from(Config& config, std::string_view name, std::string_view val
             if (rule.set(config, value)) {
                 return {};
             }
-            return fmt::format("{}: {} = '{}' is not allowed; use {}", source, name, value,
-                               rule.knob.allowed);
+            return formatted("{}: {} = '{}' is not allowed; use {}", source, name, value,
+                             rule.knob.allowed);
         }
     }
     std::vector<std::string_view> names;
     for (const KnobRule& rule : rules()) {
         names.push_back(rule.knob.name);
     }
-    return fmt::format("{}: there is no knob '{}'; there are {}", source, name,
-                       fmt::join(names, ", "));
+    return formatted("{}: there is no knob '{}'; there are {}", source, name,
+                     fmt::join(names, ", "));
 }
 
 std::string read_file(Config& config, const char* path) {
     toml::parse_result table = toml::parse_file(path);
     if (!table) {
-        return fmt::format("configuration file {}: {} (line {})", path,
-                           std::string_view(table.error().description()),
-                           table.error().source().begin.line);
+        return formatted("configuration file {}: {} (line {})", path,
+                         std::string_view(table.error().description()),
+                         table.error().source().begin.line);
     }
     for (const auto& [key, node] : table.table()) {
         std::string text;
@@ -206,7 +207,7 @@ std::string read_file(Config& config, const char* path) {
             text = "?";
         }
         if (std::string error =
-                set_from(config, key.str(), text, fmt::format("configuration file {}", path));
+                set_from(config, key.str(), text, formatted("configuration file {}", path));
             !error.empty()) {
             return error;
         }
@@ -260,7 +261,7 @@ std::string load_config(Config& config) {
     }
     // A piece must fit the staging area several times over, or sender and receiver would take turns.
     if (static_cast<std::uint64_t>(config.eager_max) * 4 > config.shm_staging_kb * 1024ULL) {
-        return fmt::format(
+        return formatted(
             "eager_max = {} is too long for shm_staging_kb = {}; the staging area must hold four "
             "such "
             "messages",
@@ -268,7 +269,7 @@ std::string load_config(Config& config) {
     }
     // Up to the threshold a switch sends messages.
     if (config.rdma_threshold > config.max_message) {
-        return fmt::format(
+        return formatted(
             "rdma_threshold = {} is greater than max_message = {}; what is not longer than the "
             "threshold is sent as a message",
             config.rdma_threshold, config.max_message);

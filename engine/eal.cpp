@@ -1,6 +1,5 @@
 #include "engine/eal.hpp"
 
-#include <fmt/format.h>
 #include <pthread.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -54,7 +53,7 @@ std::string start(const Config& config) {
     const std::uint64_t free_pages = free_hugepages_2mb();
     bool huge = config.hugepages != Hugepages::kOff && free_pages >= wanted_pages;
     if (config.hugepages == Hugepages::kRequired && !huge) {
-        return fmt::format(
+        return formatted(
             "hugepages = required, but {} of the {} 2 MiB pages that eal_memory_mb = {} takes are "
             "free; "
             "reserve them (sysctl vm.nr_hugepages={}) or set SANPOLL_HUGEPAGES=auto",
@@ -88,7 +87,7 @@ std::string start(const Config& config) {
         error = rte_errno;
     }).join();
     if (result < 0) {
-        return fmt::format(
+        return formatted(
             "DPDK's environment layer did not start ({}); set SANPOLL_MODE=inline to run without "
             "it",
             std::strerror(error));
@@ -107,7 +106,7 @@ std::string adopt_this_thread(const Config& config, int cpu) {
     CPU_SET(static_cast<unsigned>(cpu), &set);
     if (const int error = ::pthread_setaffinity_np(::pthread_self(), sizeof(set), &set);
         error != 0) {
-        return fmt::format(
+        return formatted(
             "cannot pin a polling core on CPU {} ({}); choose an online CPU that this process may "
             "use "
             "(SANPOLL_CORES, see taskset -p and the cpuset of its cgroup)",
@@ -124,8 +123,8 @@ std::string adopt_this_thread(const Config& config, int cpu) {
         return failure;
     }
     if (::rte_thread_register() < 0) {
-        return fmt::format("DPDK takes no further lcore ({}); use fewer polling cores",
-                           std::strerror(rte_errno));
+        return formatted("DPDK takes no further lcore ({}); use fewer polling cores",
+                         std::strerror(rte_errno));
     }
     return {};
 }

@@ -53,9 +53,13 @@ void set_log_level(std::string_view level) {
 
 bool log_enabled(LogLevel level) noexcept { return logger().should_log(level_of(level)); }
 
-void log_line(LogLevel level, std::string_view text) noexcept {
+std::string format_text(fmt::string_view format, fmt::format_args arguments) {
+    return fmt::vformat(format, arguments);
+}
+
+void log_text(LogLevel level, fmt::string_view format, fmt::format_args arguments) noexcept {
     try {
-        logger().log(level_of(level), text);
+        logger().log(level_of(level), std::string_view(format_text(format, arguments)));
     } catch (...) {  // a message that cannot be written must not bring the caller down
     }
 }

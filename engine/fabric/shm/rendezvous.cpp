@@ -1,7 +1,6 @@
 #include "engine/fabric/shm/rendezvous.hpp"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -11,6 +10,8 @@
 #include <cstddef>
 #include <cstring>
 #include <string>
+
+#include "engine/log.hpp"
 
 namespace sanpoll::engine::shm {
 
@@ -26,14 +27,14 @@ socklen_t abstract_name(const std::string& text, sockaddr_un& name) noexcept {
 }
 
 socklen_t name_of(const Address& address, sockaddr_un& name) {
-    const std::string text = fmt::format("sanpoll/{}/{}/{:08x}:{}", ControlMessage::kVersion,
-                                         ::geteuid(), address.ip, address.port);
+    const std::string text = formatted("sanpoll/{}/{}/{:08x}:{}", ControlMessage::kVersion,
+                                       ::geteuid(), address.ip, address.port);
     return abstract_name(text, name);
 }
 
 // Without the user id: a token is to be unique in the whole system.
 socklen_t name_of_token(std::uint32_t token, sockaddr_un& name) {
-    return abstract_name(fmt::format("sanpoll/{}/token/{:08x}", ControlMessage::kVersion, token),
+    return abstract_name(formatted("sanpoll/{}/token/{:08x}", ControlMessage::kVersion, token),
                          name);
 }
 

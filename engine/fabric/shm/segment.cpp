@@ -1,7 +1,6 @@
 #include "engine/fabric/shm/segment.hpp"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -11,6 +10,8 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+
+#include "engine/log.hpp"
 
 namespace sanpoll::engine::shm {
 
@@ -59,8 +60,8 @@ std::unique_ptr<Segment> Segment::create(const SegmentShape& shape, std::string&
     const int fd = ::memfd_create("sanpoll-link", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0 || ::ftruncate(fd, static_cast<off_t>(shape.bytes())) != 0 ||
         ::fcntl(fd, F_ADD_SEALS, kSeals) != 0) {
-        error = fmt::format("cannot make {} KiB of shared memory for a link: {}",
-                            shape.bytes() / 1024, std::strerror(errno));
+        error = formatted("cannot make {} KiB of shared memory for a link: {}",
+                          shape.bytes() / 1024, std::strerror(errno));
         if (fd >= 0) {
             ::close(fd);
         }
@@ -68,7 +69,7 @@ std::unique_ptr<Segment> Segment::create(const SegmentShape& shape, std::string&
     }
     std::byte* base = map(fd, shape.bytes());
     if (base == nullptr) {
-        error = fmt::format("cannot map a link's shared memory: {}", std::strerror(errno));
+        error = formatted("cannot map a link's shared memory: {}", std::strerror(errno));
         ::close(fd);
         return nullptr;
     }
@@ -96,7 +97,7 @@ std::unique_ptr<Segment> Segment::open(int fd, const SegmentShape& shape, std::s
     }
     std::byte* base = map(fd, shape.bytes());
     if (base == nullptr) {
-        error = fmt::format("cannot map a peer's shared memory: {}", std::strerror(errno));
+        error = formatted("cannot map a peer's shared memory: {}", std::strerror(errno));
         return nullptr;
     }
     return std::unique_ptr<Segment>(new Segment(-1, base, shape));

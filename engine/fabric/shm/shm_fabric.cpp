@@ -1,7 +1,6 @@
 #include "engine/fabric/shm/shm_fabric.hpp"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <ifaddrs.h>
 #include <netinet/in.h>
 #include <sys/epoll.h>
@@ -20,8 +19,8 @@
 namespace sanpoll::engine {
 
 std::string to_string(const Address& address) {
-    return fmt::format("{}.{}.{}.{}:{}", address.ip >> 24, (address.ip >> 16) & 255,
-                       (address.ip >> 8) & 255, address.ip & 255, address.port);
+    return formatted("{}.{}.{}.{}:{}", address.ip >> 24, (address.ip >> 16) & 255,
+                     (address.ip >> 8) & 255, address.ip & 255, address.port);
 }
 
 }  // namespace sanpoll::engine
