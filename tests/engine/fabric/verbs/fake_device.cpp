@@ -128,7 +128,7 @@ void FakeDevice::complete(Pair& pair, bool sending, std::uint64_t id, ibv_wc_sta
     completion.wr_id = id;
     completion.status = status;
     completion.qp_num = pair.qp_num;
-    put(sending ? pair.send_cq : pair.recv_cq, completion);
+    Context::of(pair.context).put(sending ? pair.send_cq : pair.recv_cq, completion);
 }
 
 void FakeDevice::break_pair(Pair& pair) {
@@ -169,8 +169,10 @@ ibv_wc_status FakeDevice::send(Pair& pair, Work& work) {
         break_pair(peer);
         return IBV_WC_REM_INV_REQ_ERR;
     }
-    std::byte* to = reach(peer.pd, receive.sge.addr, work.bytes.size(), receive.sge.lkey,
-                          IBV_ACCESS_LOCAL_WRITE);
+    // The peer may be on another device.
+    std::byte* to = Context::of(peer.context)
+                        .reach(peer.pd, receive.sge.addr, work.bytes.size(), receive.sge.lkey,
+                               IBV_ACCESS_LOCAL_WRITE);
     if (to == nullptr) {
         complete(peer, false, receive.id, IBV_WC_LOC_PROT_ERR, 0);
         break_pair(peer);
@@ -191,9 +193,10 @@ ibv_wc_status FakeDevice::rdma(Pair& pair, Work& work) {
     if (length == 0) {
         return IBV_WC_SUCCESS;
     }
-    std::byte* remote =
-        reach(pair.peer->pd, work.request.wr.rdma.remote_addr, length, work.request.wr.rdma.rkey,
-              write ? IBV_ACCESS_REMOTE_WRITE : IBV_ACCESS_REMOTE_READ);
+    std::byte* remote = Context::of(pair.peer->context)
+                            .reach(pair.peer->pd, work.request.wr.rdma.remote_addr, length,
+                                   work.request.wr.rdma.rkey,
+                                   write ? IBV_ACCESS_REMOTE_WRITE : IBV_ACCESS_REMOTE_READ);
     if (remote == nullptr) {
         break_pair(*pair.peer);
         if (options_.transport == IBV_TRANSPORT_IB) {
