@@ -9,10 +9,10 @@ constexpr std::uint32_t kMagic = 0x53414E70;  // also tells sanpoll from whoever
 
 // magic 4, version 1, kind 1, data length 1, reason 1, before 2
 constexpr std::size_t kHead = 10;
-// further 2 port, 8 attempt, 2 buffers, 4 buffer bytes
-constexpr std::size_t kRequestHead = kHead + 16;
-// further 2 buffers, 4 buffer bytes
-constexpr std::size_t kAcceptanceHead = kHead + 6;
+// further 2 port, 8 attempt, 4 buffers, 4 buffer bytes
+constexpr std::size_t kRequestHead = kHead + 18;
+// further 4 buffers, 4 buffer bytes
+constexpr std::size_t kAcceptanceHead = kHead + 8;
 constexpr std::size_t kRejectionHead = kHead;
 // further 8 attempt
 constexpr std::size_t kPartHead = kHead + 8;
@@ -88,7 +88,7 @@ PrivateBytes encode(const PrivateData& message) noexcept {
         writer.put(message.attempt, 8);
     }
     if (message.kind == PrivateKind::kRequest || message.kind == PrivateKind::kAcceptance) {
-        writer.put(message.terms.buffers, 2);
+        writer.put(message.terms.buffers, 4);
         writer.put(message.terms.buffer_bytes, 4);
     }
     writer.put(message.data);
@@ -137,7 +137,7 @@ bool decode(std::span<const std::byte> bytes, PrivateData& message) {
         reader.get(message.attempt, 8);
     }
     if (message.kind == PrivateKind::kRequest || message.kind == PrivateKind::kAcceptance) {
-        reader.get(message.terms.buffers, 2);
+        reader.get(message.terms.buffers, 4);
         reader.get(message.terms.buffer_bytes, 4);
     }
     message.data.assign(reader.at(), reader.at() + length);

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "engine/fabric/fabric.hpp"
+#include "engine/fabric/verbs/packet.hpp"
 
 namespace sanpoll::engine::verbs {
 
@@ -33,13 +34,6 @@ inline constexpr std::size_t kMaxRejectionBytes = 148;
 
 inline constexpr std::uint8_t kProtocolVersion = 1;
 
-/// What one end's data plane promises to the other.
-struct ReceiveTerms {
-    std::uint16_t buffers = 0;       // private receive buffers
-    std::uint32_t buffer_bytes = 0;  // each, bytes
-    bool operator==(const ReceiveTerms&) const = default;
-};
-
 enum class PrivateKind : std::uint8_t {
     kPart = 1,        // in a request: caller data ahead of it
     kRequest = 2,     // in a request
@@ -64,7 +58,7 @@ struct PrivateData {
     RejectReason reason = RejectReason::kRefused;  // kRejection
     std::uint16_t port = 0;                        // kRequest: the originator's
     std::uint64_t attempt = 0;  // kPart, kRequest: the same in all messages of one connect
-    ReceiveTerms terms;         // kRequest, kAcceptance
+    PeerTerms terms;            // kRequest, kAcceptance
     std::uint16_t before = 0;   // bytes of data that have gone ahead of this message
     ConnectData data;
 };
