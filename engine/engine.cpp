@@ -6,6 +6,8 @@
 #include "engine/fabric/fabric_choice.hpp"
 #include "engine/fabric/shm/shm_fabric.hpp"
 #include "engine/fabric/shm/shm_port.hpp"
+#include "engine/fabric/verbs/verbs_fabric.hpp"
+#include "engine/fabric/verbs/verbs_port.hpp"
 #include "engine/fence.hpp"
 #include "engine/lane_registry.hpp"
 #include "engine/log.hpp"
@@ -71,9 +73,6 @@ std::unique_ptr<Engine> Engine::start(Config config, Clock& clock, const Handler
 }
 
 std::string Engine::begin() {
-    if (config_.fabric == FabricKind::kVerbs) {
-        return "fabric = verbs: this build has no fabric for RDMA devices; use auto or shm";
-    }
     if (!register_heavy_fence()) {
         log(LogLevel::kInfo,
             "this kernel has no membarrier; sleeping cores look around every millisecond");
@@ -81,6 +80,9 @@ std::string Engine::begin() {
     const std::size_t count =
         config_.mode == Mode::kDedicated ? config_.cores.size() : config_.core_count;
     if (std::string error = control_.start(); !error.empty()) {
+        return error;
+    }
+    if (std::string error = begin_verbs(); !error.empty()) {
         return error;
     }
     shm_ = std::make_unique<shm::ShmFabric>(config_, control_);
@@ -91,6 +93,12 @@ std::string Engine::begin() {
             std::make_unique<shm::ShmPort>(config_, *cores_.back(), shm_->trouble_fd()));
         cores_.back()->add_port(*ports_.back());
         shm_->add_port(*ports_.back());
+        if (verbs_ != nullptr) {
+            verbs_ports_.push_back(
+                std::make_unique<verbs::VerbsPort>(config_, *cores_.back(), verbs_->ended_fd()));
+            cores_.back()->add_port(*verbs_ports_.back());
+            verbs_->add_port(*verbs_ports_.back());
+        }
         notifier_.add_core(*cores_.back());
     }
     std::vector<PollingCore*> all;
@@ -116,9 +124,37 @@ std::string Engine::begin() {
     return {};
 }
 
+// A host without devices must not notice that there could be some: nothing is loaded, no port is polled.
+std::string Engine::begin_verbs() {
+    const bool wanted = config_.fabric == FabricKind::kVerbs;
+    if (config_.fabric == FabricKind::kShm || (!wanted && !verbs::host_has_devices())) {
+        return {};
+    }
+    std::string error;
+    if (const verbs::Api* api = verbs::Api::load(error); api != nullptr) {
+        verbs_ = std::make_unique<verbs::VerbsFabric>(*api, config_, clock_, control_);
+        error = verbs_->start();
+    }
+    if (error.empty()) {
+        return {};
+    }
+    verbs_.reset();
+    if (wanted) {
+        return fmt::format("fabric = verbs: {}; without RDMA devices, choose auto or shm", error);
+    }
+    log(LogLevel::kInfo, "no connections over RDMA devices: {}", error);
+    return {};
+}
+
 // Shared memory before devices, which is what makes it the first choice within this host.
 void Engine::choose_fabric() {
-    const std::vector<Fabric*> running{shm_.get()};
+    std::vector<Fabric*> running;
+    if (config_.fabric != FabricKind::kVerbs) {
+        running.push_back(shm_.get());
+    }
+    if (verbs_ != nullptr) {
+        running.push_back(verbs_.get());
+    }
     if (running.size() == 1) {
         fabric_ = running.front();
         return;
@@ -128,6 +164,9 @@ void Engine::choose_fabric() {
 }
 
 Engine::~Engine() {
+    if (verbs_ != nullptr) {
+        verbs_->stop();
+    }
     if (fabric_runs_) {
         shm_->stop();
     }
@@ -138,6 +177,7 @@ Engine::~Engine() {
     }
     LaneRegistry::forget_all();
     ports_.clear();
+    verbs_ports_.clear();
     cores_.clear();
 }
 

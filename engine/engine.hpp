@@ -20,6 +20,11 @@ class ShmFabric;
 class ShmPort;
 }  // namespace shm
 
+namespace verbs {
+class VerbsFabric;
+class VerbsPort;
+}  // namespace verbs
+
 /// One per process at a time. Start and destruction are off the data path and block.
 class Engine {
 public:
@@ -44,10 +49,16 @@ public:
     [[nodiscard]] const std::vector<std::unique_ptr<shm::ShmPort>>& shm_ports() const noexcept {
         return ports_;
     }
+    /// Empty where no RDMA device is used.
+    [[nodiscard]] const std::vector<std::unique_ptr<verbs::VerbsPort>>& verbs_ports()
+        const noexcept {
+        return verbs_ports_;
+    }
 
 private:
     Engine(Config config, Clock& clock, const Handlers& handlers);
     [[nodiscard]] std::string begin();
+    [[nodiscard]] std::string begin_verbs();
     void choose_fabric();
 
     const Config config_;
@@ -58,6 +69,8 @@ private:
     std::vector<std::unique_ptr<PollingCore>> cores_;
     std::unique_ptr<shm::ShmFabric> shm_;
     std::vector<std::unique_ptr<shm::ShmPort>> ports_;
+    std::unique_ptr<verbs::VerbsFabric> verbs_;  // none if no RDMA device is used
+    std::vector<std::unique_ptr<verbs::VerbsPort>> verbs_ports_;
     std::unique_ptr<FabricChoice> choice_;  // none if there is one fabric
     Fabric* fabric_ = nullptr;
     bool fabric_runs_ = false;
