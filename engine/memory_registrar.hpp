@@ -43,9 +43,6 @@ public:
     /// When it returns kOk the peer reaches no byte more. kBadRegion: `ref` is not exposed (any more).
     /// kFull: the device is at work on it and has refused; nothing has changed.
     [[nodiscard]] virtual Status conceal(std::uint32_t ref) noexcept = 0;
-    /// The same for all that is exposed: the socket is being closed. What the device is at work on ends
-    /// with the connection.
-    virtual void conceal_all() noexcept = 0;
 
 protected:
     ~MemoryRegistrar() = default;

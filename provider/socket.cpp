@@ -174,13 +174,8 @@ void dismantle(Socket& socket, const engine::PostGate::View& view) noexcept {
         finish_close(socket);
         return;
     }
-    // There is an endpoint, and with it what it has of a registrar: nobody else calls that any more. The peer
-    // reaches nothing from here on, though the connection may take a while to end.
-    if (engine::MemoryRegistrar* registrar = socket.registrar.load(std::memory_order_acquire);
-        registrar != nullptr) {
-        registrar->conceal_all();
-    }
-    // Everything that was admitted before completes first, then the abort of what is left, then this.
+    // There is an endpoint: everything that was admitted before completes first, then the abort of what
+    // is left, then this.
     engine::Endpoint* endpoint = socket.endpoint.load(std::memory_order_acquire);
     engine::PollingCore* core = socket.core.load(std::memory_order_acquire);
     struct CloseOp final : engine::ControlOp {

@@ -50,7 +50,6 @@ public:
         }
         return conceal_answer;
     }
-    void conceal_all() noexcept override { exposed.clear(); }
 };
 
 }  // namespace sanpoll::engine

@@ -201,9 +201,7 @@ TEST_F(MemoryRegistrarTest, ARecordThatIsUsedAgainHasNoDevice) {
         give_device(pair.client);
         give_device(pair.server);
         Exposed exposed = expose(pair.client, pair.client.at(0), 100);
-        EXPECT_EQ(device.exposed.size(), 1U);
         EXPECT_EQ(san.close(pair.client.s), 0);
-        EXPECT_TRUE(device.exposed.empty()) << "the peer reaches nothing of a closed socket's";
         EXPECT_EQ(conceal(pair.client, exposed), WSAENOTSOCK);
         EXPECT_EQ(san.close(pair.server.s), 0);
         pair = connected();

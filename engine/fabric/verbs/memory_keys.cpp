@@ -225,6 +225,7 @@ Status MemoryKeys::expose(std::uint32_t ref, std::uint64_t address, std::uint64_
             exposed_.erase(place);
             return status;
         }
+        exposes_.store(true, std::memory_order_relaxed);
         key = {known_as, place->second->rkey};
         return Status::kOk;
     } catch (const std::bad_alloc&) {
@@ -242,12 +243,8 @@ Status MemoryKeys::conceal(std::uint32_t ref) noexcept {
         return Status::kFull;
     }
     exposed_.erase(found);
+    exposes_.store(!exposed_.empty(), std::memory_order_relaxed);
     return Status::kOk;
-}
-
-void MemoryKeys::conceal_all() noexcept {
-    const std::lock_guard lock(mutex_);
-    std::erase_if(exposed_, [this](const auto& each) { return deregister(each.second); });
 }
 
 }  // namespace sanpoll::engine::verbs

@@ -64,6 +64,10 @@ public:
         return static_cast<std::uint32_t>(keys(ref));
     }
 
+    /// Whether the peer may reach anything that was exposed. Only to be asked when nobody exposes or conceals
+    /// any more: the socket has been closed.
+    [[nodiscard]] bool exposes() const noexcept { return exposes_.load(std::memory_order_relaxed); }
+
     // ---- MemoryRegistrar
 
     [[nodiscard]] Status add_local(RegionRef ref, std::uint64_t address, std::uint64_t length,
@@ -72,7 +76,6 @@ public:
     [[nodiscard]] Status expose(std::uint32_t ref, std::uint64_t address, std::uint64_t length,
                                 std::uint32_t access, DeviceKey& key) override;
     [[nodiscard]] Status conceal(std::uint32_t ref) noexcept override;
-    void conceal_all() noexcept override;
 
 private:
     // By the region's place in its table, in chunks of 8, 16, 32, … that never move. A region that is held
@@ -105,6 +108,8 @@ private:
     std::size_t local_count_ = 0;
     std::vector<std::unique_ptr<Entry[]>> storage_;
     std::unordered_map<std::uint32_t, ibv_mr*> exposed_;  // by RemoteRegions' key
+    // Not empty. Orders nothing: the close that the core answers by asking comes after the last change.
+    std::atomic<bool> exposes_{false};
 };
 
 }  // namespace sanpoll::engine::verbs

@@ -222,7 +222,10 @@ void VerbsPort::settle(Connection& connection) noexcept {
         connection.next_receive = connection.receives.end();
         complete_receives(connection);
     }
-    if (connection.closing && connection.sends.empty() && connection.receives.empty()) {
+    // What is exposed stays within reach as long as the queue pair is there. It is not taken from the peer
+    // before: the peer's RDMA would be refused, and the connection fail, before it hears of the close.
+    if (connection.closing && connection.sends.empty() && connection.receives.empty() &&
+        (connection.stopped || !connection.keys->exposes())) {
         finish_user(connection);
     }
 }

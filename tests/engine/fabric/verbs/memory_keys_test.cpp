@@ -148,19 +148,23 @@ TEST_F(MemoryKeysTest, ConcealingEndsOneExposure) {
     EXPECT_EQ(keys->expose(11, kBase, 1, kRead, key), Status::kBadRegion);
 }
 
-TEST_F(MemoryKeysTest, ConcealingAllLeavesLocalMemory) {
+TEST_F(MemoryKeysTest, ItIsKnownWhetherAnythingIsExposed) {
     ASSERT_EQ(keys->add_local(ref_of(0), kBase, 1, kRead), Status::kOk);
+    EXPECT_FALSE(keys->exposes());
     (void)exposed_as(10);
     (void)exposed_as(11);
-    keys->conceal_all();
-    EXPECT_EQ(keys->exposed_count(), 0U);
-    EXPECT_EQ(memory->registered.size(), 1U);
-    EXPECT_EQ(keys->conceal(10), Status::kBadRegion);
-    (void)exposed_as(12);
+    EXPECT_TRUE(keys->exposes());
     memory->keep_with = EBUSY;
-    keys->conceal_all();
-    EXPECT_EQ(keys->exposed_count(), 1U) << "still to be deregistered at the end";
+    EXPECT_EQ(keys->conceal(10), Status::kFull);
     memory->keep_with = 0;
+    EXPECT_EQ(keys->conceal(10), Status::kOk);
+    EXPECT_TRUE(keys->exposes());
+    EXPECT_EQ(keys->conceal(11), Status::kOk);
+    EXPECT_FALSE(keys->exposes());
+    memory->fail_with = ENOMEM;
+    DeviceKey key;
+    EXPECT_EQ(keys->expose(12, kBase, 1, kRead, key), Status::kNoMemory);
+    EXPECT_FALSE(keys->exposes());
 }
 
 TEST_F(MemoryKeysTest, WhatTheDeviceKeepsIsStillThere) {

@@ -256,6 +256,28 @@ TEST_F(VerbsRdmaTest, ACloseWaitsForTheDeviceAndAbortsTheRest) {
     EXPECT_TRUE(untouched_around(far_memory, 0, 0));
 }
 
+TEST_F(VerbsRdmaTest, ACloseWithExposedMemoryWaitsForTheQueuePairsEnd) {
+    const Operation& receive = client->receive(100);
+    net->net.hold(ends.first->id, true);
+    const Operation& written = write({{0, 100}}, target);
+    net->turn();
+    server->close();
+    net->turn();
+    EXPECT_EQ(server->closures, 0) << "the peer may still write into the user's memory";
+    // What was under way is not refused, and the peer hears of nothing but the close.
+    net->net.hold(ends.first->id, false);
+    net->settle();
+    EXPECT_EQ(server->closures, 1);
+    EXPECT_TRUE(written.good());
+    EXPECT_EQ(receive.status, Status::kReset);
+}
+
+TEST_F(VerbsRdmaTest, ACloseWithNothingExposedDoesNotWait) {
+    EXPECT_EQ(ends.second->keys->conceal(exposures), Status::kOk);
+    server->close();
+    EXPECT_EQ(server->closures, 1);
+}
+
 // ---- refusals -----------------------------------------------------------------------------------------
 
 class VerbsRdmaRefusalTest : public VerbsRdmaFixture,
