@@ -118,8 +118,8 @@ void Outgoing::resolve_route() {
 void Outgoing::ask() {
     step_ = ConnectStep::kConnect;
     if (const Status status = session_->install(owner_); status != Status::kOk) {
-        fail(status == Status::kTransportFailed ? Status::kTimedOut : status,
-             "no queue pair could be made");
+        const bool in_doubt = status == Status::kTransportFailed || status == Status::kWithdrawn;
+        fail(in_doubt ? Status::kTimedOut : status, "no queue pair could be made");
         return;
     }
     PrivateData message;

@@ -112,6 +112,7 @@ rdma_conn_param Session::parameters(const PrivateBytes& bytes) const noexcept {
 
 void Session::connect(const PrivateBytes& bytes, std::function<void(int)> done) {
     call(
+        fabric_.connects(),
         [this, bytes](rdma_cm_id* id) {
             rdma_conn_param param = parameters(bytes);
             return fabric_.api().cm.connect(id, &param);
@@ -121,6 +122,7 @@ void Session::connect(const PrivateBytes& bytes, std::function<void(int)> done) 
 
 void Session::accept(const PrivateBytes& bytes, std::function<void(int)> done) {
     call(
+        fabric_.accepts(),
         [this, bytes](rdma_cm_id* id) {
             rdma_conn_param param = parameters(bytes);
             return fabric_.api().cm.accept(id, &param);
@@ -130,14 +132,15 @@ void Session::accept(const PrivateBytes& bytes, std::function<void(int)> done) {
 
 // `blocking` runs on another thread if it may wait in the kernel; what it captures has to outlive it, which
 // the session does, because it holds itself.
-void Session::call(std::function<int(rdma_cm_id*)> blocking, std::function<void(int)> done) {
+void Session::call(BlockingCalls& threads, std::function<int(rdma_cm_id*)> blocking,
+                   std::function<void(int)> done) {
     if (!device_->iwarp()) {
         const int error = blocking(id_) == 0 ? 0 : errno;
         done(error);
         return;
     }
     calling_ = true;
-    const bool started = fabric_.blocking().run(
+    const bool started = threads.run(
         [self = shared_from_this(), id = id_, blocking = std::move(blocking), done]() mutable {
             const int error = blocking(id) == 0 ? 0 : errno;
             ControlThread& control = self->fabric_.control();

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 
+#include "engine/fabric/verbs/blocking_calls.hpp"
 #include "engine/fabric/verbs/connect_status.hpp"
 #include "engine/fabric/verbs/devices.hpp"
 #include "engine/fabric/verbs/private_data.hpp"
@@ -77,7 +78,8 @@ public:
 
 private:
     void on_event(const CmEvent& event);
-    void call(std::function<int(rdma_cm_id*)> blocking, std::function<void(int)> done);
+    void call(BlockingCalls& threads, std::function<int(rdma_cm_id*)> blocking,
+              std::function<void(int)> done);
     [[nodiscard]] rdma_conn_param parameters(const PrivateBytes& bytes) const noexcept;
     void stop();
     void release();

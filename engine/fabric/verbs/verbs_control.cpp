@@ -17,9 +17,10 @@ namespace sanpoll::engine::verbs {
 
 namespace {
 
-/// The most bytes that the device sends from within a work request, as far as short packets go.
-bool make_queue_pair(const Device& device, rdma_cm_id* id, ibv_cq* cq, Connection& connection,
-                     std::string& error) {
+/// With room for the most bytes that the device sends from within a work request, as far as short packets go.
+/// kWithdrawn: the other end has gone, so that RDMA CM knows of no connection to make one for.
+Status make_queue_pair(const Device& device, rdma_cm_id* id, ibv_cq* cq, Connection& connection,
+                       std::string& error) {
     const Api& api = device.api();
     for (const std::uint32_t wanted : {kShortPacket, kShortPacket / 2, kShortPacket / 4, 0U}) {
         ibv_qp_init_attr attributes{};
@@ -37,17 +38,20 @@ bool make_queue_pair(const Device& device, rdma_cm_id* id, ibv_cq* cq, Connectio
             connection.qp = id->qp;
             connection.max_inline = std::min(attributes.cap.max_inline_data, kShortPacket);
             connection.max_sges = std::min(sges, attributes.cap.max_send_sge);
-            return true;
+            return Status::kOk;
         }
         if (errno != EINVAL) {
             break;  // not a matter of what was asked for
         }
     }
+    if (errno == EINVAL) {
+        return Status::kWithdrawn;  // not a matter of that either
+    }
     error = fmt::format(
         "the RDMA device {} gives no further queue pair ({}); it has {}: close "
         "connections, or raise the limit on locked memory (ulimit -l)",
         device.name(), std::generic_category().message(errno), device.limits().max_queue_pairs);
-    return false;
+    return Status::kNoMemory;
 }
 
 }  // namespace
@@ -194,12 +198,15 @@ Connection* VerbsPort::make_connection(Device& device, rdma_cm_id* id, const End
     }
     std::string error;
     connection->keys = MemoryKeys::make(device, error);
-    if (connection->keys == nullptr ||
-        !connection->buffers.make(device, connection->keys->pd(), error) ||
-        !make_queue_pair(device, id, connection->queue->cq(), *connection, error)) {
-        log(LogLevel::kWarn, "{}", error);
+    status = connection->keys != nullptr &&
+                     connection->buffers.make(device, connection->keys->pd(), error)
+                 ? make_queue_pair(device, id, connection->queue->cq(), *connection, error)
+                 : Status::kNoMemory;
+    if (status != Status::kOk) {
+        if (!error.empty()) {
+            log(LogLevel::kWarn, "{}", error);
+        }
         connection->queue->release();
-        status = Status::kNoMemory;
         return nullptr;
     }
     static_cast<EndpointOwner&>(*connection) = owner;

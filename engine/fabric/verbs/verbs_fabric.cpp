@@ -106,7 +106,8 @@ void VerbsFabric::stop() {
         }
         take_ended();
     });
-    blocking_.stop();
+    connects_.stop();
+    accepts_.stop();
     control_.call([&] {
         running_ = false;
         const std::set<std::shared_ptr<Session>> left = sessions_;

@@ -69,7 +69,9 @@ public:
     [[nodiscard]] ControlThread& control() noexcept { return control_; }
     [[nodiscard]] CmChannel& channel() noexcept { return channel_; }
     [[nodiscard]] Devices& devices() noexcept { return devices_; }
-    [[nodiscard]] BlockingCalls& blocking() noexcept { return blocking_; }
+    /// Apart, so that nobody who waits for a silent host keeps an answer from another one.
+    [[nodiscard]] BlockingCalls& connects() noexcept { return connects_; }
+    [[nodiscard]] BlockingCalls& accepts() noexcept { return accepts_; }
     [[nodiscard]] std::uint64_t now_ns() noexcept { return clock_.now_ns(); }
     [[nodiscard]] VerbsPort& next_port() noexcept { return *ports_[next_port_++ % ports_.size()]; }
 
@@ -127,7 +129,8 @@ private:
     CmChannel channel_;
     mutable Devices devices_;
     mutable Listeners listeners_;
-    BlockingCalls blocking_;
+    BlockingCalls connects_;
+    BlockingCalls accepts_;
     std::set<std::shared_ptr<Session>> sessions_;
     std::map<Connection*, std::shared_ptr<Session>> by_connection_;
     std::set<std::shared_ptr<Outgoing>> outgoing_;

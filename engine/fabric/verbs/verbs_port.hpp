@@ -60,7 +60,7 @@ public:
     [[nodiscard]] bool attached(const Device& device) const;
 
     /// A queue pair on `id`, with its receive buffers posted. nullptr: `status` says why (kNoMemory,
-    /// kFull: more connections than the knob or the device allows, kTransportFailed: the device is lost),
+    /// kFull: more connections than the knob or the device allows, kWithdrawn: the other end has gone, kTransportFailed: the device is lost),
     /// the log how to mend it. To be installed before the first packet can come, that is, before
     /// rdma_connect or rdma_accept.
     [[nodiscard]] Connection* make_connection(Device& device, rdma_cm_id* id,

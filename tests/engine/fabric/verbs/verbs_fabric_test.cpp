@@ -214,6 +214,31 @@ TEST_F(VerbsFabricTest, EachStepThatFailsSaysWhy) {
     expect_only(1);
 }
 
+TEST_F(VerbsFabricTest, WithoutAQueuePairThereIsNoConnection) {
+    start();
+    VerbsBacklog backlog(*there_, {kThere, kPort});
+    const std::pair<int, Status> cases[] = {
+        {ENOMEM, Status::kNoMemory},
+        {EINVAL, Status::kWithdrawn},  // RDMA CM's word for an originator that has gone
+    };
+    for (const auto& [error, status] : cases) {
+        there_device_->device().refuse_queue_pairs(error);
+        Socket from;
+        const auto outcome = dial(*here_, {kHere, 1}, {kThere, kPort}, from);
+        const auto request = backlog.next();
+        ASSERT_NE(request, nullptr);
+        Socket to;
+        EXPECT_EQ(request->accept(to.owner(), {}), status);
+        EXPECT_EQ(to.gate.view().state, PostGate::State::kShut);
+        EXPECT_NE(outcome->result().status, Status::kOk);
+    }
+    there_device_->device().refuse_queue_pairs(0);
+    here_device_->device().refuse_queue_pairs(ENOMEM);
+    Socket from;
+    EXPECT_EQ(dial(*here_, {kHere, 1}, {kThere, kPort}, from)->result().status, Status::kNoMemory);
+    expect_only(1);
+}
+
 TEST_F(VerbsFabricTest, SilenceInAnyStepTimesOut) {
     Config config;
     config.connect_timeout_ms = 20;
