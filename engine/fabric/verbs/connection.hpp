@@ -83,8 +83,11 @@ struct Connection final : Endpoint {
     bool broken = false;       // nothing more comes or goes; `reason` says why
     bool failing = false;      // to be broken when what has arrived is taken in
     bool stopped = false;      // the queue pair is gone
+    bool probing = false;      // a probe is under way
     bool keeps_awake = false;  // counted in PollingCore::keep_awake
     Status reason = Status::kOk;
+    std::uint32_t error = 0;  // ibv_wc_status of the completion that it failed by; 0: none
+    std::uint32_t vendor_error = 0;
     Wish wish = Wish::kNone;        // written before it is pushed for take_ended()
     std::uint64_t deadline_ns = 0;  // closing: when the farewell is given up
     Connection* next_failing = nullptr;

@@ -12,6 +12,9 @@
 
 namespace sanpoll::engine::verbs {
 
+/// Work requests that messages, pieces and RDMA leave free, so that other packets find room.
+inline constexpr std::uint32_t kRingReserve = 4;
+
 /// Pieces of one work request.
 inline constexpr std::uint32_t kMaxWorkSges = kMaxSges;
 

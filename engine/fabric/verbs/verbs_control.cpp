@@ -120,7 +120,7 @@ void VerbsPort::detach(Device& device) {
             }
         });
     }
-    forget_detached();
+    forget_empty_queues();
 }
 
 bool VerbsPort::attached(const Device& device) const {
@@ -128,24 +128,25 @@ bool VerbsPort::attached(const Device& device) const {
                        [&device](const Attachment& each) { return each.device == &device; });
 }
 
-// Completion queues whose last connection has gone, of devices that are not wanted any more.
-void VerbsPort::forget_detached() {
+void VerbsPort::remove_queue(CompletionQueue& queue) {
+    on_core(*this, [this, &queue] {
+        std::erase(queues_, &queue);
+        soft_queues_ -= queue.device().soft() ? 1 : 0;
+    });
+    (void)::epoll_ctl(core_.epoll_fd(), EPOLL_CTL_DEL, queue.fd(), nullptr);
+}
+
+// Completion queues whose last connection has gone. The first one stays as long as its device is wanted.
+void VerbsPort::forget_empty_queues() {
     std::erase_if(attachments_, [this](Attachment& attachment) {
-        if (!attachment.detached ||
-            std::any_of(attachment.queues.begin(), attachment.queues.end(),
-                        [](const auto& queue) { return queue->connections() != 0; })) {
-            return false;
-        }
-        on_core(*this, [this, &attachment] {
-            for (const auto& queue : attachment.queues) {
-                std::erase(queues_, queue.get());
-                soft_queues_ -= queue->device().soft() ? 1 : 0;
+        auto& queues = attachment.queues;
+        for (std::size_t i = queues.size(); i-- > (attachment.detached ? 0 : 1);) {
+            if (queues[i]->connections() == 0) {
+                remove_queue(*queues[i]);
+                queues.erase(queues.begin() + static_cast<std::ptrdiff_t>(i));
             }
-        });
-        for (const auto& queue : attachment.queues) {
-            (void)::epoll_ctl(core_.epoll_fd(), EPOLL_CTL_DEL, queue->fd(), nullptr);
         }
-        return true;
+        return queues.empty();
     });
 }
 
@@ -254,7 +255,7 @@ void VerbsPort::drop_connection(Connection* connection) {
     connection->queue->release();
     free_indexes_.push_back(connection->index);
     delete connection;
-    forget_detached();
+    forget_empty_queues();
 }
 
 Connection* VerbsPort::take_ended() noexcept {
@@ -271,6 +272,20 @@ Connection* VerbsPort::take_ended() noexcept {
 }
 
 void VerbsPort::stop(Connection& connection) {
+    if (connection.error != 0 && connection.error != IBV_WC_WR_FLUSH_ERR) {
+        const WorkCompletionMeaning& meaning = meaning_of(connection.error);
+        // A warning the first time, since a peer that breaks off does it with many connections at once.
+        const std::uint32_t bit = 1U << std::min(connection.error, kWorkStatuses);
+        log((told_ & bit) == 0 ? LogLevel::kWarn : LogLevel::kInfo,
+            "a connection over the RDMA device {} has failed: {} (status {}, vendor's {:#x}). {}",
+            connection.device->name(), meaning.name, connection.error, connection.vendor_error,
+            meaning.remedy);
+        told_ |= bit;
+    } else if (connection.error != 0) {
+        log(LogLevel::kDebug,
+            "a connection over the RDMA device {} has ended: its requests were flushed",
+            connection.device->name());
+    }
     // From here on neither device reaches the user's memory through it.
     connection.device->api().cm.destroy_qp(connection.id);
     on_core(*this, [this, &connection] { stopped(connection); });

@@ -3,13 +3,6 @@
 
 namespace sanpoll::engine::verbs {
 
-namespace {
-
-// Work requests that messages, pieces and RDMA leave free, so that other packets find room.
-constexpr std::uint32_t kRingReserve = 4;
-
-}  // namespace
-
 // `reserve`: of the peer's buffers; see kBufferReserve.
 bool VerbsPort::room_for_packet(const Connection& connection,
                                 std::uint32_t reserve) const noexcept {

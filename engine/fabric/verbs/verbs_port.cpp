@@ -99,9 +99,12 @@ void VerbsPort::abandon(Connection& connection) noexcept {
 }
 
 void VerbsPort::probe(Connection& connection) noexcept {
-    if (!usable(connection) || connection.closing || !connection.ring.empty()) {
-        return;  // what is under way finds it out
+    // What fills the ring finds it out, too; a few work requests in it may have ended unnoticed.
+    if (!usable(connection) || connection.closing || connection.probing ||
+        connection.ring.room() <= kRingReserve) {
+        return;
     }
+    connection.probing = true;
     // Nothing is written, so no key is needed, and the peer's core has nothing to do with it.
     ibv_send_wr& request = connection.ring.add(
         id_of(connection, WorkKind::kProbe), {WorkKind::kProbe, SendRing::kNoSlot, true, 0}, true);
@@ -321,7 +324,7 @@ void VerbsPort::take_completion(const WorkCompletion& completion) noexcept {
         return;
     }
     if (completion.status != IBV_WC_SUCCESS) [[unlikely]] {
-        take_error(*connection, id, completion.status);
+        take_error(*connection, id, completion);
         return;
     }
     if (id.kind == WorkKind::kReceive) [[likely]] {
@@ -346,7 +349,8 @@ void VerbsPort::after_completion(Connection& connection) noexcept {
 }
 
 void VerbsPort::take_error(Connection& connection, const WorkRequestId& id,
-                           std::uint32_t error) noexcept {
+                           const WorkCompletion& completion) noexcept {
+    const std::uint32_t error = completion.status;
     counters_.errors[std::min(error, kWorkStatuses)].add();
     const bool rdma = connection.ring.work_of(WorkKind::kRdma) != 0;
     if (id.kind != WorkKind::kReceive) {
@@ -365,6 +369,10 @@ void VerbsPort::take_error(Connection& connection, const WorkRequestId& id,
         // end with the peer's, and also when the peer's device refuses RDMA, which nothing else tells.
         reason = Status::kTransportFailed;
     }
+    if (connection.error == 0 && !connection.broken) {
+        connection.error = error;
+        connection.vendor_error = completion.vendor_error;
+    }
     fail_later(connection, reason);
     settle(connection);
 }
@@ -382,6 +390,9 @@ void VerbsPort::end_work(Connection& connection, const SendRing::Entry& entry) n
             break;
         case WorkKind::kFarewell:
             break_connection(connection, Status::kAborted);
+            break;
+        case WorkKind::kProbe:
+            connection.probing = false;
             break;
         default:
             break;

@@ -89,8 +89,8 @@ public:
     void fail(Connection& connection, Status reason) noexcept;
     /// Ends one that was installed and will never be established. Its Wish will be kStop, then kDrop.
     void abandon(Connection& connection) noexcept;
-    /// Finds out whether the peer is there, if nothing else is under way that would: if it is not, the
-    /// connection fails in the device's own time.
+    /// Finds out whether the peer is there, without its core's help: if it is not, the connection fails in the
+    /// device's own time.
     void probe(Connection& connection) noexcept;
 
     // ---- FabricPort ------------------------------------------------------------------------------------
@@ -199,7 +199,8 @@ private:
     std::uint32_t poll_queue(CompletionQueue& queue, std::uint32_t budget) noexcept;
     void take_completion(const WorkCompletion& completion) noexcept;
     void after_completion(Connection& connection) noexcept;
-    void take_error(Connection& connection, const WorkRequestId& id, std::uint32_t error) noexcept;
+    void take_error(Connection& connection, const WorkRequestId& id,
+                    const WorkCompletion& completion) noexcept;
     void end_work(Connection& connection, const SendRing::Entry& entry) noexcept;
     void fail_later(Connection& connection, Status reason) noexcept;
     void lie(Connection& connection) noexcept;
@@ -244,9 +245,12 @@ private:
     };
     [[nodiscard]] Status add_queue(Attachment& attachment);
     [[nodiscard]] CompletionQueue* reserve_queue(Device& device, Status& status);
-    void forget_detached();
+    void remove_queue(CompletionQueue& queue);
+    void forget_empty_queues();
 
     Connection* taken_ended_ = nullptr;  // not given out yet
+    std::uint32_t told_ = 0;             // errors that the log has had a warning of, a bit each
+    static_assert(kWorkStatuses < 32);
     std::vector<Attachment> attachments_;
     std::vector<std::uint32_t> free_indexes_;
     std::vector<std::uint16_t> generations_;  // by index, the next one

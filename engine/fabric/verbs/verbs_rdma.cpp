@@ -15,9 +15,6 @@ namespace {
 // new buffers, above all) waits for a few of them and not for all.
 constexpr std::uint32_t kRdmaChunk = 1U << 20;
 
-// Places of the send ring that RDMA leaves to packets.
-constexpr std::uint32_t kRingReserve = 4;
-
 // A message that takes more work requests to read than this comes in pieces instead: it would wait for long
 // until so much of the ring is free.
 constexpr std::uint32_t kMostReads = kSendDepth / 2;

@@ -130,6 +130,13 @@ public:
         return ends;
     }
 
+    /// Two new sockets, the second last and the last of `sockets`.
+    Ends connect_new() {
+        Socket& from = make_socket();
+        Socket& to = make_socket();
+        return connect(from, to);
+    }
+
     /// Turns both sides, and does what they wish, until nothing moves.
     void settle() {
         for (int quiet = 0; quiet < 10; ++quiet) {

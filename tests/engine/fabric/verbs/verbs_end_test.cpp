@@ -291,14 +291,19 @@ TEST_F(VerbsEndTest, APeerThatTheControlThreadFindsGoneResets) {
 
 TEST_F(VerbsEndTest, AProbeFindsAnIdlePeerGone) {
     Operation& receive = a_.receive(10);
+    (void)a_.send_number(1, 10);  // its completion was not asked for
     net_.a.port.probe(*ends_.first);
     net_.settle();
     EXPECT_FALSE(receive.ended());
     const std::uint32_t sent = net_.net.posted_sends();
-    net_.net.flush(ends_.second->id);
+    net_.net.hold(ends_.first->id, true);
     net_.a.port.probe(*ends_.first);
+    net_.a.port.probe(*ends_.first);
+    (void)net_.a.core.turn();
+    EXPECT_EQ(net_.net.posted_sends(), sent + 1) << "one at a time";
+    net_.net.flush(ends_.second->id);
+    net_.net.hold(ends_.first->id, false);
     net_.settle();
-    EXPECT_EQ(net_.net.posted_sends(), sent + 1);
     EXPECT_EQ(receive.status, Status::kTransportFailed);
 }
 

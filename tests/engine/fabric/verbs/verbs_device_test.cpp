@@ -1,0 +1,83 @@
+// What an RDMA device says of itself, and memory registered with it.
+#include <gtest/gtest.h>
+
+#include "engine/fabric/verbs/device.hpp"
+#include "tests/engine/fabric/verbs/fake_device.hpp"
+
+namespace sanpoll::engine::verbs {
+namespace {
+
+using tests::FakeDevice;
+
+std::unique_ptr<Device> device_of(FakeDevice& fake) {
+    std::string error;
+    auto device = Device::make(fake.api(), fake.context(), error);
+    EXPECT_NE(device, nullptr) << error;
+    return device;
+}
+
+TEST(DeviceTest, SaysWhatItCanDo) {
+    FakeDevice::Options options;
+    options.max_completions = 777;
+    options.max_sges = 5;
+    options.max_read_sges = 3;
+    options.max_message = 12345;
+    options.read_depth = 300;
+    FakeDevice fake(options);
+    const auto device = device_of(fake);
+    EXPECT_EQ(device->name(), "fake0");
+    EXPECT_EQ(device->limits().max_completions, 777U);
+    EXPECT_EQ(device->limits().max_sges, 5U);
+    EXPECT_EQ(device->limits().max_read_sges, 3U);
+    EXPECT_EQ(device->limits().max_message, 12345U);
+    EXPECT_EQ(device->limits().initiator_depth, 255) << "more cannot be said to RDMA CM";
+    EXPECT_TRUE(device->has_rnr());
+    EXPECT_FALSE(device->soft());
+    EXPECT_FALSE(device->lost());
+    device->mark_lost();
+    EXPECT_TRUE(device->lost());
+}
+
+TEST(DeviceTest, IwarpHasNoRnr) {
+    FakeDevice::Options options;
+    options.transport = IBV_TRANSPORT_IWARP;
+    FakeDevice fake(options);
+    EXPECT_EQ(device_of(fake)->transport(), Transport::kIwarp);
+    EXPECT_FALSE(device_of(fake)->has_rnr());
+}
+
+TEST(DeviceTest, OneThatDoesNotAnswerIsRefusedWithARemedy) {
+    FakeDevice fake;
+    Api mute = fake.api();
+    mute.verbs.query_device = [](ibv_context*, ibv_device_attr*) { return EIO; };
+    std::string error;
+    EXPECT_EQ(Device::make(mute, fake.context(), error), nullptr);
+    EXPECT_NE(error.find("fake0"), std::string::npos) << error;
+    EXPECT_NE(error.find("dmesg"), std::string::npos) << error;
+}
+
+TEST(DeviceTest, RegistrationsAreGivenBack) {
+    FakeDevice fake;
+    const auto device = device_of(fake);
+    ibv_pd* pd = fake.api().verbs.alloc_pd(fake.context());
+    std::string error;
+    std::byte memory[64];
+    {
+        Registration first =
+            device->register_memory(pd, memory, sizeof(memory), IBV_ACCESS_LOCAL_WRITE, error);
+        ASSERT_TRUE(first);
+        EXPECT_NE(first.lkey(), 0U);
+        Registration second = std::move(first);
+        EXPECT_FALSE(first);
+        EXPECT_EQ(fake.registrations(), 1U);
+        second = Registration();
+        EXPECT_EQ(fake.registrations(), 0U);
+    }
+    fake.refuse_registrations(ENOMEM);
+    EXPECT_FALSE(device->register_memory(pd, memory, sizeof(memory), 0, error));
+    EXPECT_NE(error.find("ulimit -l"), std::string::npos) << error;
+    EXPECT_EQ(fake.api().verbs.dealloc_pd(pd), 0);
+}
+
+}  // namespace
+}  // namespace sanpoll::engine::verbs
