@@ -188,7 +188,7 @@ private:
                         std::uint32_t bytes) noexcept;
     void complete_receives(Connection& connection) noexcept;
 
-    // completions and life (verbs_port.cpp)
+    // completions (verbs_port.cpp) and life (verbs_life.cpp)
     [[nodiscard]] static bool usable(const Connection& connection) noexcept {
         return !connection.broken && !connection.failing;
     }
