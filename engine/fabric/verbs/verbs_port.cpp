@@ -79,12 +79,12 @@ void VerbsPort::take_error(Connection& connection, const WorkRequestId& id,
     const bool rdma = connection.ring.work_of(WorkKind::kRdma) != 0;
     if (id.kind != WorkKind::kReceive) {
         // Those before it had ended well; it has not, but the device is through with it.
-        (void)connection.ring.retire(
-            id.slot, [this, &connection, &id](const SendRing::Entry& entry, bool last) {
-                if (!last) {
-                    end_work(connection, entry);
-                }
-            });
+        (void)connection.ring.retire(id.slot,
+                                     [this, &connection](const SendRing::Entry& entry, bool last) {
+                                         if (!last) {
+                                             end_work(connection, entry);
+                                         }
+                                     });
     }
     Status reason = meaning_of(error).status;
     if (error == IBV_WC_WR_FLUSH_ERR &&
