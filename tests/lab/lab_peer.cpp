@@ -34,7 +34,6 @@ using sanpoll_switch::Provider;
 constexpr std::uint64_t kFlowing = 40;  // messages after which a connection counts as flowing
 constexpr int kInARow = 1000;
 constexpr int kAtOnce = 500;
-constexpr int kWarmUp = 20;
 
 std::string name_of(int error) { return sanpoll_switch::wsa_error_name(error); }
 
@@ -295,45 +294,47 @@ void expect_nothing_left(const Left& before, const std::string& after_what) {
     }
 }
 
+// So many connections, each of which carries a message.
+void connect_at_once(const Provider& provider, SanListener& listener, const std::string& address) {
+    std::deque<Both> all;
+    for (int i = 0; i < kAtOnce; ++i) {
+        all.push_back(connect_both(provider, listener, address));
+    }
+    for (const Both& both : all) {
+        char text[8] = "there";
+        char place[8] = "";
+        WSAOVERLAPPED receive{};
+        WSAOVERLAPPED send{};
+        receive.hEvent = send.hEvent = system_test::kPolled;
+        const SOCKET from = both.client->descriptor();
+        const SOCKET to = both.server->descriptor();
+        (void)system_test::register_memory(provider, from, text, sizeof text, MEM_READ);
+        (void)system_test::register_memory(provider, to, place, sizeof place, MEM_WRITE);
+        WSABUF in{sizeof place, place};
+        WSABUF out{sizeof text, text};
+        expect(system_test::post_receive(provider, to, &in, 1, &receive) == 0, "no receive");
+        expect(system_test::post_send(provider, from, &out, 1, &send) == 0, "no send");
+        for (auto* operation : {&receive, &send}) {
+            const SOCKET s = operation == &receive ? to : from;
+            const auto result = system_test::result_of(provider, s, operation, true);
+            expect(result && result->error == 0 && result->bytes == sizeof text,
+                   "a message of one of many connections was lost");
+        }
+        expect(std::string(place) == "there", "a message came as another one");
+    }
+}
+
 void many_connections(const Provider& provider, const std::string& address) {
     SanListener listener(provider, address);
-    for (int i = 0; i < kWarmUp; ++i) {
-        (void)connect_both(provider, listener, address);
-    }
+    // What the provider keeps for the next connections is there after the first so many.
+    connect_at_once(provider, listener, address);
     std::this_thread::sleep_for(std::chrono::seconds(1));
     const Left before = what_is_left();
     for (int i = 0; i < kInARow; ++i) {
         (void)connect_both(provider, listener, address);
     }
     expect_nothing_left(before, "after connects in a row");
-    {
-        std::deque<Both> all;
-        for (int i = 0; i < kAtOnce; ++i) {
-            all.push_back(connect_both(provider, listener, address));
-        }
-        for (const Both& both : all) {
-            char text[8] = "there";
-            char place[8] = "";
-            WSAOVERLAPPED receive{};
-            WSAOVERLAPPED send{};
-            receive.hEvent = send.hEvent = system_test::kPolled;
-            const SOCKET from = both.client->descriptor();
-            const SOCKET to = both.server->descriptor();
-            (void)system_test::register_memory(provider, from, text, sizeof text, MEM_READ);
-            (void)system_test::register_memory(provider, to, place, sizeof place, MEM_WRITE);
-            WSABUF in{sizeof place, place};
-            WSABUF out{sizeof text, text};
-            expect(system_test::post_receive(provider, to, &in, 1, &receive) == 0, "no receive");
-            expect(system_test::post_send(provider, from, &out, 1, &send) == 0, "no send");
-            for (auto* operation : {&receive, &send}) {
-                const SOCKET s = operation == &receive ? to : from;
-                const auto result = system_test::result_of(provider, s, operation, true);
-                expect(result && result->error == 0 && result->bytes == sizeof text,
-                       "a message of one of many connections was lost");
-            }
-            expect(std::string(place) == "there", "a message came as another one");
-        }
-    }
+    connect_at_once(provider, listener, address);
     expect_nothing_left(before, "after connections at once");
     std::cout << "connections: " << kInARow << " in a row, " << kAtOnce << " at once, nothing left"
               << std::endl;
