@@ -39,9 +39,9 @@ int local_access(Transport transport, std::uint32_t access) noexcept {
     return flags;
 }
 
-int exposed_access(std::uint32_t access) noexcept {
+int exposed_access(Transport transport, std::uint32_t access) noexcept {
     int flags = 0;
-    if ((access & kRead) != 0) {
+    if ((access & kRead) != 0 || transport == Transport::kIwarp) {
         flags |= IBV_ACCESS_REMOTE_READ;
     }
     if ((access & kWrite) != 0) {
@@ -78,6 +78,15 @@ std::unique_ptr<MemoryKeys> MemoryKeys::make(const Device& device, std::string& 
             device.name(), std::generic_category().message(errno));
         return nullptr;
     }
+    if (device.transport() == Transport::kIwarp) {
+        made->sink_mr_ =
+            device.api().verbs.reg_mr(made->pd_, &made->sink_, sizeof(made->sink_),
+                                      IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+        if (made->sink_mr_ == nullptr) {
+            error = explain_registration(errno, sizeof(made->sink_), device.name()).text;
+            return nullptr;
+        }
+    }
     return made;
 }
 
@@ -100,6 +109,10 @@ void MemoryKeys::end() noexcept {
         (void)deregister(mr);
     }
     exposed_.clear();
+    if (sink_mr_ != nullptr) {
+        (void)deregister(sink_mr_);
+        sink_mr_ = nullptr;
+    }
     if (pd_ != nullptr) {
         if (const int error = device_.api().verbs.dealloc_pd(pd_); error != 0 && !device_.lost()) {
             log(LogLevel::kWarn, "the RDMA device {} keeps a protection domain of ours ({})",
@@ -219,7 +232,7 @@ Status MemoryKeys::expose(std::uint32_t ref, std::uint64_t address, std::uint64_
         }
         place->second = device_.api().verbs.reg_mr_iova2(
             pd_, reinterpret_cast<void*>(address), length, known_as,
-            static_cast<unsigned int>(exposed_access(access)));
+            static_cast<unsigned int>(exposed_access(device_.transport(), access)));
         if (place->second == nullptr) {
             const Status status = registration_failed(length);
             exposed_.erase(place);

@@ -26,7 +26,9 @@ namespace sanpoll::engine::verbs {
 ///                         it lies. The peer learns the key with the first announcement.
 ///   local, to be written  local write. iWARP: also remote write, for there the answer to an RDMA READ comes
 ///                         as a write with the key of the memory that is read into.
-///   exposed               remote read, remote write (and local write, which that includes)
+///   exposed               remote read, remote write (and local write, which that includes). iWARP: always
+///                         remote read, so that a write can be confirmed by reading; that memory which
+///                         was exposed for writing only is not read is then for the peer's provider to see to
 ///
 /// Exposed memory gets an address of its own that says nothing about where it lies, and another one each
 /// time, so that a key which the device uses again does not fit an old descriptor. iWARP devices cannot be
@@ -68,6 +70,11 @@ public:
     /// any more: the socket has been closed.
     [[nodiscard]] bool exposes() const noexcept { return exposes_.load(std::memory_order_relaxed); }
 
+    /// iWARP: a byte of nobody's that the answers which confirm writes are read into.
+    [[nodiscard]] ibv_sge sink() const noexcept {
+        return {reinterpret_cast<std::uint64_t>(&sink_), sizeof(sink_), sink_mr_->lkey};
+    }
+
     // ---- MemoryRegistrar
 
     [[nodiscard]] Status add_local(RegionRef ref, std::uint64_t address, std::uint64_t length,
@@ -101,6 +108,8 @@ private:
 
     const Device& device_;
     ibv_pd* pd_ = nullptr;
+    std::byte sink_{};
+    ibv_mr* sink_mr_ = nullptr;  // nullptr unless iWARP
     std::atomic<Entry*> chunks_[kChunks] = {};
 
     mutable std::mutex mutex_;  // held while the device registers

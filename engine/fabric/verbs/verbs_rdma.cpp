@@ -29,8 +29,9 @@ std::uint32_t chunk_of(const Connection& connection, std::uint32_t most) noexcep
 }
 
 // On iWARP a write ends when its bytes are on their way, and the peer's refusal comes when it will. But an
-// answer that is read comes after what was written before: a read of nothing tells how the write went. It
-// names the same memory; siw looks for it now and then, though no right is needed for nothing.
+// answer that is read comes after what was written before: one byte of the same memory, read behind the
+// write, tells how it went. (A read of nothing would do by the protocol. Soft-iWARP answers it with bytes of
+// an older answer when it is busy.)
 bool confirms_writes(const Connection& connection) noexcept {
     return connection.device->transport() == Transport::kIwarp;
 }
@@ -133,7 +134,8 @@ bool VerbsPort::start_rdma(Connection& connection, Position position) noexcept {
         }
         request.bytes += taken;
         if (last && confirmed) {
-            fill(add(true), IBV_WR_RDMA_READ, nullptr, 0, place.nonce + place.offset, place.key);
+            const ibv_sge sink = connection.keys->sink();
+            fill(add(true), IBV_WR_RDMA_READ, &sink, 1, place.nonce + place.offset, place.key);
         }
     }
     request.state = static_cast<std::uint8_t>(SendState::kUnderWay);

@@ -106,7 +106,21 @@ TEST_F(MemoryKeysTest, OnIwarpMemoryThatIsReadIntoMayBeWrittenFromAfar) {
     EXPECT_EQ(last().access, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
     ASSERT_EQ(keys->add_local(ref_of(2), kBase, 1, kRead), Status::kOk);
     EXPECT_EQ(last().access, IBV_ACCESS_REMOTE_READ);
-    EXPECT_EQ(exposed_as(1), kBase);
+    EXPECT_EQ(exposed_as(1, kWrite), kBase);
+    EXPECT_EQ(last().access,
+              IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ);
+}
+
+TEST_F(MemoryKeysTest, OnIwarpThereIsASinkForAnswers) {
+    open(IBV_TRANSPORT_IWARP);
+    ASSERT_EQ(memory->registered.size(), 1U);
+    EXPECT_EQ(last().access, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+    const ibv_sge sink = keys->sink();
+    EXPECT_EQ(sink.addr, reinterpret_cast<std::uint64_t>(last().mr.addr));
+    EXPECT_EQ(sink.length, last().mr.length);
+    EXPECT_EQ(sink.lkey, last().mr.lkey);
+    keys->end();
+    EXPECT_TRUE(memory->registered.empty());
 }
 
 TEST_F(MemoryKeysTest, ExposedMemoryHasAnotherAddressEachTime) {
