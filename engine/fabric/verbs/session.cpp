@@ -9,10 +9,10 @@ namespace sanpoll::engine::verbs {
 namespace {
 
 // How long a message may go without an acknowledgement, times the tries: 4.096 us << 18 is a second, and all
-// eight tries are some nine. A cable may be out for a few seconds; RDMA CM's own choice would take up to a
-// minute to notice that the other host is gone.
+// seven tries are some eight. A cable may be out for a few seconds; RDMA CM's own choice would take up to a
+// minute to notice that the other host is gone. Not seven times more: rxe takes that for "for ever".
 constexpr std::uint8_t kAckTimeout = 18;
-constexpr std::uint8_t kRetries = 7;
+constexpr std::uint8_t kRetries = 6;
 // Credits keep a receiver from being not ready. Should it happen all the same, a finite number of tries
 // brings it to light; 7 would be for ever.
 constexpr std::uint8_t kReceiverNotReadyRetries = 6;
