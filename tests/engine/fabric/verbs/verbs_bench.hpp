@@ -46,6 +46,7 @@ template <typename Tag, typename Result, typename... Arguments>
 void one_at_a_time(Result (*&function)(Arguments...)) {
     using Guard = OneAtATime<Tag, Result, Arguments...>;
     if (function != nullptr && function != &Guard::call) {
+        const std::lock_guard lock(Guard::device_mutex());  // another device may be in use already
         Guard::inner = function;
         function = &Guard::call;
     }
