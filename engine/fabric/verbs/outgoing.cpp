@@ -164,7 +164,7 @@ void Outgoing::on_event(const CmEvent& event) {
             break;
         default:
             fail(connect_status(step_, event.type, event.status),
-                 fabric_.api().cm.event_str(event.type));
+                 formatted("{}, {}", fabric_.api().cm.event_str(event.type), event.status));
             break;
     }
 }
