@@ -77,9 +77,18 @@ public:
     /// The number in the ring of the work request that add() gave out last: short slots go by it.
     [[nodiscard]] std::uint32_t next_place() const noexcept { return tail_ % kSendDepth; }
 
-    /// What was added since the last call, linked; nullptr: nothing.
-    [[nodiscard]] ibv_send_wr* take_chain() noexcept {
+    /// What was added since the last call, linked; nullptr: nothing. `fence`: whatever follows an RDMA READ
+    /// waits for its end. To be asked for where the device ends work requests out of their order otherwise:
+    /// Soft-iWARP lets sends and writes overtake reads.
+    [[nodiscard]] ibv_send_wr* take_chain(bool fence) noexcept {
         ibv_send_wr* chain = chain_;
+        for (ibv_send_wr* each = chain; each != nullptr && fence; each = each->next) {
+            if (each->opcode == IBV_WR_RDMA_READ) {
+                ++fencing_;
+            } else if (fencing_ != 0) {
+                each->send_flags |= IBV_SEND_FENCE;
+            }
+        }
         chain_ = chain_end_ = nullptr;
         return chain;
     }
@@ -96,6 +105,9 @@ public:
         }
         for (std::uint32_t i = 0; i < count; ++i) {
             const Entry entry = places_[head_ % kSendDepth].entry;
+            if (fencing_ != 0 && places_[head_ % kSendDepth].request.opcode == IBV_WR_RDMA_READ) {
+                --fencing_;
+            }
             ++head_;
             reads_ -= entry.kind == WorkKind::kRead ? 1 : 0;
             rdma_ -= entry.kind == WorkKind::kRdma ? 1 : 0;
@@ -117,6 +129,8 @@ private:
     std::uint32_t unsignalled_ = 0;
     std::uint32_t reads_ = 0;  // work requests of that kind
     std::uint32_t rdma_ = 0;
+    std::uint32_t fencing_ =
+        0;  // RDMA READs that were posted and have not ended, where that matters
     ibv_send_wr* chain_ = nullptr;
     ibv_send_wr* chain_end_ = nullptr;
 };

@@ -112,7 +112,8 @@ void VerbsPort::ring_doorbells() noexcept {
         Connection& connection = *doorbells_;
         doorbells_ = connection.next_doorbell;
         connection.in_doorbells = false;
-        ibv_send_wr* chain = connection.ring.take_chain();
+        ibv_send_wr* chain =
+            connection.ring.take_chain(connection.device->transport() == Transport::kIwarp);
         if (connection.qp == nullptr) [[unlikely]] {
             let_go(connection);
             continue;

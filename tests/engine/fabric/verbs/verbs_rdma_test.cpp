@@ -378,6 +378,26 @@ TEST_F(VerbsIwarpTest, AWriteEndsWhenAnAnswerHasPassedIt) {
     EXPECT_TRUE(written.good());
 }
 
+TEST_F(VerbsIwarpTest, NothingOvertakesARead) {
+    const Operation& receive = message(Opcode::kReceive, {far_piece({kBytes - 100, 100})});
+    net->turn();
+    net->net.hold(ends.first->id, true);
+    write({{0, 10}}, target);  // and a read behind it
+    write({{0, 10}}, target);
+    const Operation& sent = message(Opcode::kSend, {near_piece({0, 10})});
+    net->turn();
+    EXPECT_EQ(net->net.posted_sends(), 5U);
+    EXPECT_EQ(net->net.fenced(), 2U) << "the second write and the message";
+    net->net.hold(ends.first->id, false);
+    net->turn();
+    EXPECT_TRUE(sent.good());
+    EXPECT_TRUE(receive.good());
+    const std::uint32_t before = net->net.fenced();
+    message(Opcode::kSend, {near_piece({0, 10})});
+    net->turn();
+    EXPECT_EQ(net->net.fenced(), before) << "the reads have ended";
+}
+
 TEST_F(VerbsIwarpTest, TheEndOfTheStreamIsThePeersUnlessItRefusedSomething) {
     const Operation& receive = client->receive(100);
     net->net.flush(ends.first->id);
