@@ -83,6 +83,8 @@ struct Connection final : Endpoint {
     bool broken = false;       // nothing more comes or goes; `reason` says why
     bool failing = false;      // to be broken when what has arrived is taken in
     bool stopped = false;      // the queue pair is gone
+    bool heard = false;        // a packet has come
+    bool mute = false;         // nothing is sent until one has; see PeerTerms::speaks_first
     bool probing = false;      // a probe is under way
     bool keeps_awake = false;  // counted in PollingCore::keep_awake
     Status reason = Status::kOk;

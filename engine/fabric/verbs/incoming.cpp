@@ -171,7 +171,9 @@ void Incoming::confirmed(bool ended_already) {
     if (promise_ == nullptr || session_ == nullptr) {
         return;
     }
-    const bool open = session_->establish(peer_terms_);
+    PeerTerms terms = peer_terms_;
+    terms.speaks_first = session_->device()->iwarp();
+    const bool open = session_->establish(terms);
     if (open) {
         const std::shared_ptr<Session> session = std::exchange(session_, nullptr);
         if (ended_already) {

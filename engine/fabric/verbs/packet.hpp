@@ -86,6 +86,9 @@ inline constexpr std::uint32_t kMaxAnnounced = 16;
 struct PeerTerms {
     std::uint32_t buffers = kReceiveBuffers;
     std::uint32_t buffer_bytes = kReceiveBufferBytes;
+    // The peer has asked for the connection, on iWARP: whoever does must send first there, and what comes
+    // sooner ends the connection. It does so at once.
+    bool speaks_first = false;
 };
 
 inline void write_header(std::byte* to, const PacketHeader& header) noexcept {

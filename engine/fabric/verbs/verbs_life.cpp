@@ -58,6 +58,10 @@ bool VerbsPort::establish(Connection& connection, const PeerTerms& terms) noexce
     connection.peer_payload = std::min(
         kMaxPayload, terms.buffer_bytes - static_cast<std::uint32_t>(sizeof(PacketHeader)));
     connection.established = true;
+    connection.mute = terms.speaks_first && !connection.heard;
+    if (!connection.device->has_rnr() && !terms.speaks_first) {
+        connection.credit_due = true;  // the first word is ours
+    }
     // Before the gate opens: a post reads the slot after the gate has let it in.
     connection.slot->store(&connection, std::memory_order_relaxed);
     connection.core_slot->store(&core_, std::memory_order_relaxed);

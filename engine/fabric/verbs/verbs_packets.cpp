@@ -100,7 +100,7 @@ void VerbsPort::post_buffer(Connection& connection, std::uint16_t slot) noexcept
 }
 
 void VerbsPort::ring_later(Connection& connection) noexcept {
-    if (!connection.in_doorbells) {
+    if (!connection.in_doorbells && !connection.mute) {
         connection.in_doorbells = true;
         connection.next_doorbell = doorbells_;
         doorbells_ = &connection;

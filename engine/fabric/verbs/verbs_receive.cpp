@@ -80,6 +80,13 @@ void VerbsPort::consider_credit(Connection& connection) noexcept {
 // A private buffer has been filled.
 void VerbsPort::take_packet(Connection& connection, std::uint16_t slot,
                             std::uint32_t bytes) noexcept {
+    connection.heard = true;
+    if (connection.mute) [[unlikely]] {
+        connection.mute = false;
+        if (!connection.ring.empty()) {
+            ring_later(connection);
+        }
+    }
     if (connection.broken) {
         return;  // nothing comes after a farewell
     }
