@@ -166,6 +166,9 @@ TEST_F(CompletionTest, UpcallsComeInTheOrderOfPosting) {
         ASSERT_EQ(send(&sends[i], i % 64), WSA_IO_PENDING);
     }
     ASSERT_TRUE(upcalls.wait_for(UpcallKind::kComplete, 2 * kCount));
+    // The last upcalls have not only begun: they write into the operations, which go with this test.
+    ASSERT_TRUE(upcalls.wait_for(&receives.back()));
+    ASSERT_TRUE(upcalls.wait_for(&sends.back()));
     std::size_t received = 0;
     std::size_t sent = 0;
     for (const Upcall& call : upcalls.upcalls(UpcallKind::kComplete)) {

@@ -57,6 +57,9 @@ TEST_P(ModesTest, NotifiedMessagesKeepTheirOrder) {
                   WSA_IO_PENDING);
     }
     ASSERT_TRUE(upcalls.wait_for(UpcallKind::kComplete, 2 * kCount));
+    // The last upcalls have not only begun: they write into the operations, which go with this test.
+    ASSERT_TRUE(upcalls.wait_for(&receives.back()));
+    ASSERT_TRUE(upcalls.wait_for(&sends.back()));
     std::size_t next = 0;
     for (const Upcall& call : upcalls.upcalls(UpcallKind::kComplete)) {
         if (call.handle == pair.server.handle) {
@@ -218,6 +221,8 @@ TEST_F(SettingsTest, TheSmallestRingsCarryEverything) {
                   WSA_IO_PENDING);
     }
     ASSERT_TRUE(upcalls.wait_for(UpcallKind::kComplete, 120));
+    ASSERT_TRUE(upcalls.wait_for(&receives.back()));
+    ASSERT_TRUE(upcalls.wait_for(&sends.back()));
     for (std::size_t i = 0; i < receives.size(); ++i) {
         EXPECT_EQ(upcalls.completions(&receives[i]).at(0).bytes, i * i * 1000);
     }
