@@ -146,6 +146,14 @@ private:
     }
     void complete_send(Connection& connection, Status status, std::uint32_t bytes) noexcept;
 
+    // What one copy between the processes may take of a turn, bytes: other connections want their turn, and a
+    // MiB takes some 80 us. Alone, a connection keeps nobody waiting, and fewer calls are quicker by a tenth.
+    [[nodiscard]] std::uint32_t copy_per_turn(const Connection& connection) const noexcept {
+        const bool alone =
+            links_.size() == 1 && connection.next == nullptr && connection.previous == nullptr;
+        return alone ? 1U << 20 : 256U << 10;
+    }
+
     // RDMA that this side asks for (shm_rdma.cpp)
     void post_rdma(Connection& connection, const WorkRequest& request) noexcept;
     [[nodiscard]] bool progress_rdma(Connection& connection) noexcept;

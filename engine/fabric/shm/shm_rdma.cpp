@@ -8,9 +8,6 @@ namespace sanpoll::engine::shm {
 
 namespace {
 
-constexpr std::uint32_t kCopyPerTurn = 256U
-                                       << 10;  // bytes, so that other connections have their turn
-
 // A peer whose threads are busy elsewhere and whose backstop sleeps is woken when this time has passed
 // and it has not taken our request. One that has taken it is at work, and gets the time that it needs.
 constexpr std::uint64_t kPatienceNs = 50000;
@@ -168,7 +165,7 @@ bool ShmPort::fetch_rdma(Connection& connection) noexcept {
     RdmaInitiator& out = connection.rdma_out;
     const std::uint32_t whole = connection.sends.front().length;
     if (out.progress != whole) {
-        const std::uint32_t step = std::min(whole - out.progress, kCopyPerTurn);
+        const std::uint32_t step = std::min(whole - out.progress, copy_per_turn(connection));
         iovec local[kMaxSges];
         std::size_t count = 0;
         for_each_piece(connection.sends, out.progress, step,

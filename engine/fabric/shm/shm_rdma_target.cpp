@@ -9,9 +9,6 @@ namespace sanpoll::engine::shm {
 
 namespace {
 
-constexpr std::uint32_t kCopyPerTurn = 256U
-                                       << 10;  // bytes, so that other connections have their turn
-
 using Phase = RdmaTarget::Phase;
 
 // Why a request could not have been made by an honest peer, or nothing.
@@ -155,7 +152,7 @@ void ShmPort::serve_rdma(Connection& connection) noexcept {
 // Copies the next part of a write out of the initiator's memory.
 void ShmPort::pull_rdma(Connection& connection) noexcept {
     RdmaTarget& in = connection.rdma_in;
-    const std::uint32_t step = std::min(in.length - in.progress, kCopyPerTurn);
+    const std::uint32_t step = std::min(in.length - in.progress, copy_per_turn(connection));
     iovec remote[kMaxSges];
     std::size_t count = 0;
     std::uint64_t skip = in.progress;

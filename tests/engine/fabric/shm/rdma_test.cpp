@@ -20,7 +20,7 @@ using tests::Socket;
 using tests::TwoPorts;
 using Removal = RemoteRegions::Removal;
 
-constexpr std::uint32_t kLong = 1U << 20;
+constexpr std::uint32_t kLong = 3U << 20;  // several turns, by either way
 constexpr std::uint64_t kNonce = 0x1234567890ABCDEF;
 
 class RdmaLinkTest : public testing::TestWithParam<bool> {
