@@ -94,7 +94,7 @@ void ShmPort::complete_receive(Connection& connection, Status status,
 
 // The message that is nearly all of the traffic of whom nanoseconds matter to: whole, in one slot, and a receive of
 // one piece waits for it. One straight line; whatever is not so goes the long way, and nothing has been
-// changed then.
+// changed then: take_record() reads the header anew and goes by what it reads, not by what was seen here.
 inline bool ShmPort::take_common(Link& link, const std::byte* head) noexcept {
     const RecordHeader header = read_header(head);
     if (header.kind != RecordKind::kMessage || header.length > kHeadBytes) [[unlikely]] {

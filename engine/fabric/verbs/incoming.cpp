@@ -184,6 +184,7 @@ void Incoming::confirmed(bool ended_already) {
 }
 
 void Incoming::withdraw() {
+    // Pairs with the acquire in withdrawn().
     withdrawn_.store(true, std::memory_order_release);
     if (promise_ != nullptr) {
         finish(Status::kWithdrawn);

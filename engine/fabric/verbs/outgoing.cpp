@@ -37,6 +37,7 @@ Outgoing::Outgoing(VerbsFabric& fabric, const Address& local, const Address& rem
       attempt_(fabric.new_attempt()) {}
 
 void Outgoing::cancel() {
+    // Pairs with the acquires in begin(), answered() and finish(): a hint that comes before take_back does.
     cancelled_.store(true, std::memory_order_release);
     // Waits: after this nothing may touch the owner any more, which may be reused at once.
     const auto take_back = [self = shared_from_this()] { self->finish(Status::kAborted); };
