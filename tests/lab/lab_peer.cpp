@@ -7,11 +7,10 @@
 //   lab_peer rdma ADDRESS PORT_FILE ROUNDS  writes, reads, and what happens when the memory is taken back
 //   lab_peer broken ADDRESS PORT_FILE FLAG  messages until the connection ends; creates FLAG when they flow
 //   lab_peer idle ADDRESS PORT_FILE FLAG    the same without messages
-//   lab_peer connections ADDRESS            1,000 connects and closes in a row, 500 at once, and what is left
+//   lab_peer connections ADDRESS            1,000 connects and closes in a row, twice 512 at once, and what is left
 //
 // Prints one line a connection. Status 0 if everything was as it has to be, else 1 and a line on standard error.
 #include <cstdio>
-#include <deque>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -21,6 +20,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "tests/lab/many_connections.hpp"
 #include "tests/lab/session.hpp"
 #include "tests/system/san.hpp"
 
@@ -32,8 +32,6 @@ using bench::SanListener;
 using sanpoll_switch::Provider;
 
 constexpr std::uint64_t kFlowing = 40;  // messages after which a connection counts as flowing
-constexpr int kInARow = 1000;
-constexpr int kAtOnce = 500;
 
 std::string name_of(int error) { return sanpoll_switch::wsa_error_name(error); }
 
@@ -240,104 +238,6 @@ void call_broken(const Provider& provider, const std::string& address, const std
     std::cout << "broken: after " << done << " messages over " << session->fabric() << " "
               << session->device() << ", with " << name_of(error) << ", and so ended " << rest
               << " operations" << std::endl;
-}
-
-// ---- many connections -------------------------------------------------------------------------------------------
-
-struct Left {
-    std::size_t descriptors = 0;
-    std::string resources;  // queue pairs, memory regions and the like, by `rdma resource`
-};
-
-Left what_is_left() {
-    Left left;
-    for ([[maybe_unused]] const auto& one : std::filesystem::directory_iterator("/proc/self/fd")) {
-        ++left.descriptors;
-    }
-    FILE* const program = popen("rdma resource show 2>/dev/null", "r");
-    char line[256];
-    while (program != nullptr && std::fgets(line, sizeof line, program) != nullptr) {
-        left.resources += line;
-    }
-    if (program != nullptr) {
-        pclose(program);
-    }
-    return left;
-}
-
-struct Both {
-    std::unique_ptr<bench::SanSocket> client;
-    std::unique_ptr<bench::SanSocket> server;
-};
-
-Both connect_both(const Provider& provider, SanListener& listener, const std::string& address) {
-    SanConnector connector = SanConnector::begin(provider, "0.0.0.0", address, listener.port());
-    Both both;
-    both.server = std::make_unique<bench::SanSocket>(listener.accept(kPatience));
-    both.client = std::make_unique<bench::SanSocket>(std::move(connector).finish(kPatience));
-    return both;
-}
-
-// The provider gives back what a closed connection had off its data path, so a moment later.
-void expect_nothing_left(const Left& before, const std::string& after_what) {
-    const auto deadline = std::chrono::steady_clock::now() + kPatience;
-    for (;;) {
-        const Left now = what_is_left();
-        if (now.descriptors <= before.descriptors && now.resources == before.resources) {
-            return;
-        }
-        expect(std::chrono::steady_clock::now() < deadline,
-               after_what + " there are " + std::to_string(now.descriptors) +
-                   " descriptors instead of " + std::to_string(before.descriptors) + ", and\n" +
-                   now.resources + "instead of\n" + before.resources);
-        std::this_thread::sleep_for(std::chrono::milliseconds(100));
-    }
-}
-
-// So many connections, each of which carries a message.
-void connect_at_once(const Provider& provider, SanListener& listener, const std::string& address) {
-    std::deque<Both> all;
-    for (int i = 0; i < kAtOnce; ++i) {
-        all.push_back(connect_both(provider, listener, address));
-    }
-    for (const Both& both : all) {
-        char text[8] = "there";
-        char place[8] = "";
-        WSAOVERLAPPED receive{};
-        WSAOVERLAPPED send{};
-        receive.hEvent = send.hEvent = system_test::kPolled;
-        const SOCKET from = both.client->descriptor();
-        const SOCKET to = both.server->descriptor();
-        (void)system_test::register_memory(provider, from, text, sizeof text, MEM_READ);
-        (void)system_test::register_memory(provider, to, place, sizeof place, MEM_WRITE);
-        WSABUF in{sizeof place, place};
-        WSABUF out{sizeof text, text};
-        expect(system_test::post_receive(provider, to, &in, 1, &receive) == 0, "no receive");
-        expect(system_test::post_send(provider, from, &out, 1, &send) == 0, "no send");
-        for (auto* operation : {&receive, &send}) {
-            const SOCKET s = operation == &receive ? to : from;
-            const auto result = system_test::result_of(provider, s, operation, true);
-            expect(result && result->error == 0 && result->bytes == sizeof text,
-                   "a message of one of many connections was lost");
-        }
-        expect(std::string(place) == "there", "a message came as another one");
-    }
-}
-
-void many_connections(const Provider& provider, const std::string& address) {
-    SanListener listener(provider, address);
-    // What the provider keeps for the next connections is there after the first so many.
-    connect_at_once(provider, listener, address);
-    std::this_thread::sleep_for(std::chrono::seconds(1));
-    const Left before = what_is_left();
-    for (int i = 0; i < kInARow; ++i) {
-        (void)connect_both(provider, listener, address);
-    }
-    expect_nothing_left(before, "after connects in a row");
-    connect_at_once(provider, listener, address);
-    expect_nothing_left(before, "after connections at once");
-    std::cout << "connections: " << kInARow << " in a row, " << kAtOnce << " at once, nothing left"
-              << std::endl;
 }
 
 int run(const std::vector<std::string>& arguments) {
