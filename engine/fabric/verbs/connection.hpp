@@ -3,7 +3,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
 
+#include "engine/counter.hpp"
 #include "engine/fabric/endpoint.hpp"
 #include "engine/fabric/request_queue.hpp"
 #include "engine/fabric/verbs/memory_keys.hpp"
@@ -90,8 +92,10 @@ struct Connection final : Endpoint {
     Status reason = Status::kOk;
     std::uint32_t error = 0;  // ibv_wc_status of the completion that it failed by; 0: none
     std::uint32_t vendor_error = 0;
-    Wish wish = Wish::kNone;        // written before it is pushed for take_ended()
-    std::uint64_t deadline_ns = 0;  // closing: when the farewell is given up
+    Wish wish = Wish::kNone;         // written before it is pushed for take_ended()
+    std::uint64_t deadline_ns = 0;   // closing: when the farewell is given up
+    std::uint32_t stuck_probes = 0;  // in a row during which no work request ended; iWARP
+    std::uint32_t ended_at_probe = UINT32_MAX;  // SendRing::ended() then
     Connection* next_failing = nullptr;
     Connection* next_closing = nullptr;
     Connection* next_ended = nullptr;
@@ -111,7 +115,8 @@ struct Connection final : Endpoint {
     std::uint32_t peer_payload = 0;      // bytes of a message that one of them holds
     std::uint32_t buffers_given = 0;     // packets that we have had buffers for
     std::uint32_t buffers_reported = 0;  // of these, what the peer was told
-    std::uint32_t packets_taken = 0;     // that have come
+    Counter packets_taken;               // that have come
+    std::uint64_t packets_known = 0;  // of these, at the last fell_silent(); the control thread's
     SendRing ring;
     std::uint8_t free_long[kLongSlots] = {};
     std::uint32_t free_long_count = 0;
@@ -155,6 +160,11 @@ struct Connection final : Endpoint {
     std::uint16_t announcements_taken = 0;  // of the peer's; the next one's number
     std::uint32_t announcements_open = 0;   // of these, unanswered
 
+    /// Control thread: no packet has come since the last call. Does not disturb the core.
+    [[nodiscard]] bool fell_silent() noexcept {
+        const std::uint64_t taken = packets_taken.value();
+        return taken == std::exchange(packets_known, taken);
+    }
     [[nodiscard]] bool may_send(bool unasked) const noexcept {
         return static_cast<std::int32_t>(credit + (unasked ? kUnasked : 0) - sent) > 0;
     }

@@ -43,6 +43,8 @@ public:
 
     [[nodiscard]] std::uint32_t room() const noexcept { return kSendDepth - (tail_ - head_); }
     [[nodiscard]] bool empty() const noexcept { return tail_ == head_; }
+    /// How many work requests have ended, as far as completions have told; wraps.
+    [[nodiscard]] std::uint32_t ended() const noexcept { return head_; }
     /// Work requests of a kind that touches the user's memory (kRead, kRdma) that have not ended.
     [[nodiscard]] std::uint32_t work_of(WorkKind kind) const noexcept {
         return kind == WorkKind::kRead ? reads_ : rdma_;

@@ -256,7 +256,8 @@ void Session::release() {
 }
 
 void Session::probe() {
-    if (state_ == State::kEstablished && !ended_) {
+    // Whoever has just spoken is there. Its core is not entered, since that takes the token from those who poll.
+    if (state_ == State::kEstablished && !ended_ && connection_->fell_silent()) {
         on_core(*port_, [&]() noexcept { port_->probe(*connection_); });
     }
 }

@@ -13,6 +13,10 @@ namespace {
 // How long a close may wait for the peer's device to have taken what was sent before it.
 constexpr std::uint64_t kFarewellNs = 5'000'000'000;
 
+// Probes in a row during which nothing of a send queue has ended, after which a peer over iWARP is given up: some ten
+// seconds, about what InfiniBand's devices take.
+constexpr std::uint32_t kStuckProbes = 2;
+
 // The first request that has not ended ends with `status`, and so do those behind it, ended or not: nobody
 // is told of a message that came behind one that did not.
 template <typename State>
@@ -98,9 +102,29 @@ void VerbsPort::abandon(Connection& connection) noexcept {
 }
 
 void VerbsPort::probe(Connection& connection) noexcept {
+    const bool iwarp = !connection.device->has_rnr();
+    if (iwarp) {
+        drain(*connection.queue);  // an answer may have come that nobody has polled for
+    }
+    if (!usable(connection) || connection.closing || connection.mute) {
+        return;
+    }
+    // InfiniBand's devices give up by themselves. iWARP's leave it to TCP, which has nothing left to send again
+    // when the peer's host vanishes between the request of a READ and its answer: everything else waits for that.
+    if (iwarp) {
+        const bool stuck =
+            !connection.ring.empty() && connection.ring.ended() == connection.ended_at_probe;
+        connection.stuck_probes = stuck ? connection.stuck_probes + 1 : 0;
+        connection.ended_at_probe = connection.ring.ended();
+        if (connection.stuck_probes == kStuckProbes) {
+            connection.error = IBV_WC_RETRY_EXC_ERR;  // what InfiniBand calls it
+            counters_.errors[IBV_WC_RETRY_EXC_ERR].add();
+            fail_later(connection, Status::kTransportFailed);
+            return;
+        }
+    }
     // What fills the ring finds it out, too; a few work requests in it may have ended unnoticed.
-    if (!usable(connection) || connection.closing || connection.probing ||
-        connection.ring.room() <= kRingReserve) {
+    if (connection.probing || connection.ring.room() <= kRingReserve) {
         return;
     }
     connection.probing = true;

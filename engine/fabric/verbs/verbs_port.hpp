@@ -90,7 +90,7 @@ public:
     /// Ends one that was installed and will never be established. Its Wish will be kStop, then kDrop.
     void abandon(Connection& connection) noexcept;
     /// Finds out whether the peer is there, without its core's help: if it is not, the connection fails in the
-    /// device's own time.
+    /// device's own time, or over iWARP when two more calls have found nothing to have ended.
     void probe(Connection& connection) noexcept;
 
     // ---- FabricPort ------------------------------------------------------------------------------------

@@ -81,6 +81,7 @@ void VerbsPort::consider_credit(Connection& connection) noexcept {
 void VerbsPort::take_packet(Connection& connection, std::uint16_t slot,
                             std::uint32_t bytes) noexcept {
     connection.heard = true;
+    connection.packets_taken.add();
     if (connection.mute) [[unlikely]] {
         connection.mute = false;
         if (!connection.ring.empty()) {

@@ -307,6 +307,57 @@ TEST_F(VerbsEndTest, AProbeFindsAnIdlePeerGone) {
     EXPECT_EQ(receive.status, Status::kTransportFailed);
 }
 
+TEST_F(VerbsEndOnIwarpTest, AProbeThatIsAnsweredKeepsAnIdleConnection) {
+    Operation& receive = a_.receive(10);
+    for (int i = 0; i < 8; ++i) {
+        net_.a.port.probe(*ends_.first);
+        net_.settle();
+    }
+    EXPECT_FALSE(receive.ended());
+    (void)b_.send_number(1, 10);
+    net_.settle();
+    EXPECT_TRUE(receive.good());
+}
+
+TEST_F(VerbsEndOnIwarpTest, APeerThatAnswersNoProbeIsGivenUp) {
+    Operation& receive = a_.receive(10);
+    net_.settle();
+    net_.net.hold(ends_.first->id, true);
+    for (int i = 0; i < 2; ++i) {
+        net_.a.port.probe(*ends_.first);
+        net_.settle();
+        EXPECT_FALSE(receive.ended());
+    }
+    net_.a.port.probe(*ends_.first);
+    net_.settle();
+    EXPECT_EQ(receive.status, Status::kTransportFailed);
+    EXPECT_EQ(net_.a.port.counters().errors[IBV_WC_RETRY_EXC_ERR].value(), 1U);
+}
+
+TEST_F(VerbsEndOnIwarpTest, AnAnswerThatCameInTimeCountsThoughNobodyHasPolledForIt) {
+    const Operation& receive = a_.receive(10);
+    net_.settle();
+    net_.net.hold(ends_.first->id, true);
+    for (int i = 0; i < 2; ++i) {
+        net_.a.port.probe(*ends_.first);
+        net_.settle();
+    }
+    net_.net.hold(ends_.first->id, false);
+    net_.a.port.probe(*ends_.first);
+    net_.settle();
+    EXPECT_FALSE(receive.ended());
+}
+
+TEST_F(VerbsEndTest, WhoHasHeardNothingSinceHasFallenSilent) {
+    (void)ends_.first->fell_silent();  // what was said when the connection was made
+    EXPECT_TRUE(ends_.first->fell_silent());
+    (void)a_.receive(10);
+    (void)b_.send_number(1, 10);
+    net_.settle();
+    EXPECT_FALSE(ends_.first->fell_silent());
+    EXPECT_TRUE(ends_.first->fell_silent());
+}
+
 TEST_F(VerbsEndTest, AQueueThatTakesNothingEndsTheConnection) {
     Operation& receive = a_.receive(10);
     net_.net.refuse_sends(true);
