@@ -61,11 +61,13 @@ void Session::on_event(const CmEvent& event) {
             end(Status::kReset);
             break;
         case RDMA_CM_EVENT_CONNECT_ERROR:
-        case RDMA_CM_EVENT_UNREACHABLE:
             end(Status::kTransportFailed);
             break;
         default:
-            break;  // the end of the wait for late packets, an address that has moved: nothing to do
+            // The end of the wait for late packets, an address that has moved: nothing to do. Nor is there of
+            // UNREACHABLE: here it says that the kernel has forgotten the peer's link-layer address, as it does
+            // whenever a cable is out for a moment. Whether the peer answers in time is the device's to say.
+            break;
     }
 }
 

@@ -477,6 +477,15 @@ void FakeCm::disconnect_all() {
     }
 }
 
+void FakeCm::lose_neighbours() {
+    const std::lock_guard lock(mutex_);
+    for (Id* id : ids_) {
+        if (id->state == Id::State::kConnected) {
+            queue(*id, RDMA_CM_EVENT_UNREACHABLE, -ETIMEDOUT);
+        }
+    }
+}
+
 std::size_t FakeCm::identifiers() {
     const std::lock_guard lock(mutex_);
     return ids_.size();

@@ -60,6 +60,8 @@ public:
     /// All connections of established identifiers end without a word, as when a cable is cut, then RDMA CM
     /// says so.
     void disconnect_all();
+    /// What RDMA CM says of all connections when the peers' link-layer addresses are forgotten or change.
+    void lose_neighbours();
 
     [[nodiscard]] std::size_t identifiers();
     [[nodiscard]] std::size_t queue_pairs();

@@ -111,6 +111,25 @@ TEST_F(VerbsFabricTest, ALostConfirmationHoldsNobodyUp) {
     expect_only(1);
 }
 
+TEST_F(VerbsFabricTest, ACableThatIsOutForAMomentEndsNoConnection) {
+    start();
+    VerbsBacklog backlog(*there_, {kThere, kPort});
+    Socket from;
+    Socket to;
+    ASSERT_NO_FATAL_FAILURE(join(backlog, from, to));
+    tests::Operation& receive = to.receive(10);
+    cm_.lose_neighbours();
+    // RDMA CM's events have been taken when a later connection is there.
+    Socket other_from;
+    Socket other_to;
+    ASSERT_NO_FATAL_FAILURE(join(backlog, other_from, other_to));
+    (void)from.send_number(1, 10);
+    EXPECT_TRUE(eventually([&] { return receive.ended(); }));
+    EXPECT_TRUE(receive.good());
+    close_all({&from, &to, &other_from, &other_to});
+    expect_only(1);
+}
+
 TEST_F(VerbsFabricTest, ALostDeviceEndsItsConnectionsAndNoOthers) {
     start();
     VerbsBacklog backlog(*there_, {kThere, kPort});
