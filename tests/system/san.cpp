@@ -15,11 +15,14 @@ namespace {
 constexpr int kBacklog = 1024;
 constexpr std::uint16_t kConnectorPort = 40000;  // its number matters to nobody
 
-sockaddr_in loopback(std::uint16_t port) {
+sockaddr_in here(std::uint16_t port) {
     sockaddr_in where{};
     where.sin_family = AF_INET;
     where.sin_port = htons(port);
-    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    const char* const address = std::getenv("SANPOLL_TEST_ADDRESS");
+    if (::inet_pton(AF_INET, address != nullptr ? address : "127.0.0.1", &where.sin_addr) != 1) {
+        throw std::runtime_error("SANPOLL_TEST_ADDRESS is not an IPv4 address");
+    }
     return where;
 }
 
@@ -28,7 +31,7 @@ SOCKET bound_socket(const Provider& provider, std::uint16_t port, ProviderSocket
     if (!socket) {
         fail("WSPSocket", socket.error);
     }
-    const sockaddr_in where = loopback(port);
+    const sockaddr_in where = here(port);
     int error = 0;
     if (provider.table().lpWSPBind(socket.descriptor, reinterpret_cast<const sockaddr*>(&where),
                                    sizeof(where), &error) != 0) {
@@ -86,7 +89,7 @@ bool Event::wait() const {
 
 Listener::Listener(const Provider& provider) : provider_(provider) {
     tcp_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in where = loopback(0);
+    sockaddr_in where = here(0);
     socklen_t length = sizeof(where);
     if (tcp_ < 0 || ::bind(tcp_, reinterpret_cast<sockaddr*>(&where), length) != 0 ||
         ::getsockname(tcp_, reinterpret_cast<sockaddr*>(&where), &length) != 0) {
@@ -136,7 +139,7 @@ Connecting::Connecting(const Provider& provider, std::uint16_t port) : provider_
     if (provider.table().lpWSPEventSelect(descriptor, event_.handle(), FD_CONNECT, &error) != 0) {
         fail("WSPEventSelect(FD_CONNECT)", error);
     }
-    const sockaddr_in where = loopback(port);
+    const sockaddr_in where = here(port);
     if (provider.table().lpWSPConnect(descriptor, reinterpret_cast<const sockaddr*>(&where),
                                       sizeof(where), nullptr, nullptr, nullptr, nullptr,
                                       &error) != 0 &&

@@ -1,5 +1,6 @@
 // The provider as the tests use it: from nothing to connected sockets, operations and their results.
 // Whatever must not fail throws std::runtime_error with the step and the error's name.
+// Addresses are 127.0.0.1, or SANPOLL_TEST_ADDRESS: this host's on an RDMA device, with SANPOLL_FABRIC=verbs.
 #pragma once
 
 #include <cstddef>
@@ -40,7 +41,7 @@ private:
     WSAEVENT handle_;
 };
 
-/// Listens on a port of 127.0.0.1 that no other program has, because a TCP socket keeps it.
+/// Listens on a port of this host that no other program has, because a TCP socket keeps it.
 class Listener {
 public:
     explicit Listener(const Provider& provider);

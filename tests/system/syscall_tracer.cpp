@@ -1,15 +1,19 @@
 #include "tests/system/syscall_tracer.hpp"
 
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <string_view>
 
 namespace sanpoll::system_test {
 namespace {
 
+constexpr std::string_view kDevices = "/dev/infiniband/";
 constexpr int kSyscallStop = SIGTRAP | 0x80;  // by PTRACE_O_TRACESYSGOOD
 
 int wait_for(pid_t thread) {
@@ -17,6 +21,21 @@ int wait_for(pid_t thread) {
     while (::waitpid(thread, &status, __WALL) < 0 && errno == EINTR) {
     }
     return status;
+}
+
+/// Whether a call that the thread has just begun is one to an RDMA device. Looked up each time, since a descriptor
+/// may be another file's the next time.
+bool is_for_device(pid_t thread, std::uint64_t number, std::uint64_t descriptor) {
+    if (number != SYS_write && number != SYS_ioctl) {
+        return false;
+    }
+    const std::string link =
+        "/proc/" + std::to_string(thread) + "/fd/" + std::to_string(static_cast<int>(descriptor));
+    char file[64];
+    const ssize_t length = ::readlink(link.c_str(), file, sizeof(file));
+    return length > 0 &&
+           std::string_view(file, static_cast<std::size_t>(length)).substr(0, kDevices.size()) ==
+               kDevices;
 }
 
 }  // namespace
@@ -54,7 +73,11 @@ void SyscallTracer::take_stop(pid_t id, Thread& thread, int status) {
         __ptrace_syscall_info info{};
         if (::ptrace(PTRACE_GET_SYSCALL_INFO, id, sizeof(info), &info) > 0 &&
             info.op == PTRACE_SYSCALL_INFO_ENTRY) {
-            ++thread.calls[info.entry.nr];
+            if (is_for_device(id, info.entry.nr, info.entry.args[0])) {
+                ++thread.device_calls;
+            } else {
+                ++thread.calls[info.entry.nr];
+            }
         }
     } else if (status >> 16 == 0) {
         signal = WSTOPSIG(status);  // on its way to the thread

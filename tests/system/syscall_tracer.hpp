@@ -24,17 +24,23 @@ public:
     void serve();
     void detach_all();
 
-    /// System calls that the thread has begun, by their number.
+    /// System calls that the thread has begun, by their number, without those to RDMA devices.
     [[nodiscard]] const std::map<std::uint64_t, std::uint64_t>& calls(pid_t thread) const {
         return threads_.at(thread).calls;
     }
     [[nodiscard]] std::uint64_t count(pid_t thread) const;
-    /// For a message: "3 calls of 24, 1 call of 202".
+    /// Calls to RDMA devices: libibverbs itself writes to a soft one to ring its doorbell, where hardware has a
+    /// register that is mapped.
+    [[nodiscard]] std::uint64_t device_calls(pid_t thread) const {
+        return threads_.at(thread).device_calls;
+    }
+    /// For a message: "3 of number 24, 1 of number 202".
     [[nodiscard]] std::string describe(pid_t thread) const;
 
 private:
     struct Thread {
         std::map<std::uint64_t, std::uint64_t> calls;
+        std::uint64_t device_calls = 0;
         bool gone = false;
     };
     void take_stop(pid_t id, Thread& thread, int status);
