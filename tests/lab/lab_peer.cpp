@@ -10,6 +10,8 @@
 //   lab_peer connections ADDRESS            1,000 connects and closes in a row, twice 512 at once, and what is left
 //
 // Prints one line a connection. Status 0 if everything was as it has to be, else 1 and a line on standard error.
+#include <unistd.h>
+
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -22,6 +24,7 @@
 
 #include "tests/lab/many_connections.hpp"
 #include "tests/lab/session.hpp"
+#include "tests/system/process_state.hpp"
 #include "tests/system/san.hpp"
 
 namespace sanpoll::lab {
@@ -51,6 +54,12 @@ void create(const std::filesystem::path& file, const std::string& text) {
     // Whole when it is there.
     std::ofstream(file.string() + ".part") << text;
     std::filesystem::rename(file.string() + ".part", file);
+}
+
+// Which device carries the session, and whether a core that does nothing else polls it.
+std::string over(const Session& session) {
+    return session.fabric() + " " + session.device() +
+           (system_test::thread_named(::getpid(), "sanpoll-core") != 0 ? ", dedicated" : "");
 }
 
 // ---- the server -------------------------------------------------------------------------------------------------
@@ -93,7 +102,7 @@ void serve_rdma(Session& session, std::uint64_t& messages) {
 
 void serve_one(const Provider& provider, SanListener& listener) {
     const auto session = std::make_unique<Session>(provider, listener.accept(kPatience));
-    const std::string device = session->fabric() + " " + session->device();
+    const std::string device = over(*session);
     std::uint64_t messages = 0;
     int error = 0;
     try {
@@ -175,8 +184,7 @@ void call_echo(const Provider& provider, const std::string& address, const std::
         throw std::runtime_error("the connection ended after " + std::to_string(done) +
                                  " messages, with " + name_of(end.error));
     }
-    std::cout << "echo: " << done << " messages over " << session->fabric() << " "
-              << session->device() << std::endl;
+    std::cout << "echo: " << done << " messages over " << over(*session) << std::endl;
 }
 
 void call_rdma(const Provider& provider, const std::string& address, const std::string& file,
@@ -214,8 +222,8 @@ void call_rdma(const Provider& provider, const std::string& address, const std::
     } catch (const Ended& end) {
         throw std::runtime_error("the connection ended early, with " + name_of(end.error));
     }
-    std::cout << "rdma: " << rounds << " rounds of writes and reads over " << session->fabric()
-              << " " << session->device() << ", then refused" << std::endl;
+    std::cout << "rdma: " << rounds << " rounds of writes and reads over " << over(*session)
+              << ", then refused" << std::endl;
 }
 
 void call_broken(const Provider& provider, const std::string& address, const std::string& file,
@@ -235,9 +243,8 @@ void call_broken(const Provider& provider, const std::string& address, const std
     }
     expect_documented(error);
     const std::uint32_t rest = session->await_rest(error);
-    std::cout << "broken: after " << done << " messages over " << session->fabric() << " "
-              << session->device() << ", with " << name_of(error) << ", and so ended " << rest
-              << " operations" << std::endl;
+    std::cout << "broken: after " << done << " messages over " << over(*session) << ", with "
+              << name_of(error) << ", and so ended " << rest << " operations" << std::endl;
 }
 
 int run(const std::vector<std::string>& arguments) {
