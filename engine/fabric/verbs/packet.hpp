@@ -13,11 +13,11 @@ namespace sanpoll::engine::verbs {
 /// Everything in it comes from the peer's hand and is checked before use. Numbers are little-endian; the
 /// connection's private data tell a host that counts otherwise apart.
 ///
-///   kMessage      a whole message of `length` bytes
-///   kAnnounce     a long message of `length` bytes waits at the sender as number `announce`; `pieces`
-///                 RemotePieces follow that say where it can be read from. None: it cannot
+///   kMessage      a whole message
+///   kAnnounce     a long message waits at the sender as number `announce`; its length follows (four bytes),
+///                 and `pieces` RemotePieces that say where it can be read from. None: it cannot
 ///   kInvite       answer to an announcement: a receive is reserved, send the message in pieces
-///   kPiece        `length` bytes of the message that was invited
+///   kPiece        the next bytes of the message that was invited
 ///   kDone         answer to an announcement: the message has been read
 ///   kCredit       nothing but the credit words
 ///   kStalled      the sender has messages and no receive to send them to; asks for word of the next one
@@ -25,7 +25,8 @@ namespace sanpoll::engine::verbs {
 ///
 /// Two credit words are in every packet. `granted`: how many messages, counted from the beginning of the
 /// connection, the packet's sender has had a receive for. `buffers`: how many packets it has had a private
-/// receive buffer for, those at the start included.
+/// receive buffer for, those at the start included. Of both, the low 16 bits: packets arrive in order, and none
+/// is kMostNews or more ahead of the one before it. Every byte here is one that each message takes along.
 enum class PacketKind : std::uint8_t {
     kMessage = 1,
     kAnnounce,
@@ -41,11 +42,18 @@ struct PacketHeader {
     PacketKind kind;
     std::uint8_t pieces;
     std::uint16_t announce;
-    std::uint32_t length;
-    std::uint32_t granted;
-    std::uint32_t buffers;
+    std::uint16_t granted;
+    std::uint16_t buffers;
 };
-static_assert(sizeof(PacketHeader) == 16);
+static_assert(sizeof(PacketHeader) == 8);
+
+/// What a credit word grows by in one packet, at most.
+inline constexpr std::uint32_t kMostNews = 0x7FFF;
+
+/// What `word`, the low bits of a counter that was at `known`, says that it has grown by. More than kMostNews: a lie.
+[[nodiscard]] inline std::uint32_t news_of(std::uint16_t word, std::uint32_t known) noexcept {
+    return (word - known) & 0xFFFF;
+}
 
 /// A part of an announced message, in its sender's memory.
 struct RemotePiece {
@@ -54,6 +62,9 @@ struct RemotePiece {
     std::uint32_t key;
 };
 static_assert(sizeof(RemotePiece) == 16);
+
+/// Bytes of an announcement's payload in front of its RemotePieces: the message's length.
+inline constexpr std::uint32_t kAnnouncedLength = sizeof(std::uint32_t);
 
 /// Private receive buffers of a connection, and the bytes of each: the longest packet.
 inline constexpr std::uint32_t kReceiveBuffers = 16;
@@ -65,7 +76,8 @@ inline constexpr std::uint32_t kMaxPayload = kReceiveBufferBytes - sizeof(Packet
 /// Packets up to this length have a slot of their own for each work request, so that short messages never
 /// wait for one of the few long ones.
 inline constexpr std::uint32_t kShortPacket = 256;
-static_assert(sizeof(PacketHeader) + kMaxSges * sizeof(RemotePiece) <= kShortPacket);
+static_assert(sizeof(PacketHeader) + kAnnouncedLength + kMaxSges * sizeof(RemotePiece) <=
+              kShortPacket);
 
 /// Messages that the receiver takes although no receive is posted, kept in private memory until one is:
 /// so many, and none longer than this. Announcements, which have no bytes yet, are among them.

@@ -32,7 +32,7 @@ inline constexpr std::size_t kMaxRequestBytes = 56;
 inline constexpr std::size_t kMaxAcceptanceBytes = 196;
 inline constexpr std::size_t kMaxRejectionBytes = 148;
 
-inline constexpr std::uint8_t kProtocolVersion = 1;
+inline constexpr std::uint8_t kProtocolVersion = 2;
 
 enum class PrivateKind : std::uint8_t {
     kPart = 1,        // in a request: caller data ahead of it

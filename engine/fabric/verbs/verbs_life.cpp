@@ -53,7 +53,7 @@ void VerbsPort::install(Connection& connection) noexcept {
 }
 
 bool VerbsPort::establish(Connection& connection, const PeerTerms& terms) noexcept {
-    if (terms.buffers < kFewestBuffers || terms.buffers > UINT16_MAX ||
+    if (terms.buffers < kFewestBuffers || terms.buffers > kMostNews ||
         terms.buffer_bytes < kShortPacket) {
         return false;
     }

@@ -1,4 +1,6 @@
 // Packets into the send queue, buffers into the receive queue.
+#include <algorithm>
+
 #include "engine/fabric/verbs/verbs_port.hpp"
 
 namespace sanpoll::engine::verbs {
@@ -22,9 +24,11 @@ std::byte* VerbsPort::start_packet(Connection& connection, const PacketHeader& w
         to = connection.buffers.long_slot(entry.long_slot);
     }
     PacketHeader header = wanted;
-    header.granted = connection.reported = connection.granted;
-    header.buffers = connection.buffers_reported = connection.buffers_given;
-    connection.credit_due = false;
+    connection.reported += std::min(connection.granted - connection.reported, kMostNews);
+    header.granted = static_cast<std::uint16_t>(connection.reported);
+    connection.buffers_reported = connection.buffers_given;  // few: see kMostNews in establish()
+    header.buffers = static_cast<std::uint16_t>(connection.buffers_reported);
+    connection.credit_due = connection.reported != connection.granted;
     write_header(to, header);
 
     ibv_send_wr& request =
@@ -50,7 +54,7 @@ bool VerbsPort::put_control(Connection& connection, PacketKind kind,
     if (!room_for_packet(connection, urgent ? 0 : 1)) {
         return false;
     }
-    (void)start_packet(connection, {kind, 0, announce, 0, 0, 0}, 0,
+    (void)start_packet(connection, {kind, 0, announce, 0, 0}, 0,
                        kind == PacketKind::kDisconnect ? WorkKind::kFarewell : WorkKind::kPacket);
     return true;
 }
@@ -66,8 +70,9 @@ bool VerbsPort::flush_control(Connection& connection) noexcept {
         --connection.announcements_open;
     }
     const auto put = [&](bool& due, PacketKind kind, std::uint16_t announce = 0) {
-        if (due && put_control(connection, kind, announce)) {
-            due = false;
+        if (due) {
+            due = false;  // first: the packet says of credit what fits, and whether that was all
+            due = !put_control(connection, kind, announce) || due;
         }
         return !due;
     };

@@ -114,9 +114,7 @@ void VerbsPort::take_packet(Connection& connection, std::uint16_t slot,
             break_connection(connection, Status::kReset);  // it will not take our farewell
         }
     } else if (header.kind == PacketKind::kMessage || header.kind == PacketKind::kPiece) {
-        if (header.length != bytes) [[unlikely]] {
-            lie(connection);
-        } else if (header.kind == PacketKind::kMessage) {
+        if (header.kind == PacketKind::kMessage) {
             take_message(connection, payload, bytes);
         } else {
             take_piece(connection, payload, bytes);
@@ -137,7 +135,7 @@ void VerbsPort::take_other(Connection& connection, const PacketHeader& header,
                            const std::byte* payload, std::uint32_t bytes) noexcept {
     switch (header.kind) {
         case PacketKind::kAnnounce:
-            if (bytes != header.pieces * sizeof(RemotePiece)) {
+            if (bytes != kAnnouncedLength + header.pieces * sizeof(RemotePiece)) {
                 break;
             }
             take_announcement(connection, header, payload);
@@ -193,13 +191,16 @@ void VerbsPort::take_message(Connection& connection, const std::byte* bytes,
 void VerbsPort::take_announcement(Connection& connection, const PacketHeader& header,
                                   const std::byte* payload) noexcept {
     const std::uint32_t bytes = header.pieces * static_cast<std::uint32_t>(sizeof(RemotePiece));
+    std::uint32_t length = 0;
+    std::memcpy(&length, payload, kAnnouncedLength);
+    payload += kAnnouncedLength;
     std::uint64_t total = 0;
     for (std::uint32_t i = 0; i < header.pieces; ++i) {
         RemotePiece piece;
         std::memcpy(&piece, payload + i * sizeof(piece), sizeof(piece));
         total += piece.length;
     }
-    if (header.pieces > kMaxSges || (header.pieces != 0 && total != header.length) ||
+    if (header.pieces > kMaxSges || (header.pieces != 0 && total != length) ||
         header.announce != connection.announcements_taken ||
         connection.announcements_open == kMaxAnnounced || !admits(connection, true)) [[unlikely]] {
         lie(connection);
@@ -210,7 +211,7 @@ void VerbsPort::take_announcement(Connection& connection, const PacketHeader& he
         break_connection(connection, Status::kTransportFailed);
         return;
     }
-    message->length = header.length;
+    message->length = length;
     message->announced = true;
     message->announce = header.announce;
     message->pieces = header.pieces;

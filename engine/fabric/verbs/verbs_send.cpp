@@ -100,8 +100,8 @@ bool VerbsPort::send_message(Connection& connection, const Sge* pieces, std::uin
         counters_.full_queues.add();
         return false;
     }
-    std::byte* to = start_packet(connection, {PacketKind::kMessage, 0, 0, length, 0, 0}, length,
-                                 WorkKind::kPacket);
+    std::byte* to =
+        start_packet(connection, {PacketKind::kMessage, 0, 0, 0, 0}, length, WorkKind::kPacket);
     for (std::uint32_t i = 0; i < count; ++i) {
         copy_long(to, reinterpret_cast<const void*>(pieces[i].address), pieces[i].length);
         to += pieces[i].length;
@@ -162,11 +162,12 @@ bool VerbsPort::announce(Connection& connection) noexcept {
     const std::uint32_t count = describe_pieces(connection, position, pieces);
     const std::uint16_t number = connection.announced++;
     const std::uint32_t bytes = count * static_cast<std::uint32_t>(sizeof(RemotePiece));
+    const std::uint32_t length = request.length;
     std::byte* to = start_packet(
-        connection,
-        {PacketKind::kAnnounce, static_cast<std::uint8_t>(count), number, request.length, 0, 0},
-        bytes, WorkKind::kPacket);
-    std::memcpy(to, pieces, bytes);
+        connection, {PacketKind::kAnnounce, static_cast<std::uint8_t>(count), number, 0, 0},
+        kAnnouncedLength + bytes, WorkKind::kPacket);
+    std::memcpy(to, &length, kAnnouncedLength);
+    std::memcpy(to + kAnnouncedLength, pieces, bytes);
     request.state = static_cast<std::uint8_t>(SendState::kAnnounced);
     connection.announced_at[number % kMaxAnnounced] = position;
     connection.announcements[number % kMaxAnnounced] =
@@ -219,8 +220,8 @@ void VerbsPort::send_pieces(Connection& connection) noexcept {
     while (connection.free_long_count != 0 && room_for_packet(connection, kBufferReserve)) {
         const std::uint32_t length =
             std::min(total - connection.send_progress, connection.peer_payload);
-        std::byte* to = start_packet(connection, {PacketKind::kPiece, 0, 0, length, 0, 0}, length,
-                                     WorkKind::kPacket);
+        std::byte* to =
+            start_packet(connection, {PacketKind::kPiece, 0, 0, 0, 0}, length, WorkKind::kPacket);
         for_each_piece(connection.sends, position, connection.send_progress, length,
                        [&to](std::uint64_t from, std::uint32_t step) {
                            copy_long(to, reinterpret_cast<const void*>(from), step);
@@ -264,23 +265,24 @@ void VerbsPort::wait_for_credit(Connection& connection) noexcept {
 
 // Every packet says how many receives and buffers the peer has had. False: it lies.
 bool VerbsPort::take_credit(Connection& connection, const PacketHeader& header) noexcept {
-    if (static_cast<std::int32_t>(header.granted - connection.credit) < 0) [[unlikely]] {
+    const std::uint32_t receives = news_of(header.granted, connection.credit);
+    if (receives > kMostNews) [[unlikely]] {
         return false;
     }
-    if (header.granted != connection.credit) {
-        connection.credit = header.granted;
+    if (receives != 0) {
+        connection.credit += receives;
         connection.stalled = false;
         connection.stalled_due = false;
     }
     if (!connection.established) {
         return true;  // nothing has been sent, so there are no more buffers than its terms will say
     }
-    const std::uint32_t room = header.buffers - connection.packets_sent;
-    if (static_cast<std::int32_t>(header.buffers - connection.buffers_allowed) < 0 ||
-        room > connection.peer_buffers) [[unlikely]] {
+    const std::uint32_t buffers = news_of(header.buffers, connection.buffers_allowed);
+    if (buffers > kMostNews || connection.peer_room() + buffers > connection.peer_buffers)
+        [[unlikely]] {
         return false;
     }
-    connection.buffers_allowed = header.buffers;
+    connection.buffers_allowed += buffers;
     return true;
 }
 

@@ -53,6 +53,28 @@ TEST(VerbsAccountingTest, AFullCompletionQueueGetsABrother) {
     }
 }
 
+TEST(VerbsAccountingTest, MoreReceivesThanAPacketCanTellOfAreToldOfBySeveral) {
+    constexpr std::uint64_t kCount = 2 * kMostNews + 1000;
+    Config config = TwoVerbsPorts::small_config();
+    config.queue_depth = 1U << 17;
+    TwoVerbsPorts net({}, config);
+    Socket& from = net.make_socket();
+    Socket& to = net.make_socket();
+    (void)net.connect(from, to);
+    for (std::uint64_t i = 0; i < kCount; ++i) {
+        (void)to.receive(8);  // the other side has no buffers left to be told of most of them
+    }
+    net.settle();
+    for (std::uint64_t i = 0; i < kCount; ++i) {
+        (void)from.send_number(i, 8);
+    }
+    net.settle();
+    ASSERT_TRUE(from.operations.back().good());
+    ASSERT_TRUE(to.operations.back().good());
+    EXPECT_EQ(to.operations.back().content(), message_of(kCount - 1, 8));
+    EXPECT_EQ(net.a.port.counters().lying_peers.value(), 0U);
+}
+
 TEST(VerbsAccountingTest, AShortCompletionQueueTakesAsManyConnectionsAsFit) {
     FakeDevice::Options options;
     options.max_completions = 2 * CompletionQueue::kPerConnection + 5;
@@ -212,11 +234,11 @@ TEST(VerbsAccountingTest, ShortPacketsTravelWithinTheWorkRequest) {
     Socket& a = net.make_socket();
     Socket& b = net.make_socket();
     (void)net.connect(a, b);
-    (void)b.receive(204);
-    (void)b.receive(205);
-    (void)a.send_number(1, 204);
+    (void)b.receive(212);
+    (void)b.receive(213);
+    (void)a.send_number(1, 212);
     EXPECT_EQ(net.a.port.counters().inline_packets.value(), 1U);
-    (void)a.send_number(2, 205);
+    (void)a.send_number(2, 213);
     EXPECT_EQ(net.a.port.counters().inline_packets.value(), 1U);
     net.settle();
     EXPECT_TRUE(b.operations.back().good());

@@ -1,6 +1,8 @@
 // How connections over verbs end, and what becomes of what was pending.
 #include <gtest/gtest.h>
 
+#include <span>
+
 #include "tests/engine/fabric/verbs/two_verbs_ports.hpp"
 
 namespace sanpoll::engine::verbs {
@@ -416,15 +418,26 @@ protected:
         EXPECT_EQ(receive.status, Status::kReset);
         EXPECT_EQ(net_.a.port.counters().lying_peers.value(), 1U);
     }
-    static PacketHeader header(PacketKind kind, std::uint32_t length = 0) {
-        return {kind, 0, 0, length, 0, kReceiveBuffers};
+    static PacketHeader header(PacketKind kind) { return {kind, 0, 0, 0, kReceiveBuffers}; }
+    static std::vector<std::byte> announced(std::uint32_t length,
+                                            const std::vector<RemotePiece>& pieces = {}) {
+        std::vector<std::byte> payload;
+        const auto add = [&payload](const auto& value) {
+            const auto bytes = std::as_bytes(std::span(&value, 1));
+            payload.insert(payload.end(), bytes.begin(), bytes.end());
+        };
+        add(length);
+        for (const RemotePiece& piece : pieces) {
+            add(piece);
+        }
+        return payload;
     }
 };
 
-TEST_F(VerbsLiesTest, APacketWithoutAHeader) { expect_end(std::vector<std::byte>(15)); }
+TEST_F(VerbsLiesTest, APacketWithoutAHeader) { expect_end(std::vector<std::byte>(7)); }
 TEST_F(VerbsLiesTest, AnUnknownKind) { expect_end(header(static_cast<PacketKind>(99))); }
-TEST_F(VerbsLiesTest, AMessageOfAnotherLength) {
-    expect_end(header(PacketKind::kMessage, 5), std::vector<std::byte>(4));
+TEST_F(VerbsLiesTest, AnAnnouncementWithoutALength) {
+    expect_end(header(PacketKind::kAnnounce), std::vector<std::byte>(3));
 }
 TEST_F(VerbsLiesTest, MoreBuffersThanItHas) {
     PacketHeader lie = header(PacketKind::kCredit);
@@ -438,34 +451,31 @@ TEST_F(VerbsLiesTest, FewerBuffersThanBefore) {
 }
 TEST_F(VerbsLiesTest, FewerReceivesThanBefore) {
     PacketHeader lie = header(PacketKind::kCredit);
-    lie.granted = 0x80000001;
+    lie.granted = 0x8001;
     expect_end(lie);
 }
 TEST_F(VerbsLiesTest, AnAnswerToNothing) { expect_end(header(PacketKind::kDone)); }
 TEST_F(VerbsLiesTest, AnInvitationOfNothing) { expect_end(header(PacketKind::kInvite)); }
 TEST_F(VerbsLiesTest, APieceThatNobodyInvited) {
-    expect_end(header(PacketKind::kPiece, 4), std::vector<std::byte>(4));
+    expect_end(header(PacketKind::kPiece), std::vector<std::byte>(4));
 }
 TEST_F(VerbsLiesTest, AnAnnouncementOutOfOrder) {
-    PacketHeader lie = header(PacketKind::kAnnounce, 100000);
+    PacketHeader lie = header(PacketKind::kAnnounce);
     lie.announce = 1;
-    expect_end(lie);
+    expect_end(lie, announced(100000));
 }
 TEST_F(VerbsLiesTest, AnAnnouncementOfMorePiecesThanItHas) {
-    PacketHeader lie = header(PacketKind::kAnnounce, 100000);
+    PacketHeader lie = header(PacketKind::kAnnounce);
     lie.pieces = 2;
-    expect_end(lie, std::vector<std::byte>(16));
+    expect_end(lie, announced(100000, {{4096, 100000, 1}}));
 }
 TEST_F(VerbsLiesTest, AnAnnouncementWhosePiecesDoNotMakeTheMessage) {
-    PacketHeader lie = header(PacketKind::kAnnounce, 100000);
+    PacketHeader lie = header(PacketKind::kAnnounce);
     lie.pieces = 1;
-    const RemotePiece piece{4096, 99999, 1};
-    std::vector<std::byte> payload(sizeof(piece));
-    std::memcpy(payload.data(), &piece, sizeof(piece));
-    expect_end(lie, payload);
+    expect_end(lie, announced(100000, {{4096, 99999, 1}}));
 }
 TEST_F(VerbsLiesTest, AMessageThatItHadNoReceiveFor) {
-    PacketHeader first = header(PacketKind::kMessage, 600);
+    PacketHeader first = header(PacketKind::kMessage);
     std::vector<std::byte> packet(sizeof(first) + 600);
     std::memcpy(packet.data(), &first, sizeof(first));
     net_.net.inject(ends_.second->id, packet.data(), static_cast<std::uint32_t>(packet.size()));

@@ -50,8 +50,8 @@ INSTANTIATE_TEST_SUITE_P(Devices, VerbsMessagesTest, testing::ValuesIn(kinds()),
 TEST_P(VerbsMessagesTest, EverySizeArrivesWhole) {
     std::uint64_t number = 0;
     for (const std::size_t length :
-         {std::size_t{0}, std::size_t{1}, std::size_t{64}, std::size_t{204}, std::size_t{205},
-          std::size_t{240}, std::size_t{241}, std::size_t{512}, std::size_t{513},
+         {std::size_t{0}, std::size_t{1}, std::size_t{64}, std::size_t{212}, std::size_t{213},
+          std::size_t{248}, std::size_t{249}, std::size_t{512}, std::size_t{513},
           std::size_t{kMaxPayload - 1}, std::size_t{kMaxPayload}, std::size_t{kMaxPayload + 1},
           std::size_t{3 * kMaxPayload}, std::size_t{1000000}}) {
         Operation& receive = b_.receive(length);
@@ -148,7 +148,7 @@ TEST_P(VerbsMessagesTest, ATooShortReceiveFailsAndTheMessageStays) {
 }
 
 TEST_P(VerbsMessagesTest, LongAndShortMessagesKeepTheirOrderAndTheirsOfCompletion) {
-    const std::size_t lengths[] = {100000, 10, 9000, 0, 300000, 8176, 8177, 513, 70000, 1};
+    const std::size_t lengths[] = {100000, 10, 9000, 0, 300000, 8184, 8185, 513, 70000, 1};
     std::vector<Operation*> sends;
     std::vector<Operation*> receives;
     for (std::uint64_t i = 0; i < 50; ++i) {
@@ -229,7 +229,7 @@ TEST_P(VerbsMessagesTest, ASmallerPeerIsServedInItsSizes) {
     const TwoVerbsPorts::Ends ends = net_.make(from, to);
     ASSERT_TRUE(net_.a.port.establish(*ends.first, {kReceiveBuffers, 1024}));
     ASSERT_TRUE(net_.b.port.establish(*ends.second, {}));
-    for (const std::size_t length : {std::size_t{1008}, std::size_t{1009}, std::size_t{100000}}) {
+    for (const std::size_t length : {std::size_t{1016}, std::size_t{1017}, std::size_t{100000}}) {
         Operation& receive = to.receive(length);
         Operation& send = from.send_number(length, length);
         net_.settle();
@@ -244,6 +244,7 @@ TEST_P(VerbsMessagesTest, TermsThatMakeNoSenseAreRefused) {
     const TwoVerbsPorts::Ends ends = net_.make(from, to);
     EXPECT_FALSE(net_.a.port.establish(*ends.first, {kFewestBuffers - 1, kReceiveBufferBytes}));
     EXPECT_FALSE(net_.b.port.establish(*ends.second, {kReceiveBuffers, 16}));
+    EXPECT_FALSE(net_.b.port.establish(*ends.second, {kMostNews + 1, kReceiveBufferBytes}));
     net_.a.port.abandon(*ends.first);
     net_.b.port.abandon(*ends.second);
     net_.settle();
