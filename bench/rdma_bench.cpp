@@ -12,11 +12,14 @@
 #include <cstring>
 #include <deque>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "bench/child_process.hpp"
 #include "bench/clock.hpp"
 #include "bench/control_channel.hpp"
 #include "bench/cpu_placement.hpp"
+#include "bench/rdma_end.hpp"
+#include "bench/rdma_ping.hpp"
 #include "bench/san_socket.hpp"
 #include "sanpoll/switch.hpp"
 
@@ -35,16 +38,17 @@ struct Options {
     std::size_t window = 4;  // operations posted ahead
     std::size_t rounds = 5;
     bool passive = false;
+    std::size_t ping = 0;  // bytes; 0: no ping-pong
+    std::uint64_t count = 10000;
+    std::string address = "127.0.0.1";
     int control_fd = -1;  // set in the target's process
 
     [[nodiscard]] std::size_t moved() const { return moved_mb << 20; }
-    [[nodiscard]] std::size_t memory() const { return memory_mb << 20; }
+    [[nodiscard]] std::size_t memory() const {
+        return ping != 0 ? RdmaPing::memory_for(ping) : memory_mb << 20;
+    }
     [[nodiscard]] std::size_t piece() const { return piece_kb << 10; }
 };
-
-void check(const char* step, bool good, int error) {
-    if (!good) throw san_fault(step, error);
-}
 
 std::unique_ptr<Provider> load() {
     auto loaded = Provider::load();
@@ -52,33 +56,9 @@ std::unique_ptr<Provider> load() {
     return std::move(loaded.provider);
 }
 
-// Registered memory whose every page has been written to.
-class Memory {
-public:
-    Memory(const SanSocket& socket, std::size_t bytes) : bytes_(bytes) {
-        data_.reset(static_cast<char*>(std::aligned_alloc(4096, bytes)));
-        if (!data_) throw std::bad_alloc();
-        std::memset(data_.get(), 1, bytes);
-        int error = 0;
-        handle_ = socket.provider().extensions().register_memory(
-            socket.descriptor(), data_.get(), static_cast<DWORD>(bytes), MEM_READWRITE, &error);
-        check("WSPRegisterMemory", handle_ != nullptr, error);
-    }
-    [[nodiscard]] char* data() const noexcept { return data_.get(); }
-    [[nodiscard]] std::size_t size() const noexcept { return bytes_; }
-    [[nodiscard]] HANDLE handle() const noexcept { return handle_; }
-
-private:
-    struct Free {
-        void operator()(char* data) const noexcept { std::free(data); }
-    };
-    std::unique_ptr<char, Free> data_;
-    std::size_t bytes_;
-    HANDLE handle_ = nullptr;
-};
-
 // Another process' memory, read piece by piece. Returns seconds.
-double read_raw(const Options& options, const Memory& memory, pid_t pid, std::uint64_t address) {
+double read_raw(const Options& options, const RdmaMemory& memory, pid_t pid,
+                std::uint64_t address) {
     const std::uint64_t start = Clock::monotonic_ns();
     for (std::size_t at = 0; at < options.moved(); at += options.piece()) {
         const std::size_t offset = at % options.memory();
@@ -93,52 +73,37 @@ double read_raw(const Options& options, const Memory& memory, pid_t pid, std::ui
 }
 
 // Waits for one message by polling, or asleep in the system.
-void wait_for_message(const SanSocket& socket, const Memory& memory, const ControlChannel& leader,
-                      bool passive) {
+void wait_for_message(const RdmaEnd& end, const ControlChannel& leader, bool passive) {
     WSAOVERLAPPED overlapped{};
-    overlapped.hEvent = reinterpret_cast<WSAEVENT>(std::uintptr_t{1});
-    WSABUF buffer{64, memory.data()};
-    DWORD bytes = 0;
-    DWORD flags = 0;
-    int error = 0;
-    const auto& table = socket.provider().table();
-    table.lpWSPRecv(socket.descriptor(), &buffer, 1, &bytes, &flags, &overlapped, nullptr, nullptr,
-                    &error);
-    check("WSPRecv", error == WSA_IO_PENDING, error);
+    end.post_receive(overlapped, 0, 64);
     leader.send("ready");
     if (passive) (void)leader.receive(kPatience);  // nobody calls the provider until then
-    while (table.lpWSPGetOverlappedResult(socket.descriptor(), &overlapped, &bytes, FALSE, &flags,
-                                          &error) == FALSE) {
-        check("WSPGetOverlappedResult", error == WSA_IO_INCOMPLETE, error);
-    }
+    end.finish(overlapped);
 }
 
 int run_target(const Options& options) {
     const ControlChannel leader(options.control_fd);
     const auto provider = load();
     (void)pin_this_thread(leader.receive(kPatience).at("cpu"));
-    SanListener listener(*provider, "127.0.0.1");
+    SanListener listener(*provider, options.address);
     leader.send({{"port", listener.port()}});
-    const SanSocket socket = listener.accept();
-    const Memory memory(socket, options.memory());
-    unsigned char descriptor[64];
-    DWORD length = sizeof(descriptor);
-    int error = 0;
-    check("WSPRegisterRdmaMemory",
-          provider->extensions().register_rdma_memory(
-              socket.descriptor(), memory.data(), static_cast<DWORD>(memory.size()), MEM_READWRITE,
-              descriptor, &length, &error) == 0,
-          error);
-    leader.send({{"descriptor", std::vector<unsigned>(descriptor, descriptor + length)},
-                 {"address", reinterpret_cast<std::uint64_t>(memory.data())}});
+    RdmaEnd end(listener.accept(), options.memory());
+    leader.send({{"descriptor", end.expose()},
+                 {"address", reinterpret_cast<std::uint64_t>(end.memory().data())}});
+    end.know_peer(leader.receive(kPatience).at("descriptor"));
+    std::optional<RdmaPing> ping;
+    if (options.ping != 0) ping.emplace(end, options.ping, Clock::calibrate());
+    leader.send("ready");
     for (;;) {
         const json command = leader.receive(kPatience);
         const std::string what = command.at("do");
         if (what == "quit") return 0;
-        if (what == "serve") {
-            wait_for_message(socket, memory, leader, options.passive);
+        if (what == "answer") {
+            ping->answer(command.at("count"));
+        } else if (what == "serve") {
+            wait_for_message(end, leader, options.passive);
         } else {
-            leader.send(read_raw(options, memory, command.at("pid"), command.at("address")));
+            leader.send(read_raw(options, end.memory(), command.at("pid"), command.at("address")));
         }
     }
 }
@@ -146,16 +111,12 @@ int run_target(const Options& options) {
 class Leader {
 public:
     Leader(const Options& options, const ControlChannel& target, SanSocket socket)
-        : options_(options),
-          target_(target),
-          socket_(std::move(socket)),
-          memory_(socket_, options.memory()) {}
-
-    void take_descriptor(const json& told) {
-        for (const unsigned byte : told.at("descriptor").get<std::vector<unsigned>>()) {
-            descriptor_.push_back(static_cast<unsigned char>(byte));
-        }
+        : options_(options), target_(target), end_(std::move(socket), options.memory()) {
+        const json told = target_.receive(kPatience);
+        end_.know_peer(told.at("descriptor"));
         address_ = told.at("address");
+        target_.send({{"descriptor", end_.expose()}});
+        (void)target_.receive(kPatience);
     }
 
     // Seconds.
@@ -166,7 +127,12 @@ public:
         const std::uint64_t start = Clock::monotonic_ns();
         for (std::size_t at = 0; at < options_.moved(); at += options_.piece()) {
             if (window.size() == options_.window) finish_first(window);
-            post(window.emplace_back(), writes, at % options_.memory());
+            const std::size_t offset = at % options_.memory();
+            if (writes) {
+                end_.post_write(window.emplace_back(), offset, offset, options_.piece());
+            } else {
+                end_.post_read(window.emplace_back(), offset, offset, options_.piece());
+            }
         }
         while (!window.empty())
             finish_first(window);
@@ -174,61 +140,42 @@ public:
         send_end();
         return seconds;
     }
-    double raw_here(pid_t pid) const { return read_raw(options_, memory_, pid, address_); }
+    double raw_here(pid_t pid) const { return read_raw(options_, end_.memory(), pid, address_); }
     double raw_there() const {
         target_.send({{"do", "raw"},
                       {"pid", ::getpid()},
-                      {"address", reinterpret_cast<std::uint64_t>(memory_.data())}});
+                      {"address", reinterpret_cast<std::uint64_t>(end_.memory().data())}});
         return target_.receive(kPatience);
     }
+    // Round trips; the first tenth warms up.
+    LatencyHistogram ping() const {
+        LatencyHistogram histogram;
+        RdmaPing ping(end_, options_.ping, Clock::calibrate());
+        for (const std::uint64_t count : {options_.count / 10 + 1, options_.count}) {
+            target_.send({{"do", "answer"}, {"count", count}});
+            histogram.reset();
+            ping.ping(count, histogram);
+        }
+        return histogram;
+    }
+    [[nodiscard]] FabricFacts fabric() const { return end_.socket().fabric(); }
 
 private:
-    void post(WSAOVERLAPPED& overlapped, bool writes, std::size_t offset) {
-        overlapped.hEvent = reinterpret_cast<WSAEVENT>(std::uintptr_t{1});
-        WSABUFEX buffer{static_cast<ULONG>(options_.piece()), memory_.data() + offset,
-                        memory_.handle()};
-        const auto& functions = socket_.provider().extensions();
-        DWORD bytes = 0;
-        int error = 0;
-        (writes ? functions.rdma_write : functions.rdma_read)(
-            socket_.descriptor(), &buffer, 1, descriptor_.data(),
-            static_cast<DWORD>(descriptor_.size()), static_cast<DWORD>(offset), &bytes, 0,
-            &overlapped, nullptr, nullptr, &error);
-        check(writes ? "WSPRdmaWrite" : "WSPRdmaRead", error == WSA_IO_PENDING, error);
-    }
-    void finish(WSAOVERLAPPED& overlapped) const {
-        DWORD bytes = 0;
-        DWORD flags = 0;
-        int error = 0;
-        while (socket_.provider().table().lpWSPGetOverlappedResult(
-                   socket_.descriptor(), &overlapped, &bytes, FALSE, &flags, &error) == FALSE) {
-            check("an RDMA operation", error == WSA_IO_INCOMPLETE, error);
-            cpu_pause();
-        }
-    }
     void finish_first(std::deque<WSAOVERLAPPED>& window) const {
-        finish(window.front());
+        end_.finish(window.front());
         window.pop_front();
     }
     // Tells the target that the measurement is over.
     void send_end() const {
         if (options_.passive) target_.send("over");
         WSAOVERLAPPED overlapped{};
-        overlapped.hEvent = reinterpret_cast<WSAEVENT>(std::uintptr_t{1});
-        WSABUF buffer{1, memory_.data()};
-        DWORD bytes = 0;
-        int error = 0;
-        socket_.provider().table().lpWSPSend(socket_.descriptor(), &buffer, 1, &bytes, 0,
-                                             &overlapped, nullptr, nullptr, &error);
-        check("WSPSend", error == WSA_IO_PENDING, error);
-        finish(overlapped);
+        end_.post_send(overlapped, 0, 1);
+        end_.finish(overlapped);
     }
 
     const Options& options_;
     const ControlChannel& target_;
-    SanSocket socket_;
-    Memory memory_;
-    std::vector<unsigned char> descriptor_;
+    RdmaEnd end_;
     std::uint64_t address_ = 0;
 };
 
@@ -244,7 +191,9 @@ int run_leader(const Options& options) {
     std::vector<std::string> arguments{"--control-fd", std::to_string(theirs.fd()),
                                        "--moved",      std::to_string(options.moved_mb),
                                        "--memory",     std::to_string(options.memory_mb),
-                                       "--piece",      std::to_string(options.piece_kb)};
+                                       "--piece",      std::to_string(options.piece_kb),
+                                       "--address",    options.address,
+                                       "--ping",       std::to_string(options.ping)};
     if (options.passive) arguments.emplace_back("--passive");
     const ChildProcess target = ChildProcess::start("target", arguments, {}, {theirs.fd()});
     theirs.close();
@@ -254,8 +203,18 @@ int run_leader(const Options& options) {
     (void)pin_this_thread(cpus.client);
     const std::uint16_t port = ours.receive(kPatience).at("port");
     Leader leader(options, ours,
-                  SanConnector::begin(*provider, "127.0.0.1", "127.0.0.1", port).finish());
-    leader.take_descriptor(ours.receive(kPatience));
+                  SanConnector::begin(*provider, options.address, options.address, port).finish());
+    if (options.ping != 0) {
+        const LatencyHistogram histogram = leader.ping();
+        ours.send({{"do", "quit"}});
+        const auto half = [&](double q) {
+            return static_cast<double>(histogram.quantile(q)) / 2000.0;
+        };
+        fmt::print(
+            "RDMA write over {}, {} bytes, one way: {:.2f} us p50, {:.2f} p99, {:.2f} least\n",
+            leader.fabric().name, options.ping, half(0.5), half(0.99), half(0.0));
+        return 0;
+    }
     std::vector<double> times[4];
     // The first round warms up.
     for (std::size_t round = 0; round <= options.rounds; ++round) {
@@ -292,6 +251,11 @@ int main(int argc, char** argv) {
     app.add_option("--window", options.window, "operations posted ahead")->check(CLI::Range(1, 64));
     app.add_option("--rounds", options.rounds, "measurements of each kind")
         ->check(CLI::Range(1, 1000));
+    app.add_option("--ping", options.ping,
+                   "instead: round trips of RDMA writes of so many bytes, as ib_write_lat does")
+        ->check(CLI::Range(0, 1 << 20));
+    app.add_option("--count", options.count, "round trips")->check(CLI::Range(1, 1 << 30));
+    app.add_option("--address", options.address, "where the target listens");
     app.add_flag("--passive", options.passive, "the target calls nothing meanwhile");
     app.add_option("--control-fd", options.control_fd)->group("");
     CLI11_PARSE(app, argc, argv);

@@ -1,0 +1,66 @@
+// One end of a connection that does RDMA: registered memory of its own, and what it knows of the peer's.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <sanpoll/switch.hpp>
+#include <utility>
+#include <vector>
+
+#include "bench/san_socket.hpp"
+
+namespace sanpoll::bench {
+
+// Registered memory whose every page has been written to. It stays registered until its socket closes.
+class RdmaMemory {
+public:
+    RdmaMemory(const SanSocket& socket, std::size_t bytes);
+    [[nodiscard]] char* data() const noexcept { return data_.get(); }
+    [[nodiscard]] std::size_t size() const noexcept { return bytes_; }
+    [[nodiscard]] HANDLE handle() const noexcept { return handle_; }
+
+private:
+    struct Free {
+        void operator()(char* data) const noexcept { std::free(data); }
+    };
+    std::unique_ptr<char, Free> data_;
+    std::size_t bytes_;
+    HANDLE handle_ = nullptr;
+};
+
+// Contract: one thread at a time. What fails throws ConnectionFault.
+class RdmaEnd {
+public:
+    RdmaEnd(SanSocket socket, std::size_t memory_bytes)
+        : socket_(std::move(socket)), memory_(socket_, memory_bytes) {}
+
+    [[nodiscard]] const SanSocket& socket() const noexcept { return socket_; }
+    [[nodiscard]] const RdmaMemory& memory() const noexcept { return memory_; }
+
+    // Lets the peer at all of our memory. Returns what the peer has to know.
+    [[nodiscard]] std::vector<unsigned char> expose() const;
+    void know_peer(std::vector<unsigned char> descriptor) { peer_ = std::move(descriptor); }
+
+    void post_write(WSAOVERLAPPED& overlapped, std::size_t from, std::size_t to,
+                    std::size_t bytes) const;
+    void post_read(WSAOVERLAPPED& overlapped, std::size_t to, std::size_t from,
+                   std::size_t bytes) const;
+    // An ordinary receive or send of `bytes` bytes at `at`.
+    void post_receive(WSAOVERLAPPED& overlapped, std::size_t at, std::size_t bytes) const;
+    void post_send(WSAOVERLAPPED& overlapped, std::size_t at, std::size_t bytes) const;
+
+    // Polls once: whether the operation has ended.
+    [[nodiscard]] bool ended(WSAOVERLAPPED& overlapped) const;
+    // Polls until it has.
+    void finish(WSAOVERLAPPED& overlapped) const;
+
+private:
+    void post(bool writes, WSAOVERLAPPED& overlapped, std::size_t local, std::size_t remote,
+              std::size_t bytes) const;
+
+    SanSocket socket_;
+    RdmaMemory memory_;
+    std::vector<unsigned char> peer_;  // the descriptor of its memory
+};
+
+}  // namespace sanpoll::bench
