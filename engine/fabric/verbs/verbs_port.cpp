@@ -77,8 +77,11 @@ void VerbsPort::take_error(Connection& connection, const WorkRequestId& id,
     const std::uint32_t error = completion.status;
     counters_.errors[std::min(error, kWorkStatuses)].add();
     const bool rdma = connection.ring.work_of(WorkKind::kRdma) != 0;
-    if (id.kind != WorkKind::kReceive) {
-        // Those before it had ended well; it has not, but the device is through with it.
+    if (id.kind != WorkKind::kReceive &&
+        connection.device->transport() == Transport::kInfiniband) {
+        // Those before it had ended well; it has not, but the device is through with it. Not so on iWARP: when
+        // the stream has ended, Soft-iWARP says so of a READ that it could not send before it flushes those
+        // that were under way, whose bytes have not come. There the queue pair's end is the work's.
         (void)connection.ring.retire(id.slot,
                                      [this, &connection](const SendRing::Entry& entry, bool last) {
                                          if (!last) {

@@ -218,6 +218,13 @@ void FakeDevice::deliver(rdma_cm_id* id, std::uint32_t count) {
 
 void FakeDevice::fail_next(rdma_cm_id* id, ibv_wc_status status) { pair_of(id).failure = status; }
 
+void FakeDevice::fail_last(rdma_cm_id* id, ibv_wc_status status) {
+    Pair& pair = pair_of(id);
+    complete(pair, true, pair.waiting.back().request.wr_id, status, 0);
+    pair.waiting.pop_back();
+    break_pair(pair);
+}
+
 void FakeDevice::flush(rdma_cm_id* id) { break_pair(pair_of(id)); }
 
 void FakeDevice::inject(rdma_cm_id* id, const void* bytes, std::uint32_t length) {

@@ -55,6 +55,8 @@ public:
     void deliver(rdma_cm_id* id, std::uint32_t count = UINT32_MAX);
     /// The next work request to be carried out ends with this error; all after it are flushed.
     void fail_next(rdma_cm_id* id, ibv_wc_status status);
+    /// The last work request that waits ends with this error before those in front of it, which are flushed.
+    void fail_last(rdma_cm_id* id, ibv_wc_status status);
     /// As if the device had found the queue pair broken: everything on it is flushed.
     void flush(rdma_cm_id* id);
     /// Puts a packet into the peer's next receive buffer as if `id` had sent it.

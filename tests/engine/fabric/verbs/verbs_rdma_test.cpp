@@ -399,6 +399,20 @@ TEST_F(VerbsIwarpTest, NothingOvertakesARead) {
     EXPECT_EQ(net->net.fenced(), before) << "the reads have ended";
 }
 
+TEST_F(VerbsIwarpTest, AnErrorSaysNothingGoodOfTheReadsBeforeIt) {
+    net->net.hold(ends.first->id, true);
+    const Operation& first = read({{0, 10}}, target);
+    const Operation& second = read({{10, 10}}, target);
+    net->turn();
+    net->net.fail_last(ends.first->id, IBV_WC_LOC_QP_OP_ERR);
+    net->settle();
+    for (const Operation* each : {&first, &second}) {
+        EXPECT_EQ(each->ends, 1);
+        EXPECT_EQ(each->status, Status::kTransportFailed);
+    }
+    EXPECT_TRUE(untouched_around(near_memory, 0, 0));
+}
+
 TEST_F(VerbsIwarpTest, TheEndOfTheStreamIsThePeersUnlessItRefusedSomething) {
     const Operation& receive = client->receive(100);
     net->net.flush(ends.first->id);
