@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <utility>
 
 #include "engine/fabric/verbs/private_buffers.hpp"
 #include "engine/fabric/verbs/work_request_id.hpp"
@@ -35,8 +36,9 @@ public:
         std::uint32_t tag;       // kRead, kRdma: which operation
     };
 
-    /// Off the core. False: no memory.
-    [[nodiscard]] bool make() noexcept {
+    /// Off the core. `holds`: see take_chain(). False: no memory.
+    [[nodiscard]] bool make(bool holds) noexcept {
+        holds_ = holds;
         places_.reset(new (std::nothrow) Place[kSendDepth]());
         return places_ != nullptr;
     }
@@ -79,21 +81,33 @@ public:
     /// The number in the ring of the work request that add() gave out last: short slots go by it.
     [[nodiscard]] std::uint32_t next_place() const noexcept { return tail_ % kSendDepth; }
 
-    /// What was added since the last call, linked; nullptr: nothing. `fence`: whatever follows an RDMA READ
-    /// waits for its end. To be asked for where the device ends work requests out of their order otherwise:
-    /// Soft-iWARP lets sends and writes overtake reads.
-    [[nodiscard]] ibv_send_wr* take_chain(bool fence) noexcept {
-        ibv_send_wr* chain = chain_;
-        for (ibv_send_wr* each = chain; each != nullptr && fence; each = each->next) {
+    /// What may go now of what was added, linked; nullptr: nothing. Where it `holds`, whatever follows an RDMA
+    /// READ stays here until that has ended: Soft-iWARP lets sends and writes overtake reads, so that their
+    /// completions say nothing of reads. IBV_SEND_FENCE would do, but what Soft-iWARP fences stands in the way
+    /// of its answers to the peer's READs, and two ends that both fence wait for each other for ever.
+    [[nodiscard]] ibv_send_wr* take_chain() noexcept {
+        ibv_send_wr* const chain = chain_;
+        ibv_send_wr* last = nullptr;
+        ibv_send_wr* each = holds_ ? chain : nullptr;
+        for (; each != nullptr; last = std::exchange(each, each->next)) {
             if (each->opcode == IBV_WR_RDMA_READ) {
-                ++fencing_;
-            } else if (fencing_ != 0) {
-                each->send_flags |= IBV_SEND_FENCE;
+                ++reading_;
+                each->send_flags |= IBV_SEND_SIGNALED;  // what is held hears of its end
+            } else if (reading_ != 0) {
+                break;
             }
         }
-        chain_ = chain_end_ = nullptr;
+        chain_ = each;
+        if (each == nullptr) {
+            chain_end_ = nullptr;
+        } else if (last == nullptr) {
+            return nullptr;
+        } else {
+            last->next = nullptr;
+        }
         return chain;
     }
+    /// Whether something is left for take_chain(), now or later.
     [[nodiscard]] bool chained() const noexcept { return chain_ != nullptr; }
 
     /// A completion has come for `slot`: calls end(entry, last) for it (last) and those before it, oldest
@@ -107,8 +121,8 @@ public:
         }
         for (std::uint32_t i = 0; i < count; ++i) {
             const Entry entry = places_[head_ % kSendDepth].entry;
-            if (fencing_ != 0 && places_[head_ % kSendDepth].request.opcode == IBV_WR_RDMA_READ) {
-                --fencing_;
+            if (holds_ && places_[head_ % kSendDepth].request.opcode == IBV_WR_RDMA_READ) {
+                --reading_;
             }
             ++head_;
             reads_ -= entry.kind == WorkKind::kRead ? 1 : 0;
@@ -131,8 +145,8 @@ private:
     std::uint32_t unsignalled_ = 0;
     std::uint32_t reads_ = 0;  // work requests of that kind
     std::uint32_t rdma_ = 0;
-    std::uint32_t fencing_ =
-        0;  // RDMA READs that were posted and have not ended, where that matters
+    std::uint32_t reading_ = 0;  // RDMA READs that were given out and have not ended; only if it holds
+    bool holds_ = false;
     ibv_send_wr* chain_ = nullptr;
     ibv_send_wr* chain_end_ = nullptr;
 };

@@ -189,7 +189,7 @@ Connection* VerbsPort::make_connection(Device& device, rdma_cm_id* id, const End
     }
     std::unique_ptr<Connection> connection(new (std::nothrow) Connection);
     if (connection == nullptr || !connection->sends.prepare() || !connection->receives.prepare() ||
-        !connection->ring.make()) {
+        !connection->ring.make(device.transport() == Transport::kIwarp)) {
         status = Status::kNoMemory;
         return nullptr;
     }

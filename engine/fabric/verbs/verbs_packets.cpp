@@ -117,11 +117,13 @@ void VerbsPort::ring_doorbells() noexcept {
         Connection& connection = *doorbells_;
         doorbells_ = connection.next_doorbell;
         connection.in_doorbells = false;
-        ibv_send_wr* chain =
-            connection.ring.take_chain(connection.device->transport() == Transport::kIwarp);
+        ibv_send_wr* chain = connection.ring.take_chain();
         if (connection.qp == nullptr) [[unlikely]] {
             let_go(connection);
             continue;
+        }
+        if (chain == nullptr) {
+            continue;  // all of it waits for an RDMA READ's end
         }
         ibv_send_wr* refused = nullptr;
         counters_.doorbells.add();

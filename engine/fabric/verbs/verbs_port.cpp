@@ -64,6 +64,9 @@ void VerbsPort::take_completion(const WorkCompletion& completion) noexcept {
 }
 
 void VerbsPort::after_completion(Connection& connection) noexcept {
+    if (connection.ring.chained()) [[unlikely]] {
+        ring_later(connection);  // it may have waited for this
+    }
     if (connection.broken || connection.closing) [[unlikely]] {
         settle(connection);
     }
