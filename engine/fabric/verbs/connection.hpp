@@ -50,6 +50,7 @@ enum class ReceiveState : std::uint8_t { kWaiting, kInvited, kReading, kFinished
 /// What the control thread is to do with a connection that take_ended() gave it.
 enum class Wish : std::uint8_t {
     kNone,
+    kAsk,   // VerbsPort::answer; nothing else is wished until then
     kStop,  // rdma_disconnect, then VerbsPort::stop; what waits for the queue pair's end ends then
     kDrop,  // VerbsPort::drop_connection, then rdma_destroy_id: nobody uses it any more
 };

@@ -77,6 +77,12 @@ public:
     [[nodiscard]] bool has_rnr() const noexcept { return transport_ == Transport::kInfiniband; }
     /// Soft devices have been seen to lose completion events: sleep on them must be short.
     [[nodiscard]] bool soft() const noexcept { return soft_; }
+    /// Whether a completion with this ibv_wc_status says only that everything on the queue pair has ended.
+    /// Soft-iWARP says LOC_QP_OP_ERR of what it was about to send when the stream ended.
+    [[nodiscard]] bool tells_no_cause(std::uint32_t status) const noexcept {
+        return status == IBV_WC_WR_FLUSH_ERR ||
+               (status == IBV_WC_LOC_QP_OP_ERR && soft_ && transport_ == Transport::kIwarp);
+    }
 
     /// The device has been pulled out or has failed. Any thread.
     void mark_lost() noexcept { lost_.store(true, std::memory_order_relaxed); }

@@ -71,11 +71,13 @@ std::vector<HostAddress> read_host_addresses() {
 }
 
 Devices::Devices(const Api& api, CmChannel& channel, ControlThread& control,
-                 std::function<void(DeviceEntry&)> on_lost, HostAddresses host_addresses)
+                 std::function<void(DeviceEntry&)> on_lost,
+                 std::function<void(const ibv_qp*)> on_refusal, HostAddresses host_addresses)
     : api_(api),
       channel_(channel),
       control_(control),
       on_lost_(std::move(on_lost)),
+      on_refusal_(std::move(on_refusal)),
       host_addresses_(std::move(host_addresses)) {}
 
 Devices::~Devices() { close(); }
@@ -197,7 +199,7 @@ std::shared_ptr<DeviceEntry> Devices::entry_of(ibv_context* context, rdma_cm_id*
     const int flags = ::fcntl(context->async_fd, F_GETFL);
     if (flags >= 0 && ::fcntl(context->async_fd, F_SETFL, flags | O_NONBLOCK) == 0) {
         (void)control_.watch(context->async_fd, EPOLLIN,
-                             [this, raw](std::uint32_t) { take_async_events(*raw); });
+                             [this, raw](std::uint32_t) { take_news(*raw); });
     }
     close_in_child(context->async_fd);
     close_in_child(context->cmd_fd);
@@ -229,12 +231,14 @@ Status Devices::attach(DeviceEntry& entry, VerbsPort& port) {
     return status;
 }
 
-// The device's own news. What concerns a queue pair also shows in its completions.
-void Devices::take_async_events(DeviceEntry& entry) {
+// The device's own news. What concerns a queue pair also shows in its completions, but for what iWARP devices
+// refuse the peer: that looks like the peer's end.
+void Devices::take_news(DeviceEntry& entry) {
     ibv_async_event event{};
     errno = 0;
     while (!entry.lost && api_.verbs.get_async_event(entry.context, &event) == 0) {
         const ibv_event_type type = event.event_type;
+        const ibv_qp* const qp = event.element.qp;  // if it is about one
         api_.verbs.ack_async_event(&event);
         switch (type) {
             case IBV_EVENT_DEVICE_FATAL:
@@ -247,6 +251,12 @@ void Devices::take_async_events(DeviceEntry& entry) {
                     "do, unless it comes back",
                     entry.context->device->name);
                 break;
+            case IBV_EVENT_QP_ACCESS_ERR:  // a write, or where it lies
+            case IBV_EVENT_QP_REQ_ERR:     // a READ
+                if (entry.iwarp()) {
+                    on_refusal_(qp);
+                }
+                [[fallthrough]];
             default:
                 log(LogLevel::kDebug, "RDMA device {}: {}", entry.context->device->name,
                     api_.verbs.event_type_str(type));

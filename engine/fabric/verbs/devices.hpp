@@ -63,8 +63,10 @@ class Devices {
 public:
     /// `on_lost` is called on the control thread when a device is lost, once for each, before its sessions
     /// have been told: they are ended by it.
+    /// `on_refusal` is called when an iWARP device has told that it refuses the peer of that queue pair's.
     Devices(const Api& api, CmChannel& channel, ControlThread& control,
-            std::function<void(DeviceEntry&)> on_lost, HostAddresses host_addresses);
+            std::function<void(DeviceEntry&)> on_lost,
+            std::function<void(const ibv_qp*)> on_refusal, HostAddresses host_addresses);
     ~Devices();
     Devices(const Devices&) = delete;
     Devices& operator=(const Devices&) = delete;
@@ -81,6 +83,8 @@ public:
     [[nodiscard]] Status attach(DeviceEntry& entry, VerbsPort& port);
     /// A device was removed or has failed. Does nothing for one that is lost already.
     void lose(DeviceEntry& entry, const char* why);
+    /// Takes in what the device has told by now. (It is also taken in when it comes.)
+    void take_news(DeviceEntry& entry);
     /// One session less; gives a lost device back with the last one.
     void release(const std::shared_ptr<DeviceEntry>& entry);
     /// Gives all devices back. Every session has ended before.
@@ -101,7 +105,6 @@ private:
     void bind(std::uint32_t ip, std::uint32_t mask);
     [[nodiscard]] std::shared_ptr<DeviceEntry> entry_of(ibv_context* context, rdma_cm_id* anchor,
                                                         std::string& error);
-    void take_async_events(DeviceEntry& entry);
     void give_back(DeviceEntry& entry);
     void complain(const std::string& error);
 
@@ -109,6 +112,7 @@ private:
     CmChannel& channel_;
     ControlThread& control_;
     const std::function<void(DeviceEntry&)> on_lost_;
+    const std::function<void(const ibv_qp*)> on_refusal_;
     const HostAddresses host_addresses_;
     std::map<ibv_context*, std::shared_ptr<DeviceEntry>> entries_;
     std::set<std::string> complaints_;  // said once each

@@ -58,6 +58,7 @@ void Session::on_event(const CmEvent& event) {
     }
     switch (event.type) {
         case RDMA_CM_EVENT_DISCONNECTED:
+            fabric_.devices().take_news(*device_);  // it may know better
             end(Status::kReset);
             break;
         case RDMA_CM_EVENT_CONNECT_ERROR:
@@ -200,7 +201,18 @@ void Session::end(Status reason) {
     }
 }
 
+void Session::refused() {
+    refused_ = true;
+    end(Status::kTransportFailed);
+}
+
 void Session::wished(Wish wish) {
+    if (wish == Wish::kAsk) {
+        fabric_.devices().take_news(*device_);
+        const Status reason = refused_ ? Status::kTransportFailed : Status::kReset;
+        on_core(*port_, [&]() noexcept { port_->answer(*connection_, reason); });
+        return;
+    }
     if (wish == Wish::kDrop) {
         release();
         return;

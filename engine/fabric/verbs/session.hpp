@@ -67,6 +67,8 @@ public:
     void end(Status reason);
     /// Its device is lost; the port has ended its connections.
     void device_lost();
+    /// Its device has refused the peer something, and ends the connection for it.
+    void refused();
     /// The core has ended the connection, or is done with it.
     void wished(Wish wish);
     /// Takes everything back, in whatever state. The owner's memory is not touched any more when this
@@ -92,6 +94,7 @@ private:
     VerbsPort* port_ = nullptr;
     Connection* connection_ = nullptr;
     bool ended_ = false;     // the core has been told
+    bool refused_ = false;
     bool stopped_ = false;   // the queue pair is gone
     bool stop_due_ = false;  // when the blocking call is back
     bool calling_ = false;   // a blocking call uses the identifier and the queue pair

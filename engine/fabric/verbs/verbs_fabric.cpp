@@ -41,6 +41,15 @@ VerbsFabric::VerbsFabric(const Api& api, const Config& config, Clock& clock, Con
               }
               look_for_devices();
           },
+          [this](const ibv_qp* qp) {
+              for (const auto& [connection, session] : by_connection_) {
+                  if (session->id()->qp == qp) {
+                      const std::shared_ptr<Session> kept = session;
+                      kept->refused();  // may forget others
+                      return;
+                  }
+              }
+          },
           std::move(host_addresses)),
       listeners_(*this) {
     ended_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -86,8 +86,22 @@ bool VerbsPort::establish(Connection& connection, const PeerTerms& terms) noexce
 
 void VerbsPort::fail(Connection& connection, Status reason) noexcept {
     drain(*connection.queue);
+    if (reason == Status::kReset && connection.device->transport() == Transport::kIwarp &&
+        connection.ring.work_of(WorkKind::kRdma) != 0) {
+        reason = Status::kTransportFailed;  // see ended_unexplained; news may come before the flush
+    }
     // A completion with an error is closer to the cause.
     break_connection(connection, connection.failing ? connection.reason : reason);
+}
+
+void VerbsPort::answer(Connection& connection, Status reason) noexcept {
+    drain(*connection.queue);
+    connection.wish = Wish::kNone;
+    if (connection.broken) {
+        wish(connection, Wish::kStop);  // for some other reason meanwhile
+    } else {
+        break_connection(connection, connection.failing ? connection.reason : reason);
+    }
 }
 
 void VerbsPort::abandon(Connection& connection) noexcept {
@@ -274,7 +288,7 @@ void VerbsPort::finish_user(Connection& connection) noexcept {
 // Tells the control thread; a system call at a connection's end. The queue pair is not touched by the core
 // any more.
 void VerbsPort::wish(Connection& connection, Wish wish) noexcept {
-    if (connection.wish == wish) {
+    if (connection.wish == wish || connection.wish == Wish::kAsk) {
         return;
     }
     connection.wish = wish;

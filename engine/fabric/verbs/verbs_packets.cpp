@@ -1,5 +1,6 @@
 // Packets into the send queue, buffers into the receive queue.
 #include <algorithm>
+#include <cerrno>
 
 #include "engine/fabric/verbs/verbs_port.hpp"
 
@@ -127,7 +128,10 @@ void VerbsPort::ring_doorbells() noexcept {
         }
         ibv_send_wr* refused = nullptr;
         counters_.doorbells.add();
-        if (::ibv_post_send(connection.qp, chain, &refused) != 0) [[unlikely]] {
+        const int error = ::ibv_post_send(connection.qp, chain, &refused);
+        if (error == ENOTCONN && connection.device->transport() == Transport::kIwarp) [[unlikely]] {
+            ended_unexplained(connection);
+        } else if (error != 0) [[unlikely]] {
             // The ring never holds more than the queue pair takes: the device has failed.
             fail_later(connection, Status::kTransportFailed);
         }

@@ -79,7 +79,6 @@ void VerbsPort::take_error(Connection& connection, const WorkRequestId& id,
                            const WorkCompletion& completion) noexcept {
     const std::uint32_t error = completion.status;
     counters_.errors[std::min(error, kWorkStatuses)].add();
-    const bool rdma = connection.ring.work_of(WorkKind::kRdma) != 0;
     if (id.kind != WorkKind::kReceive &&
         connection.device->transport() == Transport::kInfiniband) {
         // Those before it had ended well; it has not, but the device is through with it. Not so on iWARP: when
@@ -92,19 +91,32 @@ void VerbsPort::take_error(Connection& connection, const WorkRequestId& id,
                                          }
                                      });
     }
-    Status reason = meaning_of(error).status;
-    if (error == IBV_WC_WR_FLUSH_ERR &&
-        (connection.device->has_rnr() || connection.device->lost() || rdma)) {
-        // InfiniBand's queue pairs do not follow the peer's when it goes: something here has failed. iWARP's
-        // end with the peer's, and also when the peer's device refuses RDMA, which nothing else tells.
-        reason = Status::kTransportFailed;
-    }
+    const bool unexplained = connection.device->tells_no_cause(error);
     if (connection.error == 0 && !connection.broken) {
-        connection.error = error;
+        connection.error = unexplained ? static_cast<std::uint32_t>(IBV_WC_WR_FLUSH_ERR) : error;
         connection.vendor_error = completion.vendor_error;
     }
-    fail_later(connection, reason);
+    if (unexplained) {
+        ended_unexplained(connection);
+    } else {
+        fail_later(connection, meaning_of(error).status);
+    }
     settle(connection);
+}
+
+// The queue pair has ended, and its completions do not tell why.
+void VerbsPort::ended_unexplained(Connection& connection) noexcept {
+    const Device& device = *connection.device;
+    if (device.has_rnr() || device.lost() || connection.ring.work_of(WorkKind::kRdma) != 0) {
+        // InfiniBand's queue pairs do not follow the peer's when it goes: something here has failed. iWARP's
+        // end with the peer's, and also when the peer's device refuses RDMA, which nothing else tells.
+        fail_later(connection, Status::kTransportFailed);
+    } else if (connection.closing) {
+        fail_later(connection, Status::kReset);
+    } else if (usable(connection)) {
+        // The peer has gone, or this end's device has refused it something: the device may have said so.
+        wish(connection, Wish::kAsk);
+    }
 }
 
 void VerbsPort::end_work(Connection& connection, const SendRing::Entry& entry) noexcept {
@@ -119,7 +131,10 @@ void VerbsPort::end_work(Connection& connection, const SendRing::Entry& entry) n
             end_rdma(connection, entry);
             break;
         case WorkKind::kFarewell:
-            break_connection(connection, Status::kAborted);
+            // On iWARP it is only with TCP. There the peer ends the stream when it has taken it.
+            if (connection.device->transport() == Transport::kInfiniband) {
+                break_connection(connection, Status::kAborted);
+            }
             break;
         case WorkKind::kProbe:
             connection.probing = false;

@@ -87,6 +87,8 @@ public:
     /// The connection has ended (the peer has disconnected, the device has gone): takes in what has
     /// arrived, then breaks it with `reason`. Its Wish will be kStop.
     void fail(Connection& connection, Status reason) noexcept;
+    /// For Wish::kAsk: `reason` is why the connection's stream has ended, as far as is known.
+    void answer(Connection& connection, Status reason) noexcept;
     /// Ends one that was installed and will never be established. Its Wish will be kStop, then kDrop.
     void abandon(Connection& connection) noexcept;
     /// Finds out whether the peer is there, without its core's help: if it is not, the connection fails in the
@@ -190,7 +192,7 @@ private:
 
     // completions (verbs_port.cpp) and life (verbs_life.cpp)
     [[nodiscard]] static bool usable(const Connection& connection) noexcept {
-        return !connection.broken && !connection.failing;
+        return !connection.broken && !connection.failing && connection.wish != Wish::kAsk;
     }
     [[nodiscard]] static std::uint64_t id_of(const Connection& connection, WorkKind kind) noexcept {
         return WorkRequestId::pack(connection.index, connection.incarnation, kind, 0);
@@ -203,6 +205,7 @@ private:
                     const WorkCompletion& completion) noexcept;
     void end_work(Connection& connection, const SendRing::Entry& entry) noexcept;
     void fail_later(Connection& connection, Status reason) noexcept;
+    void ended_unexplained(Connection& connection) noexcept;
     void lie(Connection& connection) noexcept;
     void break_failing() noexcept;
     void break_connection(Connection& connection, Status reason) noexcept;

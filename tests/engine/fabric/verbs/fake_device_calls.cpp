@@ -218,6 +218,9 @@ struct FakeDevice::Calls {
         Pair& pair = pair_of(id);
         if (pair.peer != nullptr) {
             pair.peer->peer = nullptr;
+            if (device.options_.transport == IBV_TRANSPORT_IWARP) {
+                device.break_pair(*pair.peer);  // the stream has ended
+            }
         }
         // What had not ended gives no completion any more, as with devices that clean up their queues.
         std::erase(device.pairs_, &pair);

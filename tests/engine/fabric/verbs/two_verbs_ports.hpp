@@ -38,7 +38,9 @@ struct VerbsSide {
         std::uint32_t wishes = 0;
         while (engine::verbs::Connection* connection = port.take_ended()) {
             ++wishes;
-            if (connection->wish == engine::verbs::Wish::kStop) {
+            if (connection->wish == engine::verbs::Wish::kAsk) {
+                port.answer(*connection, known_end);
+            } else if (connection->wish == engine::verbs::Wish::kStop) {
                 port.stop(*connection);
             } else {
                 port.drop_connection(connection);
@@ -46,6 +48,8 @@ struct VerbsSide {
         }
         return wishes;
     }
+
+    engine::Status known_end = engine::Status::kReset;  // the answer to those who ask
 
     engine::Notifier notifier;
     engine::PollingCore core;
