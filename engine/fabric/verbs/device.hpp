@@ -83,6 +83,17 @@ public:
         return status == IBV_WC_WR_FLUSH_ERR ||
                (status == IBV_WC_LOC_QP_OP_ERR && soft_ && transport_ == Transport::kIwarp);
     }
+    /// How many bytes of an RDMA READ at the peer's `address` may be asked for at once. Soft-iWARP's short
+    /// answers (32 bytes, sent with their header) hold wrong bytes where their source crosses a page.
+    [[nodiscard]] std::uint32_t longest_read(std::uint64_t address,
+                                             std::uint32_t wanted) const noexcept {
+        constexpr std::uint32_t kShortAnswer = 32;
+        constexpr std::uint32_t kPage = 4096;  // of the peer's; a larger one is a multiple
+        const auto left = static_cast<std::uint32_t>(kPage - address % kPage);
+        return soft_ && transport_ == Transport::kIwarp && left < kShortAnswer && left < wanted
+                   ? left
+                   : wanted;
+    }
 
     /// The device has been pulled out or has failed. Any thread.
     void mark_lost() noexcept { lost_.store(true, std::memory_order_relaxed); }

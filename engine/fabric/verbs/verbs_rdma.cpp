@@ -57,8 +57,9 @@ void for_each_read(const Connection& connection, RequestQueue::Position receive,
         std::uint32_t done = 0;
         while (done != pieces[i].length) {
             std::uint32_t taken = 0;
-            const std::uint32_t used = local.take(list, read_sges(connection),
-                                                  std::min(pieces[i].length - done, chunk), taken);
+            const std::uint32_t most = connection.device->longest_read(
+                pieces[i].address + done, std::min(pieces[i].length - done, chunk));
+            const std::uint32_t used = local.take(list, read_sges(connection), most, taken);
             if (used == 0) [[unlikely]] {
                 return;  // more than the receive holds; the caller has seen to it that it is not
             }
@@ -120,12 +121,15 @@ bool VerbsPort::start_rdma(Connection& connection, Position position) noexcept {
             return false;
         }
         std::uint32_t taken = 0;
-        const std::uint32_t used =
-            local.take(list, sges, std::min(request.length - request.bytes, chunk), taken);
+        const std::uint64_t remote = place.nonce + place.offset + request.bytes;
+        std::uint32_t most = std::min(request.length - request.bytes, chunk);
+        if (!write) {
+            most = connection.device->longest_read(remote, most);
+        }
+        const std::uint32_t used = local.take(list, sges, most, taken);
         const bool last = request.bytes + taken == request.length;
         ibv_send_wr& work = add(last && !confirmed);
-        fill(work, write ? IBV_WR_RDMA_WRITE : IBV_WR_RDMA_READ, list, used,
-             place.nonce + place.offset + request.bytes, place.key);
+        fill(work, write ? IBV_WR_RDMA_WRITE : IBV_WR_RDMA_READ, list, used, remote, place.key);
         if (!write) {
             // What is posted behind it waits until it has ended (start_next).
             ++connection.rdma_reads;

@@ -145,6 +145,14 @@ ibv_wc_status FakeDevice::rdma(Pair& pair, Work& work) {
         std::copy(work.bytes.begin(), work.bytes.end(), remote);
         return IBV_WC_SUCCESS;
     }
+    constexpr std::uint64_t kPage = 4096;
+    if (options_.vendor == kSiwVendor && length <= 32 &&
+        work.request.wr.rdma.remote_addr % kPage + length > kPage) {
+        for (const ibv_sge& sge : work.sges) {
+            std::memset(reinterpret_cast<void*>(sge.addr), 0xBD, sge.length);  // as siw does
+        }
+        return IBV_WC_SUCCESS;
+    }
     const int access = options_.transport == IBV_TRANSPORT_IWARP
                            ? IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE
                            : IBV_ACCESS_LOCAL_WRITE;

@@ -20,6 +20,8 @@ namespace sanpoll::tests {
 /// remembered. One thread, except for registrations.
 class FakeDevice {
 public:
+    static constexpr std::uint32_t kSiwVendor = 0x626D74;
+
     struct Options {
         ibv_transport_type transport = IBV_TRANSPORT_IB;
         bool extended = false;           // has ibv_start_poll

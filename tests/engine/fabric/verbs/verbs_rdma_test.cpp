@@ -449,5 +449,34 @@ TEST_F(VerbsIwarpTest, ARefusalIsToldThoughTheStreamsEndIsHeardOfFirst) {
     EXPECT_EQ(written.status, Status::kTransportFailed);
 }
 
+// Its short answers are wrong where their source crosses a page.
+TEST_F(VerbsRdmaTest, SoftIwarpIsAskedForNoShortAnswerAcrossPages) {
+    FakeDevice::Options options = options_with(6, 1, UINT32_MAX, IBV_TRANSPORT_IWARP);
+    options.vendor = FakeDevice::kSiwVendor;
+    open(options);
+    fill(far_memory, 0, 3 * 4096, 1);
+    target = expose(*ends.second, far_memory, 0, 3 * 4096);
+    const auto base = reinterpret_cast<std::uint64_t>(far_memory.data());
+    const auto edge = static_cast<std::uint32_t>(4096 - base % 4096);
+    for (const std::uint32_t before : {0U, 1U, 2U, 30U, 31U, 32U, 33U}) {
+        for (const std::uint32_t length : {1U, 2U, 31U, 32U, 33U, 64U, 4100U}) {
+            const std::uint32_t offset = edge + 4096 - before;
+            if (offset + length > 3 * 4096) {
+                continue;
+            }
+            near_memory.assign(kBytes, std::byte{0xEE});
+            const Operation& one = read({{0, length}}, target, offset);
+            net->settle();
+            const Operation& other = read({{8192, length / 2}, {16384, length - length / 2}}, target, offset);
+            net->settle();
+            ASSERT_TRUE(one.good() && other.good());
+            const auto from = far_memory.begin() + offset;
+            EXPECT_TRUE(std::equal(from, from + length, near_memory.begin())) << before << " " << length;
+            EXPECT_TRUE(std::equal(from, from + length / 2, near_memory.begin() + 8192));
+            EXPECT_TRUE(std::equal(from + length / 2, from + length, near_memory.begin() + 16384));
+        }
+    }
+}
+
 }  // namespace
 }  // namespace sanpoll::tests
