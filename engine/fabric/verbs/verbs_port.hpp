@@ -142,6 +142,7 @@ private:
     void wait_for_credit(Connection& connection) noexcept;
     [[nodiscard]] bool take_credit(Connection& connection, const PacketHeader& header) noexcept;
     void take_answer(Connection& connection, const PacketHeader& header) noexcept;
+    void refuse_send(Connection& connection, const WorkRequest& request) noexcept;
     [[nodiscard]] bool queue_send(Connection& connection, const WorkRequest& request) noexcept;
     [[nodiscard]] static bool may_start(const Connection& connection) noexcept;
     void finish_send(Connection& connection, Position position, Status status,

@@ -75,7 +75,11 @@ void for_each_read(const Connection& connection, RequestQueue::Position receive,
 // ---- RDMA that the user asks for ----------------------------------------------------------------------
 
 void VerbsPort::post_rdma(Connection& connection, const WorkRequest& request) noexcept {
-    Status refused = connection.broken ? connection.reason : Status::kOk;
+    if (connection.broken) [[unlikely]] {
+        refuse_send(connection, request);
+        return;
+    }
+    Status refused = Status::kOk;
     // A region may have been deregistered between the poster's check and now; its memory may be gone.
     for (std::uint32_t i = 0; i < request.sge_count && refused == Status::kOk; ++i) {
         const Sge& piece = request.piece(i);

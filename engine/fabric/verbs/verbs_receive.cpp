@@ -22,8 +22,9 @@ constexpr std::uint32_t kReportReceives = kUnasked / 2;
 
 void VerbsPort::post_receive(Connection& connection, const WorkRequest& request) noexcept {
     Status refused = Status::kOk;
-    if (connection.broken && connection.early == nullptr) [[unlikely]] {
-        refused = connection.reason;
+    if (connection.broken && connection.early == nullptr && connection.receives.empty())
+        [[unlikely]] {
+        refused = connection.reason;  // else it ends behind those that wait for the queue pair's end
     }
     std::uint32_t held = 0;
     while (refused == Status::kOk && held < request.sge_count) {

@@ -18,7 +18,7 @@ using Announcement = Connection::Announcement;
 
 void VerbsPort::post_send(Connection& connection, const WorkRequest& request) noexcept {
     if (connection.broken) [[unlikely]] {
-        core_.complete({connection.owner, request.context, 0, connection.reason, request.flags});
+        refuse_send(connection, request);
         return;
     }
     // The region may have been deregistered between the poster's check and now; its memory may be gone.
@@ -63,6 +63,16 @@ void VerbsPort::post_send(Connection& connection, const WorkRequest& request) no
     }
     if (first) {
         progress_sends(connection);
+    }
+}
+
+// The connection is broken: the request ends behind those that wait for the queue pair's end, if there are any.
+// Its memory is not needed.
+void VerbsPort::refuse_send(Connection& connection, const WorkRequest& request) noexcept {
+    WorkRequest bare = request;
+    bare.sge_count = 0;
+    if (connection.sends.empty() || !connection.sends.push(bare)) {
+        core_.complete({connection.owner, request.context, 0, connection.reason, request.flags});
     }
 }
 

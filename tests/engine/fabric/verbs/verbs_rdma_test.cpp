@@ -417,6 +417,31 @@ TEST_F(VerbsIwarpTest, WhatWaitsForReadsGoesWhenTheLastHasEnded) {
     EXPECT_TRUE(written.good());
 }
 
+TEST_F(VerbsIwarpTest, WhatIsPostedBehindAReadThatIsGivenUpEndsAfterIt) {
+    net->net.hold(ends.first->id, true);
+    const Operation& reading = read({{0, 10}}, target);
+    net->turn();
+    net->net.flush(ends.first->id);
+    net->turn();
+    ASSERT_FALSE(reading.ended()) << "the queue pair is still there";
+    // As if the posts had passed the gate before it was shut.
+    Operation& sent = client->operations.emplace_back();
+    Operation& written = client->operations.emplace_back();
+    for (const auto& [opcode, operation] : {std::pair{Opcode::kSend, &sent},
+                                            std::pair{Opcode::kRdmaWrite, &written}}) {
+        engine::WorkRequest request{};
+        request.opcode = opcode;
+        request.context = reinterpret_cast<std::uint64_t>(operation);
+        net->a.port.post(*ends.first, request);
+    }
+    EXPECT_FALSE(sent.ended() || written.ended());
+    net->settle();
+    for (const Operation* each : {&reading, &std::as_const(sent), &std::as_const(written)}) {
+        EXPECT_EQ(each->ends, 1);
+        EXPECT_EQ(each->status, Status::kTransportFailed);
+    }
+}
+
 TEST_F(VerbsIwarpTest, AnErrorSaysNothingGoodOfTheReadsBeforeIt) {
     net->net.hold(ends.first->id, true);
     const Operation& first = read({{0, 10}}, target);
