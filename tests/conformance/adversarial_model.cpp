@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tests/conformance/fabric.hpp"
+
 namespace sanpoll::conformance {
 namespace {
 
@@ -33,12 +35,14 @@ bool has_pattern(const char* at, std::size_t length, std::uint64_t message) {
     return true;
 }
 
-bool Connection::may_have_failed() const {
-    const auto may_fail = [](const Operation* operation) {
-        return operation->rdma->doomed || operation->rdma->at_risk;
-    };
-    return refused || std::any_of(rdma[0].begin(), rdma[0].end(), may_fail) ||
-           std::any_of(rdma[1].begin(), rdma[1].end(), may_fail);
+bool Connection::may_have_failed() const { return may_have_failed(0) || may_have_failed(1); }
+
+bool Connection::may_have_failed(int initiator) const {
+    return refused[initiator] ||
+           std::any_of(rdma[initiator].begin(), rdma[initiator].end(),
+                       [](const Operation* operation) {
+                           return operation->rdma->doomed || operation->rdma->at_risk;
+                       });
 }
 
 std::vector<ExposedMemory::Range> Connection::being_written(int owner) const {
@@ -61,8 +65,15 @@ std::vector<int> ModelSocket::ends() const {
     }
     if (connection->may_have_failed()) {
         errors.push_back(WSAECONNABORTED);
+        if (may_look_reset()) {
+            errors.push_back(WSAECONNRESET);
+        }
     }
     return errors;
+}
+
+bool ModelSocket::may_look_reset() const {
+    return fabric_under_test().iwarp && connection->may_have_failed(1 - side);
 }
 
 std::vector<int> ModelSocket::or_the_end(int code) const {

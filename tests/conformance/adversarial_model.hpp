@@ -36,10 +36,12 @@ struct Connection {
     ExposedMemory memory[2];  // by side of the owner
     Exposures exposures[2];
     std::deque<Operation*> rdma[2];  // pending, by side of the initiator
-    bool refused = false;  // an operation has failed that was to be refused, or may have been
+    // By side of the initiator: an operation has failed that was to be refused, or may have been.
+    bool refused[2] = {false, false};
 
-    /// It may have ended because RDMA was refused.
+    /// It may have ended because RDMA was refused, of either side or of the one that initiated it.
     [[nodiscard]] bool may_have_failed() const;
+    [[nodiscard]] bool may_have_failed(int initiator) const;
     /// Into which parts of a side's memory its peer may be writing.
     [[nodiscard]] std::vector<ExposedMemory::Range> being_written(int owner) const;
 };
@@ -149,6 +151,10 @@ struct ModelSocket {
     [[nodiscard]] bool peer_closed() const { return connection->closed[1 - side]; }
     /// The errors that the connection may have ended with by now; none if it stands for certain.
     [[nodiscard]] std::vector<int> ends() const;
+    /// Whether a refusal may look like the peer's end. An iWARP device that refuses the peer's RDMA closes the
+    /// stream, and need not tell its own side why (Soft-iWARP does not where nothing is known of the memory). The
+    /// initiator knows; what the other side's error is then is nowhere laid down.
+    [[nodiscard]] bool may_look_reset() const;
     [[nodiscard]] bool stands() const { return ends().empty(); }
     /// What a call on a connected socket may answer: `code` if the connection stands, else its error.
     [[nodiscard]] std::vector<int> or_the_end(int code) const;

@@ -329,7 +329,7 @@ void AdversarialSwitch::harvest_rdma(ModelSocket& socket, Operation& operation) 
     pending.pop_front();
     check(!success || !part.doomed, "RDMA succeeds that must be refused");
     if (!success && (part.doomed || part.at_risk)) {
-        connection.refused = true;
+        connection.refused[socket.side] = true;
     }
     ExposedMemory& remote = connection.memory[1 - socket.side];
     const std::vector<char> data = part.write ? pattern(operation.length, operation.message)

@@ -16,6 +16,7 @@ struct FabricUnderTest {
     bool knows_missing_hosts;  // whether it can say of a foreign address that nobody is there
     bool has_devices;          // whether a connection is a device's
     bool moves_sockets;        // whether WSPDuplicateSocket may succeed
+    bool iwarp;                // whether a connection is a TCP stream of an iWARP device's
 };
 
 /// The one that SANPOLL_TEST_FABRIC names; shm if it names none. SANPOLL_TEST_ADDRESS: an address of this host that
