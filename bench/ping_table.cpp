@@ -85,6 +85,24 @@ std::string placement_lines(const PingRun& run, const PingOptions& options, cons
     return text;
 }
 
+// With both ends in one thread and a polling core beside it, each message goes from the thread to the core and
+// back, as a cache line does in a raw round trip; the round trips of the table are two messages.
+std::string core_trips(const PingRun& run, const PingOptions& options) {
+    std::string text;
+    if (options.layout != Layout::kOneThread || options.mode != "dedicated") return text;
+    for (const PingSeries& series : run.series) {
+        const PingSummary summary = summarize(series);
+        if (series.kernel || !summary.ratio) continue;
+        text += fmt::format(
+            "{}{} bytes from the thread to the polling core and back: {}, {:.2f} times the raw "
+            "round "
+            "trip of a cache line\n",
+            text.empty() ? "\n" : "", series.size, duration(summary.half_p50_ns),
+            *summary.ratio / 2);
+    }
+    return text;
+}
+
 }  // namespace
 
 std::string table_of(const PingRun& run, const PingOptions& options, const CpuPlan& plan) {
@@ -103,6 +121,7 @@ std::string table_of(const PingRun& run, const PingOptions& options, const CpuPl
     for (const PingSeries& series : run.series)
         text += row_of(series, options);
     if (!options.quiet) {
+        text += core_trips(run, options);
         for (const std::string& remark : plan.remarks)
             text += "\n" + remark + "\n";
     }

@@ -307,6 +307,23 @@ TEST(SanpollPingShm, RunsWithDedicatedCores) {
     EXPECT_EQ(run["results"][0].at("mode"), "dedicated");
 }
 
+// With one CPU there is no hand-off to compare with.
+TEST(SanpollPingShm, SaysWhatAMessageByWayOfTheCoreTakes) {
+    if (allowed_cpus().size() < 2) GTEST_SKIP() << "one CPU only";
+    const Arguments common{"--no-tcp", "--no-rate", "--sizes", "64",          "--count",
+                           "2000",     "--rounds",  "1",       "--one-thread"};
+    Arguments dedicated = common;
+    dedicated.insert(dedicated.end(), {"--mode", "dedicated"});
+    const auto with_core = test::run_ping(dedicated);
+    EXPECT_EQ(with_core.status, 0) << with_core.err;
+    EXPECT_NE(with_core.out.find("64 bytes from the thread to the polling core and back: "),
+              std::string::npos)
+        << with_core.out;
+    const auto inlined = test::run_ping(common);
+    EXPECT_EQ(inlined.status, 0) << inlined.err;
+    EXPECT_EQ(inlined.out.find("polling core and back"), std::string::npos) << inlined.out;
+}
+
 TEST(SanpollPingShm, RunsOnOneCpu) {
     const json run = run_json({"--no-tcp", "--sizes", "64"}, allowed_cpus().front());
     check_result(run["results"][0], "shm", 64);
