@@ -7,7 +7,8 @@
 //   lab_peer rdma ADDRESS PORT_FILE ROUNDS  writes, reads, and what happens when the memory is taken back
 //   lab_peer broken ADDRESS PORT_FILE FLAG  messages until the connection ends; creates FLAG when they flow
 //   lab_peer idle ADDRESS PORT_FILE FLAG    the same without messages
-//   lab_peer connections ADDRESS            1,000 connects and closes in a row, twice 512 at once, and what is left
+//   lab_peer connections ADDRESS UNDER_WAY  1,000 connects and closes in a row, twice 512 at once, and what is left;
+//                                           so many connects have begun at the same time, up to 16
 //
 // Prints one line a connection. Status 0 if everything was as it has to be, else 1 and a line on standard error.
 #include <unistd.h>
@@ -261,8 +262,8 @@ int run(const std::vector<std::string>& arguments) {
         call_rdma(*provider, arguments[1], arguments[2], std::stoull(arguments[3]));
     } else if (is("broken", 3) || is("idle", 3)) {
         call_broken(*provider, arguments[1], arguments[2], arguments[3], arguments[0] == "idle");
-    } else if (is("connections", 1)) {
-        many_connections(*provider, arguments[1]);
+    } else if (is("connections", 2)) {
+        many_connections(*provider, arguments[1], std::stoi(arguments[2]));
     } else {
         std::cerr << "lab_peer: see the head of tests/lab/lab_peer.cpp\n";
         return 2;

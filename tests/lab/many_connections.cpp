@@ -25,7 +25,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kInARow = 1000;
 constexpr int kAtOnce = 512;
-constexpr int kUnderWay = 16;  // connects, as many as the listener lets wait
 
 void expect(bool fact, const std::string& otherwise) {
     if (!fact) {
@@ -142,12 +141,12 @@ void carry_messages(const Provider& provider, const std::vector<Both>& all) {
 }
 
 void many_at_once(const Provider& provider, SanListener& listener, const std::string& address,
-                  const Left& before) {
+                  const Left& before, int under_way) {
     auto start = Clock::now();
     std::vector<Both> all;
     while (all.size() < static_cast<std::size_t>(kAtOnce)) {
         std::deque<SanConnector> connecting;
-        for (int i = 0; i < kUnderWay; ++i) {
+        for (int i = 0; i < under_way; ++i) {
             connecting.push_back(
                 SanConnector::begin(provider, "0.0.0.0", address, listener.port()));
         }
@@ -177,7 +176,7 @@ void many_at_once(const Provider& provider, SanListener& listener, const std::st
 
 }  // namespace
 
-void many_connections(const Provider& provider, const std::string& address) {
+void many_connections(const Provider& provider, const std::string& address, int under_way) {
     SanListener listener(provider, address);
     // What the first connection brings for good, such as the device and its first completion queue.
     (void)connect_both(provider, listener, address);
@@ -195,7 +194,7 @@ void many_connections(const Provider& provider, const std::string& address) {
     std::fflush(stdout);
 
     for (int round = 0; round < 2; ++round) {
-        many_at_once(provider, listener, address, before);
+        many_at_once(provider, listener, address, before, under_way);
     }
 }
 
