@@ -118,6 +118,9 @@ struct Connection final : Endpoint {
     std::uint32_t buffers_reported = 0;  // of these, what the peer was told
     Counter packets_taken;               // that have come
     std::uint64_t packets_known = 0;  // of these, at the last fell_silent(); the control thread's
+    std::uint16_t refill[kRefill] =
+        {};  // buffers that have been taken in and not been posted again
+    std::uint32_t refill_count = 0;
     SendRing ring;
     std::uint8_t free_long[kLongSlots] = {};
     std::uint32_t free_long_count = 0;

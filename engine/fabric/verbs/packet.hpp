@@ -70,12 +70,17 @@ inline constexpr std::uint32_t kAnnouncedLength = sizeof(std::uint32_t);
 inline constexpr std::uint32_t kReceiveBuffers = 16;
 inline constexpr std::uint32_t kReceiveBufferBytes = 8192;
 
+/// Buffers that have been taken in go back to the device so many at once, which saves most messages the call. Few, for
+/// the peer has none of those that wait.
+inline constexpr std::uint32_t kRefill = 4;
+
 /// The longest message that is sent without an answer from the receiver, and the longest piece.
 inline constexpr std::uint32_t kMaxPayload = kReceiveBufferBytes - sizeof(PacketHeader);
 
 /// Packets up to this length have a slot of their own for each work request, so that short messages never
 /// wait for one of the few long ones.
 inline constexpr std::uint32_t kShortPacket = 256;
+static_assert(kReceiveBuffers % kRefill == 0 && kRefill <= kReceiveBuffers / 4);
 static_assert(sizeof(PacketHeader) + kAnnouncedLength + kMaxSges * sizeof(RemotePiece) <=
               kShortPacket);
 

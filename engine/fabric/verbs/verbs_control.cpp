@@ -226,7 +226,7 @@ Connection* VerbsPort::make_connection(Device& device, rdma_cm_id* id, const End
         connection->free_long[connection->free_long_count++] = static_cast<std::uint8_t>(i);
     }
     for (std::uint16_t slot = 0; slot < kReceiveBuffers; ++slot) {
-        post_buffer(*connection, slot);
+        give_back(*connection, slot);
     }
     connection->buffers_reported = connection->buffers_given;
     if (connection->buffers_given != kReceiveBuffers) {

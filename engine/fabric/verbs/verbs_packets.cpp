@@ -1,6 +1,7 @@
 // Packets into the send queue, buffers into the receive queue.
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "engine/fabric/verbs/verbs_port.hpp"
 
@@ -85,24 +86,39 @@ bool VerbsPort::flush_control(Connection& connection) noexcept {
     return all && put(connection.farewell_due, PacketKind::kDisconnect);
 }
 
-void VerbsPort::post_buffer(Connection& connection, std::uint16_t slot) noexcept {
+// The buffer has been taken in.
+void VerbsPort::give_back(Connection& connection, std::uint16_t slot) noexcept {
+    connection.refill[connection.refill_count++] = slot;
+    if (connection.refill_count == kRefill) {
+        post_buffers(connection);
+    }
+}
+
+// Those that wait in `refill`, with one call.
+void VerbsPort::post_buffers(Connection& connection) noexcept {
+    const std::uint32_t count = std::exchange(connection.refill_count, 0);
     if (connection.qp == nullptr) {
         return;
     }
-    ibv_sge sge{reinterpret_cast<std::uint64_t>(connection.buffers.receive(slot)),
-                kReceiveBufferBytes, connection.buffers.lkey()};
-    ibv_recv_wr request{};
-    request.wr_id = id_of(connection, WorkKind::kReceive) | slot;
-    request.sg_list = &sge;
-    request.num_sge = 1;
+    ibv_sge sges[kRefill];
+    ibv_recv_wr requests[kRefill];
+    for (std::uint32_t i = 0; i < count; ++i) {
+        const std::uint16_t slot = connection.refill[i];
+        sges[i] = {reinterpret_cast<std::uint64_t>(connection.buffers.receive(slot)),
+                   kReceiveBufferBytes, connection.buffers.lkey()};
+        requests[i].wr_id = id_of(connection, WorkKind::kReceive) | slot;
+        requests[i].next = i + 1 == count ? nullptr : &requests[i + 1];
+        requests[i].sg_list = &sges[i];
+        requests[i].num_sge = 1;
+    }
     ibv_recv_wr* refused = nullptr;
-    if (::ibv_post_recv(connection.qp, &request, &refused) != 0) [[unlikely]] {
+    if (::ibv_post_recv(connection.qp, requests, &refused) != 0) [[unlikely]] {
         if (connection.installed) {
             fail_later(connection, Status::kTransportFailed);
         }
         return;
     }
-    ++connection.buffers_given;
+    connection.buffers_given += count;
 }
 
 void VerbsPort::ring_later(Connection& connection) noexcept {
@@ -113,28 +129,27 @@ void VerbsPort::ring_later(Connection& connection) noexcept {
     }
 }
 
-void VerbsPort::ring_doorbells() noexcept {
-    while (doorbells_ != nullptr) {
-        Connection& connection = *doorbells_;
-        doorbells_ = connection.next_doorbell;
-        connection.in_doorbells = false;
-        ibv_send_wr* chain = connection.ring.take_chain();
-        if (connection.qp == nullptr) [[unlikely]] {
-            let_go(connection);
-            continue;
-        }
-        if (chain == nullptr) {
-            continue;  // all of it waits for an RDMA READ's end
-        }
-        ibv_send_wr* refused = nullptr;
-        counters_.doorbells.add();
-        const int error = ::ibv_post_send(connection.qp, chain, &refused);
-        if (error == ENOTCONN && connection.device->transport() == Transport::kIwarp) [[unlikely]] {
-            ended_unexplained(connection);
-        } else if (error != 0) [[unlikely]] {
-            // The ring never holds more than the queue pair takes: the device has failed.
-            fail_later(connection, Status::kTransportFailed);
-        }
+// The first in the list.
+void VerbsPort::ring_doorbell() noexcept {
+    Connection& connection = *doorbells_;
+    doorbells_ = connection.next_doorbell;
+    connection.in_doorbells = false;
+    ibv_send_wr* chain = connection.ring.take_chain();
+    if (connection.qp == nullptr) [[unlikely]] {
+        let_go(connection);
+        return;
+    }
+    if (chain == nullptr) {
+        return;  // all of it waits for an RDMA READ's end
+    }
+    ibv_send_wr* refused = nullptr;
+    counters_.doorbells.add();
+    const int error = ::ibv_post_send(connection.qp, chain, &refused);
+    if (error == ENOTCONN && connection.device->transport() == Transport::kIwarp) [[unlikely]] {
+        ended_unexplained(connection);
+    } else if (error != 0) [[unlikely]] {
+        // The ring never holds more than the queue pair takes: the device has failed.
+        fail_later(connection, Status::kTransportFailed);
     }
 }
 

@@ -127,9 +127,15 @@ private:
     [[nodiscard]] bool put_control(Connection& connection, PacketKind kind,
                                    std::uint16_t announce = 0) noexcept;
     [[nodiscard]] bool flush_control(Connection& connection) noexcept;
-    void post_buffer(Connection& connection, std::uint16_t slot) noexcept;
+    void give_back(Connection& connection, std::uint16_t slot) noexcept;
+    void post_buffers(Connection& connection) noexcept;
     void ring_later(Connection& connection) noexcept;
-    void ring_doorbells() noexcept;
+    void ring_doorbells() noexcept {
+        while (doorbells_ != nullptr) {
+            ring_doorbell();
+        }
+    }
+    void ring_doorbell() noexcept;
 
     // sending (verbs_send.cpp)
     void post_send(Connection& connection, const WorkRequest& request) noexcept;

@@ -128,7 +128,7 @@ void VerbsPort::take_packet(Connection& connection, std::uint16_t slot,
     if (connection.broken) [[unlikely]] {
         return;
     }
-    post_buffer(connection, slot);
+    give_back(connection, slot);
     consider_credit(connection);
 }
 

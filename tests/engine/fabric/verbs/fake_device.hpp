@@ -80,6 +80,7 @@ public:
     [[nodiscard]] std::uint32_t rnr() const { return rnr_; }  // sends that met no receive
     [[nodiscard]] std::uint32_t posted_sends() const { return posted_sends_; }
     [[nodiscard]] std::uint32_t doorbells() const { return doorbells_; }
+    [[nodiscard]] std::uint32_t receive_calls() const { return receive_calls_; }
     [[nodiscard]] std::uint32_t fenced() const { return fenced_; }
     [[nodiscard]] std::uint32_t unacknowledged() const { return unacknowledged_; }
     [[nodiscard]] std::uint32_t domains() const { return domains_; }
@@ -135,6 +136,7 @@ private:
     std::uint32_t rnr_ = 0;
     std::uint32_t posted_sends_ = 0;
     std::uint32_t doorbells_ = 0;
+    std::uint32_t receive_calls_ = 0;
     std::uint32_t fenced_ = 0;
     std::uint32_t unacknowledged_ = 0;
     std::uint32_t domains_ = 0;

@@ -232,17 +232,20 @@ struct FakeDevice::Calls {
     static int post_receive(ibv_qp* qp, ibv_recv_wr* request, ibv_recv_wr** refused) {
         FakeDevice& device = Context::of(qp->context);
         Pair& pair = Pair::of(qp);
-        if (device.refuse_receives_ || pair.receives.size() == pair.cap.max_recv_wr) {
-            *refused = request;
-            return ENOMEM;
-        }
-        if (pair.broken) {
-            device.complete(pair, false, request->wr_id, IBV_WC_WR_FLUSH_ERR, 0);
-            return 0;
-        }
-        pair.receives.push_back({request->wr_id, request->sg_list[0]});
-        if (pair.peer != nullptr) {
-            device.run(*pair.peer);  // it may have waited for this one
+        ++device.receive_calls_;
+        for (; request != nullptr; request = request->next) {
+            if (device.refuse_receives_ || pair.receives.size() == pair.cap.max_recv_wr) {
+                *refused = request;
+                return ENOMEM;
+            }
+            if (pair.broken) {
+                device.complete(pair, false, request->wr_id, IBV_WC_WR_FLUSH_ERR, 0);
+                continue;
+            }
+            pair.receives.push_back({request->wr_id, request->sg_list[0]});
+            if (pair.peer != nullptr) {
+                device.run(*pair.peer);  // it may have waited for this one
+            }
         }
         return 0;
     }

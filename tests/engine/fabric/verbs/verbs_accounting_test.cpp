@@ -229,6 +229,33 @@ TEST(VerbsAccountingTest, MessagesThatWaitedGoWithOneDoorbell) {
     EXPECT_TRUE(a.operations.back().good());
 }
 
+// The steady state of a ping-pong: what is done for all of its messages, and not for each.
+TEST(VerbsAccountingTest, AMessageCostsOneDoorbellAndAQuarterOfARefill) {
+    constexpr std::uint32_t kCount = 1000;
+    TwoVerbsPorts net;
+    Socket& a = net.make_socket();
+    Socket& b = net.make_socket();
+    (void)net.connect(a, b);
+    for (int i = 0; i < 4; ++i) {
+        (void)a.receive(64);
+        (void)b.receive(64);
+    }
+    net.settle();
+    const std::uint32_t doorbells = net.net.doorbells();
+    const std::uint32_t receive_calls = net.net.receive_calls();
+    for (std::uint32_t i = 0; i < kCount; ++i) {
+        (void)a.send_number(i, 64);
+        (void)net.b.core.turn();
+        (void)b.send_number(i, 64);
+        (void)net.a.core.turn();
+        (void)a.receive(64);
+        (void)b.receive(64);
+    }
+    EXPECT_EQ(net.net.doorbells() - doorbells, 2 * kCount) << "no packets of credit";
+    EXPECT_EQ(net.net.receive_calls() - receive_calls, 2 * kCount / kRefill);
+    EXPECT_EQ(net.a.port.counters().inline_packets.value(), kCount);
+}
+
 TEST(VerbsAccountingTest, ShortPacketsTravelWithinTheWorkRequest) {
     TwoVerbsPorts net;
     Socket& a = net.make_socket();
