@@ -16,6 +16,11 @@ namespace {
 constexpr std::uint32_t kRxeVendor = 0xFFFFFF;
 constexpr std::uint32_t kSiwVendor = 0x626D74;
 
+// Soft-iWARP's library maps the queues of a process one behind the other into a space of its own, and takes
+// the address 0x90000 there for an error: the queue pair whose turn it is cannot be made, nor any after it. A
+// completion queue of so many entries, made first, lies across that place.
+constexpr int kPlaceholderEntries = 1 << 15;
+
 std::uint32_t positive(int value) { return value > 0 ? static_cast<std::uint32_t>(value) : 0; }
 
 std::uint8_t depth(int value) {
@@ -67,7 +72,18 @@ std::unique_ptr<Device> Device::make(const Api& api, ibv_context* context, std::
                              ? Transport::kIwarp
                              : Transport::kInfiniband;
     device->soft_ = attributes.vendor_id == kRxeVendor || attributes.vendor_id == kSiwVendor;
+    if (attributes.vendor_id == kSiwVendor) {
+        // Without it there is room for some fifty connections.
+        device->placeholder_ =
+            api.verbs.create_cq(context, kPlaceholderEntries, nullptr, nullptr, 0);
+    }
     return device;
+}
+
+Device::~Device() {
+    if (placeholder_ != nullptr) {
+        (void)api_.verbs.destroy_cq(placeholder_);
+    }
 }
 
 Registration Device::register_memory(ibv_pd* pd, void* address, std::size_t length, int access,

@@ -65,6 +65,7 @@ public:
     /// `context`: rdma_cm_id::verbs. nullptr: `error` says what is wrong and how to mend it. Blocks.
     [[nodiscard]] static std::unique_ptr<Device> make(const Api& api, ibv_context* context,
                                                       std::string& error);
+    ~Device();
     Device(const Device&) = delete;
     Device& operator=(const Device&) = delete;
 
@@ -113,6 +114,7 @@ private:
     DeviceLimits limits_;
     Transport transport_ = Transport::kInfiniband;
     bool soft_ = false;
+    ibv_cq* placeholder_ = nullptr;  // Soft-iWARP only
     std::atomic<bool> lost_{false};  // a hint; orders nothing
 };
 

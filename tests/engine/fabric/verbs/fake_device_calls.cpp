@@ -106,7 +106,9 @@ struct FakeDevice::Calls {
         queue->channel = channel;
         queue->cqe = entries;
         queue->room = static_cast<std::size_t>(entries);
-        static_cast<Channel*>(channel)->source = queue->plain();
+        if (channel != nullptr) {
+            static_cast<Channel*>(channel)->source = queue->plain();
+        }
         ++device.completion_queues_;
         return queue->plain();
     }

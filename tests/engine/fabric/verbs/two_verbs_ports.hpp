@@ -91,6 +91,8 @@ public:
         }
         EXPECT_FALSE(a.port.attached(*device_a));
         EXPECT_FALSE(b.port.attached(*device_b));
+        device_a.reset();
+        device_b.reset();
         EXPECT_EQ(net.queue_pairs(), 0U);
         EXPECT_EQ(net.registrations(), 0U);
         EXPECT_EQ(net.domains(), 0U);

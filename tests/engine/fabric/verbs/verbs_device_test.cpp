@@ -46,6 +46,33 @@ TEST(DeviceTest, IwarpHasNoRnr) {
     EXPECT_FALSE(device_of(fake)->has_rnr());
 }
 
+// Its library cannot make a queue that begins at page 0x90 of the mapped ones; they have 32 bytes an entry.
+TEST(DeviceTest, SoftIwarpsUnusablePageIsCovered) {
+    FakeDevice::Options options;
+    options.transport = IBV_TRANSPORT_IWARP;
+    options.vendor = FakeDevice::kSiwVendor;
+    FakeDevice fake(options);
+    static int entries;
+    static decltype(Api::verbs.create_cq) create;
+    entries = 0;
+    create = fake.api().verbs.create_cq;
+    Api watched = fake.api();
+    watched.verbs.create_cq = [](ibv_context* context, int wanted, void* owner,
+                                 ibv_comp_channel* channel, int vector) {
+        entries = wanted;
+        return create(context, wanted, owner, channel, vector);
+    };
+    std::string error;
+    auto device = Device::make(watched, fake.context(), error);
+    ASSERT_NE(device, nullptr) << error;
+    EXPECT_GT(entries * 32 / 4096, 0x90);
+    EXPECT_EQ(fake.completion_queues(), 1U);
+    device.reset();
+    EXPECT_EQ(fake.completion_queues(), 0U);
+    fake.refuse_completion_queues(true);
+    EXPECT_NE(Device::make(watched, fake.context(), error), nullptr) << "it does without";
+}
+
 TEST(DeviceTest, OneThatDoesNotAnswerIsRefusedWithARemedy) {
     FakeDevice fake;
     Api mute = fake.api();
