@@ -38,11 +38,11 @@ bool has_pattern(const char* at, std::size_t length, std::uint64_t message) {
 bool Connection::may_have_failed() const { return may_have_failed(0) || may_have_failed(1); }
 
 bool Connection::may_have_failed(int initiator) const {
-    return refused[initiator] ||
-           std::any_of(rdma[initiator].begin(), rdma[initiator].end(),
-                       [](const Operation* operation) {
-                           return operation->rdma->doomed || operation->rdma->at_risk;
-                       });
+    return refused[initiator] || std::any_of(rdma[initiator].begin(), rdma[initiator].end(),
+                                             [](const Operation* operation) {
+                                                 return operation->rdma->doomed ||
+                                                        operation->rdma->at_risk;
+                                             });
 }
 
 std::vector<ExposedMemory::Range> Connection::being_written(int owner) const {

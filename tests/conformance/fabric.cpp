@@ -12,7 +12,7 @@
 namespace sanpoll::conformance {
 namespace {
 
-constexpr int kRnic = 4;  // IBV_NODE_RNIC
+constexpr int kRnic = 4;                                 // IBV_NODE_RNIC
 constexpr std::uint32_t kDocumentationNet = 0xC6336401;  // 198.51.100.1 is nobody's
 
 std::uint32_t device_address() {
@@ -38,7 +38,13 @@ bool has_iwarp_device() {
 const FabricUnderTest& fabric_under_test() {
     static const FabricUnderTest all[] = {
         {"shm", {}, 0, kDocumentationNet, false, false, true, false},
-        {"verbs", {{"fabric", "verbs"}}, device_address(), kDocumentationNet, false, true, false,
+        {"verbs",
+         {{"fabric", "verbs"}},
+         device_address(),
+         kDocumentationNet,
+         false,
+         true,
+         false,
          has_iwarp_device()},
     };
     static const FabricUnderTest& chosen = []() -> const FabricUnderTest& {

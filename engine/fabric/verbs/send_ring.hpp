@@ -145,7 +145,8 @@ private:
     std::uint32_t unsignalled_ = 0;
     std::uint32_t reads_ = 0;  // work requests of that kind
     std::uint32_t rdma_ = 0;
-    std::uint32_t reading_ = 0;  // RDMA READs that were given out and have not ended; only if it holds
+    std::uint32_t reading_ =
+        0;  // RDMA READs that were given out and have not ended; only if it holds
     bool holds_ = false;
     ibv_send_wr* chain_ = nullptr;
     ibv_send_wr* chain_end_ = nullptr;

@@ -93,7 +93,7 @@ private:
     std::shared_ptr<DeviceEntry> device_;
     VerbsPort* port_ = nullptr;
     Connection* connection_ = nullptr;
-    bool ended_ = false;     // the core has been told
+    bool ended_ = false;  // the core has been told
     bool refused_ = false;
     bool stopped_ = false;   // the queue pair is gone
     bool stop_due_ = false;  // when the blocking call is back

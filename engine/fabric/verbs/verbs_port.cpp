@@ -79,8 +79,7 @@ void VerbsPort::take_error(Connection& connection, const WorkRequestId& id,
                            const WorkCompletion& completion) noexcept {
     const std::uint32_t error = completion.status;
     counters_.errors[std::min(error, kWorkStatuses)].add();
-    if (id.kind != WorkKind::kReceive &&
-        connection.device->transport() == Transport::kInfiniband) {
+    if (id.kind != WorkKind::kReceive && connection.device->transport() == Transport::kInfiniband) {
         // Those before it had ended well; it has not, but the device is through with it. Not so on iWARP: when
         // the stream has ended, Soft-iWARP says so of a READ that it could not send before it flushes those
         // that were under way, whose bytes have not come. There the queue pair's end is the work's.

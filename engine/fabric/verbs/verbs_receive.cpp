@@ -24,7 +24,8 @@ void VerbsPort::post_receive(Connection& connection, const WorkRequest& request)
     Status refused = Status::kOk;
     if (connection.broken && connection.early == nullptr && connection.receives.empty())
         [[unlikely]] {
-        refused = connection.reason;  // else it ends behind those that wait for the queue pair's end
+        refused =
+            connection.reason;  // else it ends behind those that wait for the queue pair's end
     }
     std::uint32_t held = 0;
     while (refused == Status::kOk && held < request.sge_count) {

@@ -238,6 +238,39 @@ TEST_F(VerbsFabricTest, AnIwarpDriverThatBlocksHoldsUpNobodyElse) {
     expect_only(1);
 }
 
+TEST_F(VerbsFabricTest, AnIwarpDeviceThatRefusesThePeerIsHeardBeforeTheStreamsEnd) {
+    use(IBV_TRANSPORT_IWARP);
+    static std::atomic<ibv_qp*> refusing;
+    api_.verbs.get_async_event = [](ibv_context* context, ibv_async_event* event) {
+        ibv_qp* qp = refusing.load();
+        if (qp == nullptr || qp->context != context) {
+            errno = EAGAIN;
+            return -1;
+        }
+        refusing = nullptr;
+        event->event_type = IBV_EVENT_QP_ACCESS_ERR;
+        event->element.qp = qp;
+        return 0;
+    };
+    api_.verbs.ack_async_event = [](ibv_async_event*) {};
+    api_.verbs.event_type_str = [](ibv_event_type) { return "refused"; };
+    start();
+    VerbsBacklog backlog(*there_, {kThere, kPort});
+    Socket from;
+    Socket to;
+    ASSERT_NO_FATAL_FAILURE(join(backlog, from, to));
+    refusing = static_cast<Connection*>(to.slot.load())->id->qp;
+    cm_.disconnect_all();
+    for (const Socket* socket : {&from, &to}) {
+        EXPECT_TRUE(
+            eventually([&] { return socket->gate.view().state != PostGate::State::kOpen; }));
+    }
+    EXPECT_EQ(to.gate.view().state, PostGate::State::kFailed);
+    EXPECT_EQ(from.gate.view().state, PostGate::State::kReset);
+    close_all({&from, &to});
+    expect_only(1);
+}
+
 TEST_F(VerbsFabricTest, AConnectThatTheDriverRefusesIsAPortWithoutAListener) {
     use(IBV_TRANSPORT_IWARP);
     start();
