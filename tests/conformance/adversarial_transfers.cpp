@@ -365,9 +365,9 @@ void AdversarialSwitch::connection_seen_broken(ModelSocket& socket, int error) {
     socket.broken = error;
     ExposedMemory& memory = socket.connection->memory[socket.side];
     memory.freeze(0, ExposedMemory::kSize);
-    if (fabric_under_test().iwarp && socket.connection->may_have_failed()) {
-        // A send ends when its bytes may be used again. iWARP gives them to TCP, and a refusal closes the stream
-        // without waiting for what is under way there; only before an orderly end has all of it arrived.
+    if (fabric_under_test().has_devices && socket.connection->may_have_failed()) {
+        // A send ends when its bytes may be used again: they have been copied, or given to TCP. A refusal ends
+        // the connection without waiting for what is under way; only before an orderly end has all of it arrived.
         return;
     }
     for (const Message& message : socket.incoming()) {
