@@ -148,7 +148,7 @@ public:
         return target_.receive(kPatience);
     }
     // Round trips; the first tenth warms up.
-    LatencyHistogram ping() const {
+    LatencyHistogram ping() {
         LatencyHistogram histogram;
         RdmaPing ping(end_, options_.ping, Clock::calibrate());
         for (const std::uint64_t count : {options_.count / 10 + 1, options_.count}) {

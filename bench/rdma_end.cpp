@@ -23,11 +23,13 @@ void begin(WSAOVERLAPPED& overlapped) {
 
 }  // namespace
 
-RdmaMemory::RdmaMemory(const SanSocket& socket, std::size_t bytes)
-    : bytes_((bytes + kPage - 1) / kPage * kPage) {
+RdmaMemory::RdmaMemory(std::size_t bytes) : bytes_((bytes + kPage - 1) / kPage * kPage) {
     data_.reset(static_cast<char*>(std::aligned_alloc(kPage, bytes_)));
     if (!data_) throw std::bad_alloc();
     std::memset(data_.get(), 1, bytes_);
+}
+
+void RdmaMemory::register_with(const SanSocket& socket) {
     int error = 0;
     handle_ = socket.provider().extensions().register_memory(
         socket.descriptor(), data_.get(), static_cast<DWORD>(bytes_), MEM_READWRITE, &error);

@@ -11,10 +11,12 @@
 
 namespace sanpoll::bench {
 
-// Registered memory whose every page has been written to. It stays registered until its socket closes.
+// Memory whose every page has been written to. Once registered it stays so until the socket closes, and has to
+// outlive it.
 class RdmaMemory {
 public:
-    RdmaMemory(const SanSocket& socket, std::size_t bytes);
+    explicit RdmaMemory(std::size_t bytes);
+    void register_with(const SanSocket& socket);
     [[nodiscard]] char* data() const noexcept { return data_.get(); }
     [[nodiscard]] std::size_t size() const noexcept { return bytes_; }
     [[nodiscard]] HANDLE handle() const noexcept { return handle_; }
@@ -32,7 +34,9 @@ private:
 class RdmaEnd {
 public:
     RdmaEnd(SanSocket socket, std::size_t memory_bytes)
-        : socket_(std::move(socket)), memory_(socket_, memory_bytes) {}
+        : memory_(memory_bytes), socket_(std::move(socket)) {
+        memory_.register_with(socket_);
+    }
 
     [[nodiscard]] const SanSocket& socket() const noexcept { return socket_; }
     [[nodiscard]] const RdmaMemory& memory() const noexcept { return memory_; }
@@ -49,6 +53,10 @@ public:
     void post_receive(WSAOVERLAPPED& overlapped, std::size_t at, std::size_t bytes) const;
     void post_send(WSAOVERLAPPED& overlapped, std::size_t at, std::size_t bytes) const;
 
+    // A receive that stays posted until the socket closes, and one look at it.
+    void keep_receive(std::size_t at, std::size_t bytes) { post_receive(kept_, at, bytes); }
+    void look_at_receive() { (void)ended(kept_); }
+
     // Polls once: whether the operation has ended.
     [[nodiscard]] bool ended(WSAOVERLAPPED& overlapped) const;
     // Polls until it has.
@@ -58,8 +66,10 @@ private:
     void post(bool writes, WSAOVERLAPPED& overlapped, std::size_t local, std::size_t remote,
               std::size_t bytes) const;
 
-    SanSocket socket_;
+    // What the provider may touch until the socket is closed goes after it.
     RdmaMemory memory_;
+    WSAOVERLAPPED kept_{};
+    SanSocket socket_;
     std::vector<unsigned char> peer_;  // the descriptor of its memory
 };
 

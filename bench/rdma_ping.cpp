@@ -15,9 +15,9 @@ constexpr std::chrono::seconds kLongest{30};
 }  // namespace
 
 // Memory: what the peer writes, what we write from, a receive that nothing comes for.
-RdmaPing::RdmaPing(const RdmaEnd& end, std::size_t size, const Clock& clock)
+RdmaPing::RdmaPing(RdmaEnd& end, std::size_t size, const Clock& clock)
     : end_(end), size_(size), clock_(clock), polls_(end.socket().fabric().name != "verbs") {
-    if (polls_) end_.post_receive(received_, 2 * stride_of(size_), 64);
+    if (polls_) end_.keep_receive(2 * stride_of(size_), 64);
     round_ = 1;
 }
 
@@ -33,7 +33,7 @@ void RdmaPing::await() {
     // Acquire: what is before the last byte has come, too.
     for (std::uint64_t looks = 1; last.load(std::memory_order_acquire) != static_cast<char>(round_);
          ++looks) {
-        if (polls_) (void)end_.ended(received_);
+        if (polls_) end_.look_at_receive();
         if ((looks & kLooksPerClock) != 0) continue;
         const std::uint64_t now = Clock::monotonic_ns();
         if (start == 0) start = now;

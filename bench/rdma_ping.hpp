@@ -17,8 +17,8 @@ public:
         return 2 * stride_of(size) + 64;
     }
 
-    // `end` outlives this, and is closed next: a receive stays posted. Writes of at least one byte.
-    RdmaPing(const RdmaEnd& end, std::size_t size, const Clock& clock);
+    // `end` outlives this; a receive of its stays posted. Writes of at least one byte.
+    RdmaPing(RdmaEnd& end, std::size_t size, const Clock& clock);
 
     // `count` round trips, `count` answers.
     void ping(std::uint64_t count, LatencyHistogram& histogram);
@@ -32,14 +32,13 @@ private:
     void write();
     void await();
 
-    const RdmaEnd& end_;
+    RdmaEnd& end_;
     const std::size_t size_;
     const Clock clock_;
     // Whether RDMA goes on only while this end polls, too: so it is where no device does the work.
     const bool polls_;
     std::uint8_t round_ = 0;  // the last byte of what is written; the one of fresh memory is 1
     WSAOVERLAPPED written_{};
-    WSAOVERLAPPED received_{};
 };
 
 }  // namespace sanpoll::bench
