@@ -1,6 +1,5 @@
 #include "engine/memory_region.hpp"
 
-#include <algorithm>
 #include <bit>
 #include <new>
 
@@ -50,72 +49,59 @@ RegionRef RegionTable::search(std::uint64_t address, std::uint64_t end,
     if (end < address) {
         return 0;
     }
-    for (;;) {
-        // Pairs with the release in rebuild_index.
-        const std::uint32_t version = version_.load(std::memory_order_acquire);
-        if ((version & 1U) != 0) {
-            __builtin_ia32_pause();  // a registration is being entered; it takes about a microsecond
-            continue;
+    return index_.find(address, end, [&](std::uint32_t index) noexcept -> RegionRef {
+        Entry* candidate = entry(index);
+        const RegionRef found =
+            candidate == nullptr ? 0 : matches(*candidate, address, end, access);
+        if (found != 0) {
+            hint_[access & 3U].store(candidate, std::memory_order_release);
         }
-        const std::uint32_t size = index_size_.load(std::memory_order_acquire);
-        IndexItem* items = index_.load(std::memory_order_acquire);
-        RegionRef found = 0;
-        // The last item that starts at or before `address`, then backwards as long as some earlier
-        // region reaches far enough.
-        std::uint32_t low = 0;
-        std::uint32_t high = size;
-        while (low < high) {
-            const std::uint32_t middle = low + (high - low) / 2;
-            if (items[middle].base.load(std::memory_order_acquire) <= address) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        for (std::uint32_t i = low; i-- > 0;) {
-            if (items[i].furthest_end.load(std::memory_order_acquire) < end) {
-                break;
-            }
-            Entry* candidate = entry(items[i].entry.load(std::memory_order_acquire));
-            found = candidate == nullptr ? 0 : matches(*candidate, address, end, access);
-            if (found != 0) {
-                hint_[access & 3U].store(candidate, std::memory_order_release);
-                break;
-            }
-        }
-        // The acquires above keep this load last.
-        if (version_.load(std::memory_order_acquire) == version) {
-            return found;
-        }
+        return found;
+    });
+}
+
+// An entry that nobody uses; nullptr if there is none.
+RegionTable::Entry* RegionTable::take_entry(std::uint32_t& index) {
+    if (first_free_ != kNone) {
+        index = first_free_;
+        Entry* taken = entry(index);
+        first_free_ = taken->next_free;
+        last_free_ = first_free_ == kNone ? kNone : last_free_;
+        return taken;
     }
+    if (entry_count_ >= kMaxEntries) {
+        return nullptr;
+    }
+    index = entry_count_;
+    const Place place = place_of(index, kFirstChunk);
+    if (place.offset == 0) {
+        try {
+            chunk_storage_.emplace_back(kFirstChunk << place.chunk);
+        } catch (const std::bad_alloc&) {
+            return nullptr;
+        }
+        // Pairs with the acquire in entry().
+        chunks_[place.chunk].store(chunk_storage_.back().entries.get(), std::memory_order_release);
+    }
+    ++entry_count_;
+    return entry(index);
+}
+
+void RegionTable::give_back(std::uint32_t index) noexcept {
+    entry(index)->next_free = kNone;
+    if (last_free_ == kNone) {
+        first_free_ = index;
+    } else {
+        entry(last_free_)->next_free = index;
+    }
+    last_free_ = index;
 }
 
 Status RegionTable::add(std::uint64_t address, std::uint64_t length, std::uint32_t access,
                         MemoryRegistrar* registrar, RegionRef& ref) {
     const std::lock_guard lock(mutex_);
     std::uint32_t index = 0;
-    if (!free_.empty()) {
-        index = free_.front();  // the longest unused: its old references stay stale longest
-        free_.pop_front();
-    } else {
-        if (entry_count_ >= kMaxEntries) {
-            return Status::kNoMemory;
-        }
-        index = entry_count_;
-        const Place place = place_of(index, kFirstChunk);
-        if (place.offset == 0) {
-            try {
-                chunk_storage_.emplace_back(kFirstChunk << place.chunk);
-            } catch (const std::bad_alloc&) {
-                return Status::kNoMemory;
-            }
-            // Pairs with the acquire in entry().
-            chunks_[place.chunk].store(chunk_storage_.back().entries.get(),
-                                       std::memory_order_release);
-        }
-        ++entry_count_;
-    }
-    Entry* slot = entry(index);
+    Entry* slot = take_entry(index);
     if (slot == nullptr) {
         return Status::kNoMemory;
     }
@@ -130,55 +116,21 @@ Status RegionTable::add(std::uint64_t address, std::uint64_t length, std::uint32
     if (registrar != nullptr) {
         if (const Status status = registrar->add_local(ref, address, length, access);
             status != Status::kOk) {
-            free_.push_back(index);  // nobody has seen the reference
+            give_back(index);  // nobody has seen the reference
             return status;
         }
     }
     // Pairs with the acquires in matches() and names().
     slot->state.store(named | kLive | access, std::memory_order_release);
-    try {
-        std::vector<std::uint32_t> order = sorted_;
-        const auto at = std::upper_bound(order.begin(), order.end(), address,
-                                         [this](std::uint64_t value, std::uint32_t item) {
-                                             return value < entry(item)->base.load();
-                                         });
-        order.insert(at, index);
-        rebuild_index(std::move(order));
-    } catch (const std::bad_alloc&) {
+    if (!index_.insert(address, address + length, index)) {
         slot->state.store(named, std::memory_order_release);
         if (registrar != nullptr) {
             registrar->remove_local(ref);
         }
-        free_.push_back(index);
+        give_back(index);
         return Status::kNoMemory;
     }
     return Status::kOk;
-}
-
-void RegionTable::rebuild_index(std::vector<std::uint32_t> order) {
-    if (order.size() > index_capacity_) {
-        const auto capacity = std::bit_ceil(static_cast<std::uint32_t>(order.size()) | 7U);
-        index_storage_.push_back(std::make_unique<IndexItem[]>(capacity));
-        index_capacity_ = capacity;
-    }
-    const std::uint32_t version = version_.load(std::memory_order_relaxed);
-    version_.store(version + 1, std::memory_order_relaxed);
-    // Release: a reader that meets any of the stores below sees the odd version in its last look. The
-    // array goes first, so that a reader never pairs a larger size with a smaller array.
-    IndexItem* items = index_storage_.empty() ? nullptr : index_storage_.back().get();
-    index_.store(items, std::memory_order_release);
-    index_size_.store(static_cast<std::uint32_t>(order.size()), std::memory_order_release);
-    std::uint64_t furthest = 0;
-    for (std::size_t i = 0; i < order.size(); ++i) {
-        const Entry* item = entry(order[i]);
-        furthest = std::max(furthest, item->end.load(std::memory_order_relaxed));
-        items[i].base.store(item->base.load(std::memory_order_relaxed), std::memory_order_release);
-        items[i].furthest_end.store(furthest, std::memory_order_release);
-        items[i].entry.store(order[i], std::memory_order_release);
-    }
-    // Pairs with the acquire in find().
-    version_.store(version + 2, std::memory_order_release);
-    sorted_ = std::move(order);
 }
 
 bool RegionTable::retire(RegionRef ref) noexcept {
@@ -194,30 +146,27 @@ bool RegionTable::retire(RegionRef ref) noexcept {
 void RegionTable::remove_from_index(RegionRef ref) {
     const std::uint32_t index = index_of(ref);
     const std::lock_guard lock(mutex_);
-    std::vector<std::uint32_t> order = sorted_;
-    std::erase(order, index);
-    if (order.size() == sorted_.size()) {
-        return;
+    const Entry* found = index < entry_count_ ? entry(index) : nullptr;
+    if (found != nullptr && index_.erase(found->base.load(std::memory_order_relaxed), index)) {
+        give_back(index);
     }
-    rebuild_index(std::move(order));
-    free_.push_back(index);
 }
 
 void RegionTable::reset() {
     const std::lock_guard lock(mutex_);
-    for (const std::uint32_t index : sorted_) {
+    index_.for_each([this](std::uint32_t index) {
         Entry* item = entry(index);
         const std::uint64_t state = item->state.load(std::memory_order_relaxed);
         item->state.store(state & ~7ULL, std::memory_order_release);
         item->holds->count = 0;
-    }
-    free_.insert(free_.end(), sorted_.begin(), sorted_.end());
-    rebuild_index({});
+        give_back(index);
+    });
+    index_.clear();
 }
 
 std::size_t RegionTable::size() const {
     const std::lock_guard lock(mutex_);
-    return sorted_.size();
+    return index_.size();
 }
 
 }  // namespace sanpoll::engine

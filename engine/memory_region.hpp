@@ -5,12 +5,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <vector>
 
+#include "engine/region_index.hpp"
 #include "engine/status.hpp"
 
 namespace sanpoll::engine {
@@ -31,6 +30,7 @@ using RegionRef = std::uint32_t;
 /// protection against a concurrent close; its answer may then be out of date, and hold() refuses it.
 class RegionTable {
     static constexpr std::uint32_t kIndexBits = 18;
+    static constexpr std::uint32_t kNone = 0xFFFFFFFF;
 
 public:
     RegionTable() = default;
@@ -121,6 +121,7 @@ private:
         std::atomic<std::uint64_t> base{0};
         std::atomic<std::uint64_t> end{0};
         Holds* holds = nullptr;  // set once; elsewhere, since the core writes it with every request
+        std::uint32_t next_free = kNone;  // under the mutex
     };
     // Entries and their holds are made together and lie apart, so that the core's counting does not take
     // away the lines that posting threads read.
@@ -137,12 +138,6 @@ private:
         std::unique_ptr<Entry[]> entries;
         std::unique_ptr<PaddedHolds[]> holds;
     };
-    struct IndexItem {
-        std::atomic<std::uint64_t> base{0};
-        std::atomic<std::uint64_t> furthest_end{0};  // of this item and all before it
-        std::atomic<std::uint32_t> entry{0};
-    };
-
     static constexpr std::uint32_t kLive = 4;
     static constexpr std::uint32_t kMaxEntries = (1U << kIndexBits) - 2;
     static constexpr std::uint32_t kFirstChunk = 8;
@@ -184,22 +179,19 @@ private:
     [[nodiscard]] Entry* resolve_slowly(RegionRef ref) const noexcept;
     [[nodiscard]] RegionRef search(std::uint64_t address, std::uint64_t end,
                                    std::uint32_t access) noexcept;
-    void rebuild_index(std::vector<std::uint32_t> order);
+    [[nodiscard]] Entry* take_entry(std::uint32_t& index);
+    void give_back(std::uint32_t index) noexcept;
 
     std::atomic<Entry*> chunks_[kChunks] = {};
     std::vector<Chunk> chunk_storage_;  // what chunks_ points into
     std::atomic<Entry*> hint_[4] = {};  // by access asked for: the entry that matched last
 
-    std::atomic<std::uint32_t> version_{0};  // odd while the index is being written
-    std::atomic<IndexItem*> index_{nullptr};
-    std::atomic<std::uint32_t> index_size_{0};
+    RegionIndex index_;  // of the entries, by address
 
     mutable std::mutex mutex_;  // guards what follows and all writing above
     std::uint32_t entry_count_ = 0;
-    std::deque<std::uint32_t> free_;
-    std::vector<std::uint32_t> sorted_;
-    std::uint32_t index_capacity_ = 0;
-    std::vector<std::unique_ptr<IndexItem[]>> index_storage_;  // old ones stay for late readers
+    std::uint32_t first_free_ = kNone;  // the longest unused: its old references stay stale longest
+    std::uint32_t last_free_ = kNone;
 };
 
 }  // namespace sanpoll::engine
