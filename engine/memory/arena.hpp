@@ -1,0 +1,121 @@
+// Arenas: large pieces of address space that registered heaps live in.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "engine/config.hpp"
+#include "engine/memory/reason.hpp"
+
+namespace sanpoll::engine::memory {
+
+enum class PageKind : std::uint8_t {
+    kOrdinary,  // touched as they are used
+    kHuge,      // 2 MiB each, all of them touched before the arena is published
+};
+
+/// Immutable once published, and there until the process ends.
+///
+/// A shareable arena is a memory file that a peer may map; it is shared whole or not at all. The file is
+/// sealed against shrinking, growing and further seals. A private arena is anonymous memory.
+struct Arena {
+    std::uint32_t id = 0;  // 1, 2, ...; unique in the process
+    std::uint64_t base = 0;
+    std::uint64_t size = 0;  // bytes; it and base are multiples of kArenaAlignment
+    int fd = -1;             // of a shareable arena; close-on-exec, closed in a forked child
+    std::uint64_t fd_offset = 0;
+    bool shareable = false;  // may be mapped by a peer of the same user id
+    PageKind pages = PageKind::kOrdinary;
+    int numa_node = -1;  // preferred node; -1: none
+};
+
+/// What mimalloc's segments need: a heap in memory that is aligned less "works" and crashes later.
+inline constexpr std::uint64_t kArenaAlignment = 32U << 20;
+/// mimalloc manages no more in a process.
+inline constexpr std::uint32_t kMaxArenas = 64;
+
+struct ArenaRules {
+    std::uint64_t arena_bytes = 128ULL << 20;   // size of one, a multiple of kArenaAlignment
+    std::uint64_t limit_bytes = 4096ULL << 20;  // of all together
+    Hugepages hugepages = Hugepages::kAuto;
+    int numa_node = -1;  // preferred node; -1: wherever the thread runs that touches a page first
+};
+
+/// The arenas of a process. They belong to the process and not to an engine: mimalloc cannot give one
+/// back, blocks of the caller may outlive WSPCleanup, and a provider may be started again.
+///
+/// find(), count() and arena(): any thread, lock-free, nothing that blocks or allocates; for data paths.
+/// The others: off the data path; they lock, and make() maps memory.
+class Arenas {
+public:
+    /// Of this process; never destroyed. It alone follows a fork (see abandon_in_child()).
+    static Arenas& of_process();
+
+    Arenas() = default;
+    ~Arenas();  // for tests: unmaps
+    Arenas(const Arenas&) = delete;
+    Arenas& operator=(const Arenas&) = delete;
+
+    /// The arena that contains [address, address + length) whole; nullptr if none does. A length of 0 is
+    /// taken as 1. A few ns: a search in at most 64 sorted entries.
+    [[nodiscard]] const Arena* find(std::uint64_t address, std::uint64_t length) const noexcept;
+
+    /// How many there are; they only grow in number.
+    [[nodiscard]] std::uint32_t count() const noexcept {
+        return count_.load(std::memory_order_acquire);  // pairs with the release in publish()
+    }
+    /// In the order in which they were made; i < count().
+    [[nodiscard]] const Arena& arena(std::uint32_t i) const noexcept { return arenas_[i]; }
+
+    /// For arenas that are made from now on.
+    void set_rules(const ArenaRules& rules);
+    [[nodiscard]] ArenaRules rules() const;
+
+    /// Makes one more, of the size that the rules say, or of as many times that size as `bytes` needs.
+    /// nullptr and a refusal if that is not possible; then nothing has changed.
+    [[nodiscard]] const Arena* make(bool shareable, std::uint64_t bytes, Refusal& refusal);
+
+    /// Bytes of all arenas together.
+    [[nodiscard]] std::uint64_t bytes() const;
+
+    /// `grown` is called after each arena made from now on, by the thread that made it, which waits:
+    /// it must not call anything here but find(), count() and arena(). Returns a token.
+    [[nodiscard]] std::uint64_t add_listener(std::function<void()> grown);
+    /// Afterwards it is not called any more, nor is a call still running.
+    void remove_listener(std::uint64_t token);
+
+    /// In a forked child, before anything else runs there: async-signal-safe. The child keeps the contents,
+    /// but a copy of its own: what it writes must not reach the parent, whose heaps these are.
+    void abandon_in_child() noexcept;
+
+private:
+    // Immutable, sorted by base.
+    struct Index {
+        std::uint32_t count = 0;
+        std::array<std::uint64_t, kMaxArenas> base;
+        std::array<const Arena*, kMaxArenas> arena;
+    };
+
+    [[nodiscard]] const Arena* publish(const Arena& made);
+
+    std::array<Arena, kMaxArenas> arenas_;
+    std::atomic<std::uint32_t> count_{0};
+    std::atomic<const Index*> index_{nullptr};
+
+    mutable std::mutex mutex_;  // makers
+    ArenaRules rules_;
+    std::uint64_t bytes_ = 0;
+    std::vector<std::unique_ptr<Index>> indexes_;  // old ones too: a reader may be in one
+
+    std::mutex listeners_mutex_;
+    std::vector<std::pair<std::uint64_t, std::function<void()>>> listeners_;
+    std::uint64_t last_token_ = 0;
+};
+
+}  // namespace sanpoll::engine::memory
