@@ -58,6 +58,12 @@ std::uint64_t Arenas::bytes() const {
 }
 
 const Arena* Arenas::make(bool shareable, std::uint64_t bytes, Refusal& refusal) {
+    if (abandoned()) {
+        refusal = {Reason::kForked,
+                   "a forked child cannot use the arenas of its parent; exec a program, or take "
+                   "memory for the first time after the fork"};
+        return nullptr;
+    }
     const Arena* made = nullptr;
     {
         const std::lock_guard lock(mutex_);
@@ -132,6 +138,10 @@ void Arenas::remove_listener(std::uint64_t token) {
 }
 
 void Arenas::abandon_in_child() noexcept {
+    if (count() == 0) {
+        return;
+    }
+    abandoned_.store(true, std::memory_order_relaxed);
     for (std::uint32_t i = 0; i < count(); ++i) {
         detach_arena(arenas_[i]);
         arenas_[i].fd = -1;

@@ -93,9 +93,14 @@ public:
     /// In a forked child, before anything else runs there: async-signal-safe. The child keeps the contents,
     /// but a copy of its own: what it writes must not reach the parent, whose heaps these are.
     void abandon_in_child() noexcept;
+    /// Whether this is a forked child of a process that has arenas: it gets no memory of them, ever, and makes
+    /// none of its own.
+    [[nodiscard]] static bool abandoned() noexcept {
+        return abandoned_.load(std::memory_order_relaxed);  // written before the child has threads
+    }
 
 private:
-    // Immutable, sorted by base.
+    // Immutable, sorted by base. Old ones are kept.
     struct Index {
         std::uint32_t count = 0;
         std::array<std::uint64_t, kMaxArenas> base;
@@ -103,6 +108,8 @@ private:
     };
 
     [[nodiscard]] const Arena* publish(const Arena& made);
+
+    static inline std::atomic<bool> abandoned_{false};
 
     std::array<Arena, kMaxArenas> arenas_;
     std::atomic<std::uint32_t> count_{0};

@@ -18,6 +18,7 @@ enum class Reason : std::uint32_t {
     kNoDescriptor = 7,  // the kernel gives no memory file
     kNoLibrary = 8,     // libmimalloc cannot be opened
     kNotOurs = 9,       // the address is not of a block that these functions gave out
+    kThreadEnds = 10,   // the calling thread is ending and has given its heaps back
 };
 
 struct Refusal {

@@ -227,7 +227,9 @@ TEST(ArenasOfTheProcess, AForkedChildHasACopyOfItsOwn) {
             const bool kept = *word == 'p';
             *word = 'c';
             const bool closed = fd < 0 || ::fcntl(fd, F_GETFD) < 0;
-            ::_exit(kept && *word == 'c' && closed ? 0 : 1);
+            const bool refused = arenas.make(true, 0, refusal) == nullptr &&
+                                 refusal.reason == Reason::kForked && Arenas::abandoned();
+            ::_exit(kept && *word == 'c' && closed && refused ? 0 : 1);
         }
         int status = -1;
         ASSERT_EQ(::waitpid(child, &status, 0), child);
