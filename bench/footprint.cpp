@@ -1,0 +1,442 @@
+// footprint: what a process with idle connections has in memory, and how long it takes to open and close a
+// connection beside few and beside many others. Two processes, or both ends in one. See bench/README.md.
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <csignal>
+#include <deque>
+#include <nlohmann/json.hpp>
+
+#include "bench/child_process.hpp"
+#include "bench/clock.hpp"
+#include "bench/control_channel.hpp"
+#include "bench/process_memory.hpp"
+#include "bench/san_socket.hpp"
+#include "bench/tcp_connection.hpp"
+#include "sanpoll/switch.hpp"
+
+namespace sanpoll::bench {
+namespace {
+
+using nlohmann::json;
+using sanpoll_switch::Provider;
+using sanpoll_switch::ProviderSocket;
+
+constexpr std::chrono::minutes kPatience{5};
+constexpr std::uint16_t kConnectorPort = 40000;  // shared memory takes any, many times
+constexpr const char* kHere = "127.0.0.1";
+constexpr int kBacklog = 4096;
+
+struct Options {
+    std::size_t connections = 10000;
+    std::size_t timed = 100;   // connections of which the time is taken, at either number
+    std::size_t receives = 0;  // posted on each idle connection
+    bool one_process = false;
+    bool tcp = true;
+    std::string library;
+    int control_fd = -1;  // set in the acceptor's process
+};
+
+std::unique_ptr<Provider> load(const Options& options) {
+    sanpoll_switch::LoadOptions how;
+    how.library = options.library;
+    auto loaded = Provider::load(how);
+    if (!loaded) throw ConnectionFault(loaded.error.message);
+    return std::move(loaded.provider);
+}
+
+sockaddr_in endpoint(std::uint16_t port) {
+    sockaddr_in where{};
+    where.sin_family = AF_INET;
+    where.sin_port = htons(port);
+    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    return where;
+}
+
+// Idle ends of connections, all with one region registered if receives are posted on them. As small as it can be:
+// what is measured is the provider.
+class Ends {
+public:
+    Ends(const Provider& provider, std::size_t receives)
+        : provider_(provider), receives_(receives), memory_(64) {}
+    ~Ends() { close(descriptors_.size()); }
+    Ends(const Ends&) = delete;
+    Ends& operator=(const Ends&) = delete;
+
+    void add(const ProviderSocket& socket) {
+        descriptors_.push_back(socket.descriptor);
+        if (receives_ == 0) return;
+        int error = 0;
+        if (provider_.extensions().register_memory(socket.descriptor, memory_.data(),
+                                                   static_cast<DWORD>(memory_.size()),
+                                                   MEM_READWRITE, &error) == nullptr) {
+            throw san_fault("WSPRegisterMemory", error);
+        }
+        for (std::size_t i = 0; i < receives_; ++i) {
+            WSABUF buffer{static_cast<ULONG>(memory_.size()), memory_.data()};
+            WSAOVERLAPPED& overlapped = operations_.emplace_back();
+            overlapped.hEvent = reinterpret_cast<WSAEVENT>(std::uintptr_t{1});
+            DWORD bytes = 0;
+            DWORD flags = 0;
+            provider_.table().lpWSPRecv(socket.descriptor, &buffer, 1, &bytes, &flags, &overlapped,
+                                        nullptr, nullptr, &error);
+            if (error != WSA_IO_PENDING) throw san_fault("WSPRecv", error);
+        }
+    }
+
+    // The last ones first. Returns nanoseconds of each close.
+    std::vector<std::uint64_t> close(std::size_t count) {
+        std::vector<std::uint64_t> times;
+        for (; count != 0; --count) {
+            const std::uint64_t start = Clock::monotonic_ns();
+            provider_.close(descriptors_.back());
+            times.push_back(Clock::monotonic_ns() - start);
+            descriptors_.pop_back();
+        }
+        return times;
+    }
+    [[nodiscard]] std::size_t size() const { return descriptors_.size(); }
+
+private:
+    const Provider& provider_;
+    const std::size_t receives_;
+    std::vector<char> memory_;
+    std::vector<SOCKET> descriptors_;
+    std::deque<WSAOVERLAPPED> operations_;
+};
+
+int WSPAPI accept_everyone(LPWSABUF, LPWSABUF, LPQOS, LPQOS, LPWSABUF, LPWSABUF, GROUP*,
+                           DWORD_PTR) {
+    return CF_ACCEPT;
+}
+
+// A connect under way, without the companion port that a switch would keep for each.
+class Connect {
+public:
+    Connect(const Provider& provider, const SanEvent& event, std::uint16_t port)
+        : provider_(provider), event_(event), socket_(provider.socket()) {
+        if (!socket_) throw san_fault("WSPSocket", socket_.error);
+        const sockaddr_in from = endpoint(kConnectorPort);
+        const sockaddr_in to = endpoint(port);
+        int error = 0;
+        const WSPPROC_TABLE& table = provider.table();
+        if (table.lpWSPBind(socket_.descriptor, reinterpret_cast<const sockaddr*>(&from),
+                            sizeof from, &error) != 0 ||
+            table.lpWSPEventSelect(socket_.descriptor, event.handle(), FD_CONNECT, &error) != 0) {
+            throw san_fault("binding a socket", error);
+        }
+        table.lpWSPConnect(socket_.descriptor, reinterpret_cast<const sockaddr*>(&to), sizeof to,
+                           nullptr, nullptr, nullptr, nullptr, &error);
+        if (error != 0 && error != WSAEWOULDBLOCK) throw san_fault("WSPConnect", error);
+    }
+
+    ProviderSocket finish() {
+        for (;;) {
+            event_.wait("the answer to a connect");
+            WSANETWORKEVENTS events{};
+            int error = 0;
+            const WSPPROC_TABLE& table = provider_.table();
+            if (table.lpWSPEnumNetworkEvents(socket_.descriptor, event_.handle(), &events,
+                                             &error) != 0) {
+                throw san_fault("WSPEnumNetworkEvents", error);
+            }
+            if ((events.lNetworkEvents & FD_CONNECT) == 0) continue;
+            if (events.iErrorCode[FD_CONNECT_BIT] != 0)
+                throw san_fault("WSPConnect", events.iErrorCode[FD_CONNECT_BIT]);
+            table.lpWSPEventSelect(socket_.descriptor, nullptr, 0, &error);
+            return socket_;
+        }
+    }
+
+private:
+    const Provider& provider_;
+    const SanEvent& event_;
+    ProviderSocket socket_;
+};
+
+// A listener that leaves its accepted sockets as they are.
+class Acceptor {
+public:
+    explicit Acceptor(const Provider& provider)
+        : provider_(provider), companion_(reserve_port(kHere)), socket_(provider.socket()) {
+        if (!socket_) throw san_fault("WSPSocket", socket_.error);
+        const sockaddr_in where = endpoint(companion_.port);
+        int error = 0;
+        const WSPPROC_TABLE& table = provider.table();
+        if (table.lpWSPBind(socket_.descriptor, reinterpret_cast<const sockaddr*>(&where),
+                            sizeof where, &error) != 0 ||
+            table.lpWSPListen(socket_.descriptor, kBacklog, &error) != 0 ||
+            table.lpWSPEventSelect(socket_.descriptor, event_.handle(), FD_ACCEPT, &error) != 0) {
+            throw san_fault("listening", error);
+        }
+    }
+    ~Acceptor() { provider_.close(socket_.descriptor); }
+    Acceptor(const Acceptor&) = delete;
+    Acceptor& operator=(const Acceptor&) = delete;
+
+    [[nodiscard]] std::uint16_t port() const { return companion_.port; }
+    ProviderSocket accept() {
+        for (;;) {
+            const ProviderSocket accepted =
+                provider_.accept(socket_.descriptor, nullptr, accept_everyone);
+            if (accepted) return accepted;
+            if (accepted.error != WSAEWOULDBLOCK) throw san_fault("WSPAccept", accepted.error);
+            event_.wait("a connection request");
+            WSANETWORKEVENTS events{};
+            int error = 0;
+            provider_.table().lpWSPEnumNetworkEvents(socket_.descriptor, event_.handle(), &events,
+                                                     &error);
+        }
+    }
+
+private:
+    const Provider& provider_;
+    SanEvent event_;
+    ReservedPort companion_;
+    ProviderSocket socket_;
+};
+
+void let_open_files(std::size_t wanted) {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
+        limit.rlim_cur = std::min<rlim_t>(wanted, limit.rlim_max);
+        (void)::setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+// ---- the acceptor's process ------------------------------------------------------------------------------------
+
+int run_acceptor(const Options& options) {
+    const ControlChannel leader(options.control_fd);
+    let_open_files(options.connections + 1000);
+    {
+        const auto provider = load(options);
+        Acceptor acceptor(*provider);
+        Ends ends(*provider, options.receives);
+        leader.send({{"port", acceptor.port()}});
+        for (;;) {
+            const json command = leader.receive(kPatience);
+            const std::string what = command.at("do");
+            if (what == "accept") {
+                const std::size_t count = command.at("count");
+                for (std::size_t i = 0; i < count; ++i) {
+                    ends.add(acceptor.accept());
+                }
+                leader.send("accepted");
+            } else if (what == "close") {
+                (void)ends.close(command.at("count"));
+                leader.send("closed");
+            } else {
+                break;
+            }
+        }
+    }
+    const TcpListener listener(kHere);
+    leader.send({{"port", listener.port()}});
+    std::vector<Descriptor> tcp;
+    for (std::size_t count = leader.receive(kPatience); count != 0; --count) {
+        tcp.push_back(listener.accept());
+    }
+    leader.send("accepted");
+    (void)leader.receive(kPatience);
+    return 0;
+}
+
+// ---- the connector's process -----------------------------------------------------------------------------------
+
+double median_us(std::vector<std::uint64_t> times) {
+    if (times.empty()) return 0;
+    std::sort(times.begin(), times.end());
+    return static_cast<double>(times[times.size() / 2]) / 1000;
+}
+
+struct Shot {
+    const char* when;
+    ProcessMemory connector;
+    ProcessMemory acceptor;
+};
+
+void print(const char* when, const char* who, const ProcessMemory& memory) {
+    fmt::print("{:<18} {:<10} {:>9} {:>9} {:>10} {:>9} {:>9} {:>9}\n", when, who, memory.peak,
+               memory.resident, memory.anonymous, memory.file, memory.shared, memory.proportional);
+}
+
+class Leader {
+public:
+    Leader(const Options& options, const ControlChannel* acceptor, pid_t acceptor_pid)
+        : options_(options),
+          acceptor_(acceptor),
+          acceptor_pid_(acceptor_pid),
+          provider_((take("before"), load(options))),
+          ends_(*provider_, options.receives) {
+        if (acceptor_ != nullptr) {
+            port_ = acceptor_->receive(kPatience).at("port");
+        } else {
+            own_acceptor_.emplace(*provider_);
+            own_ends_.emplace(*provider_, options.receives);
+            port_ = own_acceptor_->port();
+        }
+        take("started");
+    }
+
+    // Nanoseconds of each connect.
+    std::vector<std::uint64_t> open(std::size_t count) {
+        std::vector<std::uint64_t> times;
+        if (acceptor_ != nullptr) acceptor_->send({{"do", "accept"}, {"count", count}});
+        for (std::size_t i = 0; i < count; ++i) {
+            const std::uint64_t start = Clock::monotonic_ns();
+            Connect connect(*provider_, event_, port_);
+            if (own_acceptor_) own_ends_->add(own_acceptor_->accept());
+            const ProviderSocket socket = connect.finish();
+            times.push_back(Clock::monotonic_ns() - start);
+            ends_.add(socket);
+        }
+        if (acceptor_ != nullptr) (void)acceptor_->receive(kPatience);
+        return times;
+    }
+    std::vector<std::uint64_t> close(std::size_t count) {
+        std::vector<std::uint64_t> times = ends_.close(count);
+        if (acceptor_ != nullptr) {
+            acceptor_->send({{"do", "close"}, {"count", count}});
+            (void)acceptor_->receive(kPatience);
+        } else {
+            (void)own_ends_->close(count);
+        }
+        return times;
+    }
+    void take(const char* when) {
+        shots_.push_back({when, memory_of(::getpid()),
+                          acceptor_ != nullptr ? memory_of(acceptor_pid_) : ProcessMemory{}});
+    }
+    [[nodiscard]] const std::vector<Shot>& shots() const { return shots_; }
+
+private:
+    const Options& options_;
+    const ControlChannel* acceptor_;
+    const pid_t acceptor_pid_;
+    std::vector<Shot> shots_;
+    std::unique_ptr<Provider> provider_;
+    SanEvent event_;
+    std::optional<Acceptor> own_acceptor_;
+    std::optional<Ends> own_ends_;
+    Ends ends_;
+    std::uint16_t port_ = 0;
+};
+
+// Bytes that each connection more has cost.
+double each(std::uint64_t few_kib, std::uint64_t many_kib, std::size_t connections) {
+    return static_cast<double>(many_kib - std::min(few_kib, many_kib)) * 1024 /
+           static_cast<double>(connections);
+}
+
+void measure_tcp(const Options& options, const ControlChannel& acceptor) {
+    const std::uint16_t port = acceptor.receive(kPatience).at("port");
+    const std::uint64_t before = kernel_socket_bytes();
+    acceptor.send(options.connections);
+    std::vector<Descriptor> tcp;
+    for (std::size_t i = 0; i < options.connections; ++i) {
+        tcp.push_back(tcp_connect(kHere, port));
+    }
+    (void)acceptor.receive(kPatience);
+    const std::uint64_t after = kernel_socket_bytes();
+    if (before == 0 || after <= before) {
+        fmt::print("kernel TCP: /proc/slabinfo is for root\n");
+    } else {
+        fmt::print(
+            "kernel TCP, objects of the kernel alone: {:.0f} bytes an end\n",
+            static_cast<double>(after - before) / static_cast<double>(options.connections) / 2);
+    }
+    acceptor.send("quit");
+}
+
+int run_leader(const Options& options) {
+    let_open_files(options.connections + 1000);
+    std::optional<ControlChannel> channel;
+    std::optional<ChildProcess> child;
+    if (!options.one_process) {
+        auto [ours, theirs] = ControlChannel::pair();
+        child.emplace(
+            ChildProcess::start("acceptor",
+                                {"--control-fd", std::to_string(theirs.fd()), "--connections",
+                                 std::to_string(options.connections), "--receives",
+                                 std::to_string(options.receives), "--library", options.library},
+                                {}, {theirs.fd()}));
+        channel.emplace(std::move(ours));
+    }
+    {
+        Leader leader(options, channel ? &*channel : nullptr, child ? child->pid() : 0);
+        (void)leader.open(1);
+        leader.take("1 connection");
+        const auto connect_few = leader.open(options.timed);
+        const auto close_few = leader.close(options.timed);
+        leader.take("few");
+        (void)leader.open(options.connections - 1);
+        leader.take("many");
+        const auto connect_many = leader.open(options.timed);
+        const auto close_many = leader.close(options.timed);
+
+        fmt::print("{:<18} {:<10} {:>9} {:>9} {:>10} {:>9} {:>9} {:>9}  (KiB)\n", "", "", "peak",
+                   "resident", "anonymous", "file", "shared", "pss");
+        for (const Shot& shot : leader.shots()) {
+            print(shot.when, options.one_process ? "both ends" : "connector", shot.connector);
+            if (!options.one_process) print(shot.when, "acceptor", shot.acceptor);
+        }
+        const Shot& few = leader.shots()[2];
+        const Shot& many = leader.shots().back();
+        if (options.one_process) {
+            fmt::print(
+                "bytes a connection, both ends: {:.0f}\n",
+                each(few.connector.resident, many.connector.resident, options.connections - 1));
+        } else {
+            fmt::print(
+                "bytes a connection: connector {:.0f}, acceptor {:.0f}\n",
+                each(few.connector.resident, many.connector.resident, options.connections - 1),
+                each(few.acceptor.resident, many.acceptor.resident, options.connections - 1));
+        }
+        fmt::print("{} connects: {:.1f} us median beside 1 open, {:.1f} us beside {}\n",
+                   options.timed, median_us(connect_few), median_us(connect_many),
+                   options.connections);
+        fmt::print("{} closes: {:.1f} us median beside 1 open, {:.1f} us beside {}\n",
+                   options.timed, median_us(close_few), median_us(close_many), options.connections);
+        const std::uint64_t start = Clock::monotonic_ns();
+        (void)leader.close(options.connections);
+        fmt::print("closing all: {:.1f} ms\n",
+                   static_cast<double>(Clock::monotonic_ns() - start) / 1e6);
+        if (channel) channel->send({{"do", "quit"}});
+    }
+    if (channel && options.tcp) measure_tcp(options, *channel);
+    return 0;
+}
+
+}  // namespace
+}  // namespace sanpoll::bench
+
+int main(int argc, char** argv) {
+    sanpoll::bench::Options options;
+    bool no_tcp = false;
+    CLI::App app("footprint: memory of idle connections, and the time to open and close one");
+    app.add_option("--connections", options.connections, "idle connections")
+        ->check(CLI::Range(2, 60000));
+    app.add_option("--timed", options.timed, "connects and closes whose time is taken")
+        ->check(CLI::Range(1, 2000));
+    app.add_option("--receives", options.receives, "receives posted on each idle connection")
+        ->check(CLI::Range(0, 1024));
+    app.add_flag("--one-process", options.one_process, "both ends in one process");
+    app.add_flag("--no-tcp", no_tcp, "without kernel TCP beside it");
+    app.add_option("--library", options.library, "the provider's library");
+    app.add_option("--control-fd", options.control_fd)->group("");
+    CLI11_PARSE(app, argc, argv);
+    options.tcp = !no_tcp;
+    std::signal(SIGPIPE, SIG_IGN);
+    try {
+        return options.control_fd >= 0 ? sanpoll::bench::run_acceptor(options)
+                                       : sanpoll::bench::run_leader(options);
+    } catch (const std::exception& fault) {
+        fmt::print(stderr, "footprint: {}\n", fault.what());
+        return 1;
+    }
+}
