@@ -13,6 +13,10 @@
 
 namespace sanpoll::engine::shm {
 
+namespace {
+constexpr std::uint32_t kServicedInATurn = 64;
+}
+
 ShmPort::ShmPort(const Config& config, PollingCore& core, int trouble_fd)
     : config_(config),
       core_(core),
@@ -327,16 +331,21 @@ std::uint32_t ShmPort::poll(std::uint32_t budget) noexcept {
     return work + std::exchange(moved_, 0);
 }
 
-// One pass over what is queued now; what queues itself again waits for the next turn.
+// A bounded part of what is queued now, the longest waiting first; what queues itself again waits for its next
+// turn. Ten thousand that wait for room on one link must not make the turns of everybody else long.
 void ShmPort::service_queue() noexcept {
-    Connection* connection = queued_head_;
-    queued_head_ = queued_tail_ = nullptr;
-    while (connection != nullptr) {
-        Connection* next = connection->next_queued;
-        connection->queued = false;
-        connection->next_queued = nullptr;
-        service(*connection);
-        connection = next;
+    std::uint32_t left = std::exchange(try_all_, false) ? UINT32_MAX : kServicedInATurn;
+    const Connection* const last = queued_tail_;
+    for (const Connection* tried = nullptr; tried != last && left != 0; --left) {
+        Connection& connection = *queued_head_;
+        tried = &connection;
+        queued_head_ = connection.next_queued;
+        if (queued_head_ == nullptr) {
+            queued_tail_ = nullptr;
+        }
+        connection.queued = false;
+        connection.next_queued = nullptr;
+        service(connection);
     }
 }
 
@@ -346,6 +355,7 @@ void ShmPort::arm() noexcept {
         knock_at_silent_peers(true);  // nobody will look at the clock
     }
     armed_for_room_ = queued_head_ != nullptr;
+    try_all_ = armed_for_room_;  // nobody rings for room that is there already
     for (Link* link : links_) {
         link->receiver.arm();
         if (armed_for_room_) {

@@ -246,6 +246,7 @@ private:
     std::uint32_t looks_;  // at idle links in one poll
     Connection* queued_head_ = nullptr;
     Connection* queued_tail_ = nullptr;
+    bool try_all_ = false;  // the core goes to sleep: the next pass leaves nobody out
     EarlyMessage* early_pool_ =
         nullptr;  // blocks of kMaxInRing bytes: some from the start, and reused
     std::uint32_t early_pooled_ = 0;
