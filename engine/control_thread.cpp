@@ -104,16 +104,16 @@ void ControlThread::forget(int fd) noexcept {
 
 std::uint64_t ControlThread::add_timer(std::uint64_t delay_ms, std::function<void()> task) {
     const std::uint64_t id = next_timer_++;
-    timers_.emplace(clock_.now_ns() + delay_ms * 1000000, std::pair(id, std::move(task)));
+    const std::uint64_t due = clock_.now_ns() + delay_ms * 1000000;
+    due_[id] = due;
+    timers_.emplace(std::pair(due, id), std::move(task));
     return id;
 }
 
 void ControlThread::cancel_timer(std::uint64_t id) noexcept {
-    for (auto it = timers_.begin(); it != timers_.end(); ++it) {
-        if (it->second.first == id) {
-            timers_.erase(it);
-            return;
-        }
+    if (const auto found = due_.find(id); found != due_.end()) {
+        timers_.erase({found->second, id});
+        due_.erase(found);
     }
 }
 
@@ -133,11 +133,12 @@ int ControlThread::run_timers() {
     while (!timers_.empty()) {
         const auto first = timers_.begin();
         const std::uint64_t now = clock_.now_ns();
-        if (first->first > now) {
+        if (first->first.first > now) {
             return static_cast<int>(
-                std::min<std::uint64_t>((first->first - now) / 1000000 + 1, 60000));
+                std::min<std::uint64_t>((first->first.first - now) / 1000000 + 1, 60000));
         }
-        const std::function<void()> task = std::move(first->second.second);
+        const std::function<void()> task = std::move(first->second);
+        due_.erase(first->first.second);
         timers_.erase(first);
         task();
     }

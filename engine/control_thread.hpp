@@ -61,7 +61,9 @@ private:
     std::vector<std::function<void()>> tasks_;
     bool stopping_ = false;
     std::unordered_map<int, std::shared_ptr<Handler>> handlers_;
-    std::multimap<std::uint64_t, std::pair<std::uint64_t, std::function<void()>>> timers_;
+    // By due time and id; and the due time by id, for many connects have their timers at once.
+    std::map<std::pair<std::uint64_t, std::uint64_t>, std::function<void()>> timers_;
+    std::unordered_map<std::uint64_t, std::uint64_t> due_;
     std::uint64_t next_timer_ = 1;
 };
 
