@@ -144,7 +144,7 @@ int export_listening(Socket& socket, std::uint32_t generation, engine::Listening
         status = engine::Status::kNoMemory;  // nothing was begun
     }
     const bool out = status == engine::Status::kOk;
-    std::deque<std::shared_ptr<engine::IncomingConnection>> requests;
+    RequestList requests;
     std::unique_ptr<engine::Listening> ended;
     engine::PostGate::View closed{};
     bool alive = false;

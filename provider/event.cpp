@@ -99,8 +99,7 @@ int WSPAPI wsp_event_select(SOCKET s, WSAEVENT event, LONG mask, LPINT error_num
                 socket.accept_armed = true;
                 // What is true already is indicated now: a request may have come between WSPListen and
                 // this, a connect may have ended before.
-                drop_withdrawn(socket);
-                if (!socket.requests.empty() && record_event(socket, FD_ACCEPT)) {
+                if (has_request(socket) && record_event(socket, FD_ACCEPT)) {
                     socket.accept_armed = false;
                     signal = true;
                 }

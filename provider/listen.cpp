@@ -23,9 +23,11 @@ bool take_request(Socket& socket, std::uint32_t generation,
     if (socket.gate.generation() != generation || socket.state != State::kListening) {
         return false;
     }
-    drop_withdrawn(socket);
     if (waiting_requests(socket) >= socket.backlog) {
-        return false;
+        drop_withdrawn(socket);  // only now: each look goes through all that wait
+        if (waiting_requests(socket) >= socket.backlog) {
+            return false;
+        }
     }
     socket.requests.push_back(std::move(request));
     if (socket.accept_armed && record_event(socket, FD_ACCEPT)) {
@@ -55,8 +57,7 @@ void rearm_accept(Socket& socket, std::uint32_t generation) noexcept {
         }
         socket.accept_armed = true;
         version = socket.event_version;
-        drop_withdrawn(socket);
-        if (socket.requests.empty() || !record_event(socket, FD_ACCEPT)) {
+        if (!has_request(socket) || !record_event(socket, FD_ACCEPT)) {
             return;
         }
         socket.accept_armed = false;
@@ -158,6 +159,13 @@ void drop_withdrawn(Socket& socket) noexcept {
     std::erase_if(socket.requests, [](const auto& waiting) { return waiting->withdrawn(); });
 }
 
+bool has_request(Socket& socket) noexcept {
+    while (!socket.requests.empty() && socket.requests.front()->withdrawn()) {
+        socket.requests.pop_front();
+    }
+    return !socket.requests.empty();
+}
+
 int WSPAPI wsp_listen(SOCKET s, int backlog, LPINT error_number) {
     return result(
         error_number, guarded([&]() -> int {
@@ -212,7 +220,7 @@ int WSPAPI wsp_listen(SOCKET s, int backlog, LPINT error_number) {
                     "another process of this host listens at {}; stop it or choose another port",
                     engine::to_string(local));
             }
-            std::deque<std::shared_ptr<engine::IncomingConnection>> early;
+            RequestList early;
             {
                 const std::lock_guard lock(socket.mutex);
                 if (socket.gate.generation() != generation) {
@@ -256,12 +264,12 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
             if (socket.state != State::kListening) {
                 return WSAEINVAL;
             }
-            drop_withdrawn(socket);
+            const bool waiting = has_request(socket);
             // Before the request leaves the queue, so that a bad call costs nothing.
             if (addr != nullptr &&
                 (addrlen == nullptr || *addrlen < static_cast<INT>(sizeof(sockaddr_in)))) {
                 refused = WSAEFAULT;
-            } else if (socket.requests.empty()) {
+            } else if (!waiting) {
                 refused = WSAEWOULDBLOCK;
             } else if (!room) {
                 refused = WSAEMFILE;

@@ -130,8 +130,11 @@ template <typename Body>
 
 // ---- listening (listen.cpp) ------------------------------------------------------------------------
 
-/// Forgets the requests whose originators have gone. With the socket's mutex held.
+/// Forgets the requests whose originators have gone. With the socket's mutex held. Looks at all of them.
 void drop_withdrawn(Socket& socket) noexcept;
+/// Whether a request waits whose originator has not gone; it is then the first. With the mutex held. Forgets
+/// those before it, and so looks at each once.
+[[nodiscard]] bool has_request(Socket& socket) noexcept;
 
 // ---- events (event.cpp) ---------------------------------------------------------------------------
 

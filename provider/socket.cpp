@@ -151,7 +151,7 @@ int close_socket(SOCKET descriptor) noexcept {
 
 void dismantle(Socket& socket, const engine::PostGate::View& view) noexcept {
     const bool on_notifier = Provider::instance().engine().notifier().is_this_thread();
-    std::deque<std::shared_ptr<engine::IncomingConnection>> requests;
+    RequestList requests;
     std::unique_ptr<engine::Listening> listening;
     std::shared_ptr<engine::OutgoingConnection> outgoing;
     {

@@ -5,7 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <memory>
 #include <mutex>
 
@@ -38,6 +38,9 @@ enum class State : std::uint8_t {
 };
 
 inline constexpr int kMaxBacklog = 4096;  // what SOMAXCONN means
+
+/// A list and not a deque, which takes 600 bytes when it is empty: most sockets do not listen.
+using RequestList = std::list<std::shared_ptr<engine::IncomingConnection>>;
 
 /// Type-stable: a record is reused but never unmapped while the provider runs, so a stale handle finds
 /// a record of another generation and not a hole.
@@ -77,7 +80,7 @@ struct alignas(rings::kCacheLine) Socket {
     // listening
     int backlog = 0;
     int undecided = 0;  // requests that WSPAccept has taken out and the switch is being asked about
-    std::deque<std::shared_ptr<engine::IncomingConnection>> requests;
+    RequestList requests;
     std::unique_ptr<engine::Listening> listening;
 
     // connecting

@@ -31,8 +31,9 @@ static_assert(sizeof(QueuedRequest) == 64);
 /// once they have grown to what they use. Owned by the core.
 class RequestQueue {
 public:
-    /// Room for what most connections ever have pending, made with the connection and off the core. Beyond
-    /// it push() allocates, each time the queue is deeper than it ever was. False when memory is short.
+    /// Room for what an idle connection has pending, made with the connection and off the core. Beyond
+    /// it push() allocates, each time the queue is deeper than it ever was. Twice this is the larger part of
+    /// what an idle connection takes. False when memory is short.
     [[nodiscard]] bool prepare() noexcept { return grow(kPrepared); }
 
     /// False when memory is short; the queue is then unchanged.
@@ -109,7 +110,7 @@ private:
         return cells_[position & (capacity_ - 1)];
     }
 
-    static constexpr std::uint32_t kPrepared = 32;
+    static constexpr std::uint32_t kPrepared = 8;
 
     bool grow(std::uint32_t needed) noexcept {
         std::uint32_t capacity = capacity_ == 0 ? 8 : capacity_ * 4;
