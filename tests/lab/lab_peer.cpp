@@ -7,6 +7,12 @@
 //   lab_peer rdma ADDRESS PORT_FILE ROUNDS  writes, reads, and what happens when the memory is taken back
 //   lab_peer broken ADDRESS PORT_FILE FLAG  messages until the connection ends; creates FLAG when they flow
 //   lab_peer idle ADDRESS PORT_FILE FLAG    the same without messages
+//   lab_peer devices ADDRESS ADDRESS PORT_FILE PORT_FILE FLAG
+//                                           a connection to the first server at the first address and one to the second
+//                                           at the second, over different devices; creates FLAG when messages flow on
+//                                           both, for the second device to be removed; the first one's go on; creates
+//                                           FLAG-gone when nothing here has the second device open any more, and calls
+//                                           again when FLAG-back is there
 //   lab_peer connections ADDRESS UNDER_WAY  1,000 connects and closes in a row, twice 512 at once, and what is left;
 //                                           so many connects have begun at the same time, up to 16
 //
@@ -248,6 +254,89 @@ void call_broken(const Provider& provider, const std::string& address, const std
               << name_of(error) << ", and so ended " << rest << " operations" << std::endl;
 }
 
+// One message there and back.
+void echo_one(Session& session, std::uint64_t number) {
+    const std::string message = bytes_of(number, length_of(number));
+    session.send(message);
+    expect(session.receive() == message,
+           "message " + std::to_string(number) + " came back as another one");
+}
+
+void await(const std::string& file) {
+    const auto deadline = std::chrono::steady_clock::now() + kPatience;
+    while (!std::filesystem::exists(file)) {
+        expect(std::chrono::steady_clock::now() < deadline, "nobody made " + file);
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+}
+
+// To a device that has just come: until both processes and the kernel have it whole, a connect times out at once, or
+// finds nobody who listens.
+std::unique_ptr<Session> call_again(const Provider& provider, const std::string& address,
+                                    const std::string& file) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    for (;;) {
+        try {
+            return call(provider, address, file, "echo");
+        } catch (const std::runtime_error& fault) {
+            const std::string_view text = fault.what();
+            const bool too_early = text.find("WSAETIMEDOUT") != std::string_view::npos ||
+                                   text.find("WSAECONNRESET") != std::string_view::npos;
+            if (!too_early || std::chrono::steady_clock::now() > deadline) {
+                throw;
+            }
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    }
+}
+
+void call_devices(const Provider& provider, const std::string& first_address,
+                  const std::string& second_address, const std::string& first_file,
+                  const std::string& second_file, const std::string& flag) {
+    const auto lasting = call(provider, first_address, first_file, "echo");
+    auto removed = call(provider, second_address, second_file, "echo");
+    const std::string device = over(*removed);
+    expect(over(*lasting) != device, "both connections are over " + device);
+    std::uint64_t number = 0;
+    for (; number < kFlowing; ++number) {
+        echo_one(*lasting, number);
+        echo_one(*removed, number);
+    }
+    create(flag, "");
+
+    int error = 0;
+    std::uint64_t until_the_end = 0;
+    try {
+        for (;; ++until_the_end) {
+            echo_one(*lasting, number++);
+            echo_one(*removed, until_the_end);
+        }
+    } catch (const Ended& end) {
+        error = end.error;
+    }
+    expect_documented(error);
+    const std::uint32_t rest = removed->await_rest(error);
+    // It throws if the first connection was the one that ended.
+    for (std::uint64_t i = 0; i < kFlowing; ++i) {
+        echo_one(*lasting, number++);
+    }
+    removed.reset();
+    create(flag + "-gone", "");
+    await(flag + "-back");
+    removed = call_again(provider, second_address, second_file);
+    expect(over(*removed) == device, "the device that came back does not carry the connection");
+    for (std::uint64_t i = 0; i < kFlowing; ++i) {
+        echo_one(*lasting, number++);
+        echo_one(*removed, i);
+    }
+    lasting->drain();
+    removed->drain();
+    std::cout << "devices: " << number << " messages over " << over(*lasting) << "; over "
+              << device << " until it was removed, which ended the connection with "
+              << name_of(error) << " and " << rest
+              << " operations with it, and again when it was back" << std::endl;
+}
+
 int run(const std::vector<std::string>& arguments) {
     const auto is = [&](const char* verb, std::size_t count) {
         return arguments.size() == count + 1 && arguments[0] == verb;
@@ -262,6 +351,9 @@ int run(const std::vector<std::string>& arguments) {
         call_rdma(*provider, arguments[1], arguments[2], std::stoull(arguments[3]));
     } else if (is("broken", 3) || is("idle", 3)) {
         call_broken(*provider, arguments[1], arguments[2], arguments[3], arguments[0] == "idle");
+    } else if (is("devices", 5)) {
+        call_devices(*provider, arguments[1], arguments[2], arguments[3], arguments[4],
+                     arguments[5]);
     } else if (is("connections", 2)) {
         many_connections(*provider, arguments[1], std::stoi(arguments[2]));
     } else {

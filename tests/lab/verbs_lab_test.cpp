@@ -87,6 +87,15 @@ TEST_P(VerbsLab, ManyConnectionsLeaveNothing) {
     EXPECT_NE(out.find(" at once, "), std::string::npos) << out;
 }
 
+TEST_P(VerbsLab, SeveralDevicesCarryConnectionsAtOnceAndOneMayGo) {
+    const std::string out = run_alone("devices");
+    const std::string own = GetParam();
+    expect_line(out, "devices: ");
+    EXPECT_NE(out.find("; over verbs " + std::string(own == "rxe" ? "siw1" : "rxe1") + " until"),
+              std::string::npos)
+        << out;
+}
+
 TEST_P(VerbsLab, WhoPostsAndPollsEntersTheKernelForDoorbellsOnly) {
     const std::string out = run_alone("system-calls");
     EXPECT_NE(out.find("and the polling core, but "), std::string::npos) << out;
