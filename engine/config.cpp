@@ -33,12 +33,12 @@ std::optional<std::uint64_t> to_number(std::string_view text) {
 
 KnobRule number(std::string_view name, std::string_view allowed, std::string_view description,
                 std::uint32_t Config::*member, std::uint32_t low, std::uint32_t high,
-                bool power_of_two = false) {
+                bool power_of_two = false, std::uint32_t multiple_of = 1) {
     return {{name, allowed, description},
             [=](Config& config, std::string_view text) {
                 const auto value = to_number(text);
                 if (!value || *value < low || *value > high ||
-                    (power_of_two && !std::has_single_bit(*value))) {
+                    (power_of_two && !std::has_single_bit(*value)) || *value % multiple_of != 0) {
                     return false;
                 }
                 config.*member = static_cast<std::uint32_t>(*value);
@@ -115,10 +115,18 @@ const std::vector<KnobRule>& rules() {
         number("spin_us", "0 to 1000000", "balanced profile: idle time before a core sleeps, us",
                &Config::spin_us, 0, 1000000),
         choice("hugepages", "auto, off or required",
-               "whether DPDK's EAL takes hugepages when it is started", &Config::hugepages,
-               {"auto", "off", "required"}),
+               "whether arenas, and DPDK's EAL when it is started, take hugepages of 2 MiB: where "
+               "there "
+               "are enough, never, or else nothing starts",
+               &Config::hugepages, {"auto", "off", "required"}),
         number("eal_memory_mb", "16 to 65536", "memory that DPDK's EAL may take, MiB",
                &Config::eal_memory_mb, 16, 65536),
+        number("arena_mb", "a multiple of 32, 32 to 65536",
+               "one arena, out of which registered heaps are given memory, MiB; at most 64 arenas",
+               &Config::arena_mb, 32, 65536, false, 32),
+        number("arena_limit_mb", "a multiple of 32, 32 to 1048576",
+               "all arenas together, which are made one by one as they are needed, MiB",
+               &Config::arena_limit_mb, 32, 1U << 20, false, 32),
         number("lane_slots", "a power of two, 16 to 65536", "slots of a thread's lane to a core",
                &Config::lane_slots, 16, 65536, true),
         number("notifier_slots", "a power of two, 16 to 1048576",

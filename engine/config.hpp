@@ -44,7 +44,9 @@ struct Config {
     std::uint32_t core_count = 1;      // inline: polling cores to spread connections over
     std::uint32_t spin_us = 50;        // balanced: idle time before a core sleeps
     Hugepages hugepages = Hugepages::kAuto;
-    std::uint32_t eal_memory_mb = 64;  // what DPDK's EAL may take when it is started
+    std::uint32_t eal_memory_mb = 64;     // what DPDK's EAL may take when it is started
+    std::uint32_t arena_mb = 128;         // one arena of registered heaps; a multiple of 32
+    std::uint32_t arena_limit_mb = 4096;  // all arenas of the process
 
     std::uint32_t lane_slots = 256;       // slots of a thread's lane to a core
     std::uint32_t notifier_slots = 1024;  // slots of a core's ring to the notifier thread

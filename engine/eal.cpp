@@ -8,12 +8,12 @@
 
 #include <cerrno>
 #include <cstring>
-#include <fstream>
 #include <mutex>
 #include <thread>
 #include <vector>
 
 #include "engine/log.hpp"
+#include "engine/memory/hugepages.hpp"
 
 namespace sanpoll::engine::eal {
 
@@ -24,13 +24,6 @@ enum class State { kNotStarted, kOrdinaryPages, kHugepages, kFailed };
 std::mutex mutex;
 State current = State::kNotStarted;
 std::string failure;
-
-std::uint64_t free_hugepages_2mb() {
-    std::ifstream file("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
-    std::uint64_t pages = 0;
-    file >> pages;
-    return file ? pages : 0;
-}
 
 // "0@(0,1,5)": one EAL lcore that may run on every CPU that we may use, so that nothing is pinned.
 std::string lcore_option() {
@@ -50,7 +43,7 @@ std::string lcore_option() {
 // A failed rte_eal_init is final for the process, so the host is looked at first and the mode chosen.
 std::string start(const Config& config) {
     const std::uint64_t wanted_pages = (config.eal_memory_mb + 1) / 2;
-    const std::uint64_t free_pages = free_hugepages_2mb();
+    const std::uint64_t free_pages = memory::free_hugepages();
     bool huge = config.hugepages != Hugepages::kOff && free_pages >= wanted_pages;
     if (config.hugepages == Hugepages::kRequired && !huge) {
         return formatted(

@@ -11,6 +11,7 @@
 #include "engine/fence.hpp"
 #include "engine/lane_registry.hpp"
 #include "engine/log.hpp"
+#include "engine/memory/start.hpp"
 
 namespace sanpoll::engine {
 
@@ -63,6 +64,10 @@ std::unique_ptr<Engine> Engine::start(Config config, Clock& clock, const Handler
         if (!error.empty()) {
             return nullptr;
         }
+    }
+    error = memory::begin(memory::Arenas::of_process(), config);
+    if (!error.empty()) {
+        return nullptr;
     }
     std::unique_ptr<Engine> engine(new Engine(std::move(config), clock, handlers));
     error = engine->begin();

@@ -6,6 +6,7 @@
 
 #include "engine/log.hpp"
 #include "engine/memory/arena_mapping.hpp"
+#include "engine/memory/hugepages.hpp"
 
 namespace sanpoll::engine::memory {
 
@@ -90,7 +91,7 @@ const Arena* Arenas::make(bool shareable, std::uint64_t bytes, Refusal& refusal)
             return nullptr;
         }
         arena.size = units * rules_.arena_bytes;
-        if (!map_arena(arena, refusal)) {
+        if (!map(arena, refusal)) {
             return nullptr;
         }
         made = publish(arena);
@@ -103,6 +104,35 @@ const Arena* Arenas::make(bool shareable, std::uint64_t bytes, Refusal& refusal)
         grown();
     }
     return made;
+}
+
+// On hugepages if the rules want them and they are there; the host is looked at first, for what it has.
+bool Arenas::map(Arena& arena, Refusal& refusal) const {
+    if (rules_.hugepages != Hugepages::kOff) {
+        const std::uint64_t wanted = arena.size / kHugepageBytes;
+        const std::uint64_t free = free_hugepages();
+        if (free >= wanted) {
+            arena.pages = PageKind::kHuge;
+            if (map_arena(arena, refusal)) {
+                return true;
+            }
+        } else {
+            refusal = {
+                Reason::kNoHugepages,
+                formatted("an arena of arena_mb = {} takes {} hugepages of 2 MiB, and {} are "
+                          "free; reserve them (sysctl vm.nr_hugepages={}) or set "
+                          "SANPOLL_HUGEPAGES=auto",
+                          arena.size >> 20, wanted, free, wanted)};
+        }
+        if (rules_.hugepages == Hugepages::kRequired) {
+            return false;
+        }
+        log(LogLevel::kInfo, "an arena on ordinary pages: {}", refusal.text);
+        refusal = {};
+        arena.pages = PageKind::kOrdinary;
+        arena.numa_node = rules_.numa_node;
+    }
+    return map_arena(arena, refusal);
 }
 
 const Arena* Arenas::publish(const Arena& made) {

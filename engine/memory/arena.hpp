@@ -23,7 +23,13 @@ enum class PageKind : std::uint8_t {
 /// Immutable once published, and there until the process ends.
 ///
 /// A shareable arena is a memory file that a peer may map; it is shared whole or not at all. The file is
-/// sealed against shrinking, growing and further seals. A private arena is anonymous memory.
+/// sealed against shrinking, growing and further seals, and on hugepages against future writers as well (so that
+/// it can have no holes). A private arena is anonymous memory.
+///
+/// Hugepages are taken from the kernel in both modes and not from DPDK's EAL, although that can do it in dedicated
+/// mode: its memory files grow and shrink, so they cannot be sealed, and a peer that maps one may be made to die
+/// of SIGBUS; it takes its memory once, of one size, before anybody has asked for any; and inline mode, which has
+/// no EAL, would need this way all the same.
 struct Arena {
     std::uint32_t id = 0;  // 1, 2, ...; unique in the process
     std::uint64_t base = 0;
@@ -107,6 +113,7 @@ private:
         std::array<const Arena*, kMaxArenas> arena;
     };
 
+    [[nodiscard]] bool map(Arena& arena, Refusal& refusal) const;
     [[nodiscard]] const Arena* publish(const Arena& made);
 
     static inline std::atomic<bool> abandoned_{false};

@@ -13,6 +13,8 @@
 #include <thread>
 #include <vector>
 
+#include "engine/memory/hugepages.hpp"
+
 namespace sanpoll::engine::memory {
 namespace {
 
@@ -174,6 +176,27 @@ TEST_F(ArenaTest, AnArenaThatTheKernelDoesNotGiveIsRefusedAndLeavesNothing) {
     EXPECT_NE(refusal.text.find("arena_mb"), std::string::npos) << refusal.text;
     EXPECT_EQ(arenas.count(), 0U);
     EXPECT_EQ(arenas.bytes(), 0U);
+}
+
+TEST_F(ArenaTest, HugepagesAreTakenWhereThereAreEnough) {
+    arenas.set_rules({32 * kMiB, 4096 * kMiB, Hugepages::kAuto, -1});
+    const bool enough = free_hugepages() >= 16;
+    const Arena& arena = made(true);
+    if (!enough) {
+        EXPECT_EQ(arena.pages, PageKind::kOrdinary);
+    }
+    // Whatever it is, it can be used.
+    for (std::uint64_t offset = 0; offset < arena.size; offset += kMiB) {
+        *reinterpret_cast<volatile char*>(arena.base + offset) = 1;
+    }
+}
+
+TEST_F(ArenaTest, RequiredHugepagesThatAreNotFreeAreARefusal) {
+    arenas.set_rules({kMiB << 20, kMiB << 20, Hugepages::kRequired, -1});
+    const Refusal refusal = refused(true);
+    EXPECT_EQ(refusal.reason, Reason::kNoHugepages);
+    EXPECT_NE(refusal.text.find("vm.nr_hugepages=524288"), std::string::npos) << refusal.text;
+    EXPECT_EQ(arenas.count(), 0U);
 }
 
 TEST_F(ArenaTest, TellsListenersOfEachNewOne) {
