@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "engine/fabric/fabric_choice.hpp"
+#include "provider/heap_functions.hpp"
 #include "provider/provider.hpp"
 
 namespace sanpoll::provider {
@@ -42,6 +43,28 @@ int extension_pointer(LPVOID in, DWORD in_length, LPVOID out, DWORD out_length, 
         }
     }
     return WSAEINVAL;
+}
+
+// Tables of functions, by GUID. A caller of an earlier header gets as much as it knows of.
+int extension_table(LPVOID in, DWORD in_length, LPVOID out, DWORD out_length, LPDWORD returned) {
+    constexpr DWORD kFirstSize =
+        sizeof(SANPOLL_MEMORY_FUNCTIONS);  // of the first version; never less
+    constexpr GUID kMemory = WSAID_SANPOLL_MEMORY;
+    if (in == nullptr || in_length < sizeof(GUID) || returned == nullptr) {
+        return WSAEFAULT;
+    }
+    if (std::memcmp(in, &kMemory, sizeof(GUID)) != 0) {
+        return WSAEINVAL;
+    }
+    SANPOLL_MEMORY_FUNCTIONS functions = heap_functions();
+    *returned = functions.cbSize;
+    if (out == nullptr || out_length < kFirstSize) {
+        return WSAEFAULT;
+    }
+    functions.cbSize = std::min(out_length, functions.cbSize);
+    *returned = functions.cbSize;
+    std::memcpy(out, &functions, functions.cbSize);
+    return 0;
 }
 
 int address_list(LPVOID out, DWORD out_length, LPDWORD returned) {
@@ -153,6 +176,9 @@ int WSPAPI wsp_ioctl(SOCKET s, DWORD code, LPVOID in, DWORD in_length, LPVOID ou
         // Before the descriptor is looked at: a switch asks for these with whatever it has.
         if (code == SIO_GET_EXTENSION_FUNCTION_POINTER) {
             return extension_pointer(in, in_length, out, out_length, returned);
+        }
+        if (code == SIO_GET_MULTIPLE_EXTENSION_FUNCTION_POINTER) {
+            return extension_table(in, in_length, out, out_length, returned);
         }
         SocketTable::Found found;
         if (const int error = find_socket(s, found); error != 0) {
