@@ -60,7 +60,7 @@ std::size_t class_size(std::size_t size, std::size_t alignment) noexcept {
 void* take(const Mimalloc& mimalloc, mi_heap_t* heap, std::size_t size,
            std::size_t alignment) noexcept {
     // mi_heap_malloc_aligned adds the alignment to the size, except for small blocks. Where a page of blocks
-    // begins at a multiple of the alignment anyway, that is waste. (Pages of blocks up to 1 KiB begin 128
+    // begins at a multiple of the alignment anyway, that is waste. (Pages of blocks up to 1 KiB begin 384
     // bytes behind a multiple of 64 KiB, others at one.)
     const std::size_t rounded = class_size(size, alignment);
     if (alignment <= 128 || (alignment <= 4096 && rounded > 1024)) {
@@ -70,7 +70,10 @@ void* take(const Mimalloc& mimalloc, mi_heap_t* heap, std::size_t size,
         }
         mimalloc.free(block);
     }
-    return mimalloc.heap_malloc_aligned(heap, size, alignment);
+    // Not for a size that is a power of two: of such up to 1 KiB it believes that they lie at multiples of
+    // themselves, and forgets those 384 bytes.
+    return mimalloc.heap_malloc_aligned(heap, std::has_single_bit(size) ? size + 1 : size,
+                                        alignment);
 }
 
 // Accounts and returns the block that arena `i` gave.

@@ -1,7 +1,12 @@
 #include "engine/memory/mimalloc.hpp"
 
 #include <dlfcn.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
 
+#include <cerrno>
+#include <cstring>
 #include <mutex>
 
 #include "engine/log.hpp"
@@ -26,6 +31,67 @@ std::string remedy(const char* name, const std::string& what) {
         "registered heaps need {} of version 2.0.9, {}; install libmimalloc2.0 of Debian 12", name,
         what);
 }
+
+// The thread that loads the library is "the main thread" for it, from which it never takes memory back: it has
+// to be one that never takes any, and no later thread may be mistaken for it. mimalloc knows threads by the
+// address of their control block, which lies at the end of their stack, and stacks are used again: this one's is
+// ours, and stays mapped (without memory).
+class Loader {
+public:
+    Loader(const char* name, Mimalloc& functions, Refusal& refusal)
+        : name_(name), functions_(functions), refusal_(refusal) {}
+
+    bool run() {
+        constexpr std::size_t kStack = 8U << 20;  // address space; sanitizers put much into it
+        void* const stack = ::mmap(nullptr, kStack, PROT_READ | PROT_WRITE,
+                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+        if (stack == MAP_FAILED) {
+            return failed(errno);
+        }
+        pthread_attr_t attributes;
+        (void)::pthread_attr_init(&attributes);
+        (void)::pthread_attr_setstack(&attributes, stack, kStack);
+        sigset_t all;
+        sigset_t before;
+        (void)::sigfillset(&all);
+        (void)::pthread_sigmask(SIG_SETMASK, &all, &before);  // signals are the program's
+        pthread_t thread{};
+        const int error = ::pthread_create(&thread, &attributes, &Loader::load, this);
+        (void)::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+        (void)::pthread_attr_destroy(&attributes);
+        if (error != 0) {
+            (void)::munmap(stack, kStack);
+            return failed(error);
+        }
+        (void)::pthread_join(thread, nullptr);
+        if (done_) {
+            (void)::madvise(stack, kStack, MADV_DONTNEED);
+        } else {
+            (void)::munmap(stack, kStack);
+        }
+        return done_;
+    }
+
+private:
+    static void* load(void* loader) {
+        auto& self = *static_cast<Loader*>(loader);
+        self.done_ = Mimalloc::open(self.name_, self.functions_, self.refusal_);
+        return nullptr;
+    }
+    bool failed(int error) {
+        refusal_ = {
+            Reason::kNoMemory,
+            formatted("no thread to open {} in ({}); see ulimit -u and the pids limit of the "
+                      "cgroup",
+                      name_, std::strerror(error))};
+        return false;
+    }
+
+    const char* name_;
+    Mimalloc& functions_;
+    Refusal& refusal_;
+    bool done_ = false;
+};
 
 }  // namespace
 
@@ -69,7 +135,7 @@ const Mimalloc* Mimalloc::load(Refusal& refusal) {
     static bool open_already = false;
     const std::lock_guard lock(mutex);
     if (!open_already) {
-        open_already = open("libmimalloc.so.2", functions, refusal);
+        open_already = Loader("libmimalloc.so.2", functions, refusal).run();
     }
     return open_already ? &functions : nullptr;
 }

@@ -26,7 +26,7 @@ struct Mimalloc {
     /// Opens the library at the first call. nullptr and a refusal if it cannot be had, each time anew, so
     /// that a package installed meanwhile is found. Any thread; blocks.
     [[nodiscard]] static const Mimalloc* load(Refusal& refusal);
-    /// The same with a library of another name, for tests; not remembered.
+    /// The same with a library of any name, in this thread and not remembered: a part of load(), and for tests.
     [[nodiscard]] static bool open(const char* name, Mimalloc& functions, Refusal& refusal);
 };
 
