@@ -154,6 +154,11 @@ const std::vector<KnobRule>& rules() {
                "how long RDMA travels: through the staging area, by one copy between the processes "
                "where the host allows it, or by whichever of the two proves quicker",
                &Config::copy, {"auto", "staged", "direct"}),
+        choice(
+            "share_arenas", "on or off",
+            "whether processes of the same user may map shareable arenas, so that what lies in one "
+            "travels to them by one copy",
+            &Config::share_arenas, {"off", "on"}),
         number("max_connections", "a power of two, 64 to 1048576", "connections a polling core",
                &Config::max_connections, 64, 1U << 20, true),
         number("connect_timeout_ms", "1 to 3600000",

@@ -29,6 +29,10 @@ enum class Copy : std::uint8_t {
     kDirect,  // one copy between the processes, unless the host or the peer does not allow it
 };
 
+/// Whether other processes of the same user id may map our shareable arenas, and we theirs: what lies in
+/// one then travels by one copy.
+enum class ShareArenas : std::uint8_t { kOff, kOn };
+
 /// What may carry connections. A connection's own fabric follows from its address (fabric/fabric_choice.hpp).
 enum class FabricKind : std::uint8_t {
     kAuto,   // shared memory, and RDMA devices where there are any
@@ -62,7 +66,8 @@ struct Config {
     // messages. Two copies of 64 KiB are some ten microseconds, which is several times that cost. It is a
     // preference: the switch may choose another length.
     std::uint32_t rdma_threshold = 65536;
-    Copy copy = Copy::kAuto;                // how long RDMA travels
+    Copy copy = Copy::kAuto;  // how long RDMA travels
+    ShareArenas share_arenas = ShareArenas::kOn;
     std::uint32_t max_connections = 65536;  // a polling core's connections
 
     std::uint32_t connect_timeout_ms = 20000;

@@ -25,6 +25,13 @@ public:
         return {};
     }
 
+    /// Whether the processes at the two ends of `endpoint` map each other's arenas, and why not, in words;
+    /// empty for a fabric where the question makes no sense. Any thread, as device().
+    [[nodiscard]] virtual std::string_view arenas(const Endpoint& endpoint) const noexcept {
+        (void)endpoint;
+        return {};
+    }
+
     /// Starts a send or receive. It ends in exactly one PollingCore::complete, perhaps before this
     /// returns.
     virtual void post(Endpoint& endpoint, const WorkRequest& request) noexcept = 0;

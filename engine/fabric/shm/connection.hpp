@@ -1,6 +1,7 @@
 // One end of a connection over a shared-memory link.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 #include "engine/fabric/endpoint.hpp"
@@ -14,8 +15,20 @@ namespace sanpoll::engine::shm {
 struct EarlyMessage {
     EarlyMessage* next;
     std::uint32_t length;
-    bool announced;  // a long one that still waits at its sender; no bytes here
-    std::byte bytes[1];
+    bool announced;             // a long one that still waits at its sender; no bytes here
+    bool described;             // it also is announced; where it waits is in `bytes`: MappedPieces
+    std::uint32_t revocations;  // Description::revocations
+    alignas(8) std::byte bytes[1];
+};
+
+/// A described message: where its bytes are, checked.
+struct MappedPieces {
+    struct Piece {
+        const std::byte* from;
+        std::uint32_t length;
+    };
+    std::uint32_t count = 0;
+    Piece pieces[kMaxSges];
 };
 
 /// Flow control. The receiver counts the receives it was given (`granted`); the sender learns of the
@@ -29,6 +42,21 @@ struct EarlyMessage {
 ///
 ///   sender:    idle --announce--> kAnnounced --invite--> kSending --last piece--> idle
 ///   receiver:  idle --announce--> (EarlyMessage) --receive--> invited --last piece--> idle
+///
+/// A long message whose bytes all lie in arenas that the receiver has mapped is described instead, and copied
+/// by the receiver's core straight to where it belongs, a part a turn. Several may be described, one after
+/// the other; only described ones follow a described one, so the sender's queue begins with them. They
+/// are the sender's until it hears that they are copied.
+///
+///   sender:    --describe--> described --copied--> send completes
+///   receiver:  --described--> (EarlyMessage) --receive--> copying --all copied--> receive completes, copied is said
+///
+/// A sender that gives one up (close, abort) frees memory that may be being copied. It takes back what it
+/// described first (LinkReceiver::revoke); a receiver that finds anything taken back on the link since then
+/// asks the sender whether it was this message, before the receive completes:
+///
+///   receiver:  copying --all copied, something was taken back--> confirming --confirmed--> receive completes
+///   sender:    described --confirm--> send completes, confirmed is said
 struct Connection final : Endpoint {
     enum class Long : std::uint8_t { kIdle, kAnnounced, kSending };
 
@@ -49,16 +77,22 @@ struct Connection final : Endpoint {
     bool keeps_awake = false;  // counted in PollingCore::keep_awake
     bool finished = false;     // to be buried as soon as it is out of the list
     bool suspended = false;    // the peer's end changes process: nothing new is sent meanwhile
-    bool leaving = false;      // our end does
-    bool peer_waits = false;   // the peer has asked for credit and we had none to give
+    bool leaving = false;      // our end does: nothing described is copied meanwhile
+    bool confirm_due = false;
+    bool confirmed_due = false;
+    std::uint32_t copied_due = 0;  // described messages that are copied; not said yet
+    bool peer_waits = false;       // the peer has asked for credit and we had none to give
     Connection* next_queued = nullptr;
+    std::atomic<Sharing> sharing{Sharing::kOffHere};  // of its link; any thread may ask
 
     // ---- sending
     std::uint32_t sent = 0;    // messages begun
     std::uint32_t credit = 0;  // receives that the peer has had, as far as we know
     Long long_state = Long::kIdle;
-    bool stalled = false;        // we have told the peer that we wait for credit
-    std::uint32_t progress = 0;  // bytes of the long message that are sent
+    bool stalled = false;                  // we have told the peer that we wait for credit
+    std::uint32_t progress = 0;            // bytes of the long message that are sent
+    std::uint32_t described = 0;           // sends that are described, the first of the queue
+    RequestQueue::Position undescribed{};  // the one behind them; while there are any
     RequestQueue sends;
 
     // ---- receiving
@@ -70,6 +104,8 @@ struct Connection final : Endpoint {
     bool receiving_long = false;  // the front receive is reserved
     std::uint32_t long_length = 0;
     std::uint32_t long_progress = 0;
+    EarlyMessage* copying = nullptr;  // receiving_long: what is copied, if it was described
+    bool confirming = false;          // it is copied
     RequestQueue receives;
     EarlyMessage* early = nullptr;
     EarlyMessage* early_tail = nullptr;
@@ -91,6 +127,14 @@ struct Connection final : Endpoint {
     [[nodiscard]] bool held_back() const noexcept {
         return suspended && !(long_state == Long::kSending && progress != 0) &&
                rdma_out.phase == RdmaInitiator::Phase::kIdle;
+    }
+    /// Whether a long message of the peer is the next to be received, or waits for a receive.
+    [[nodiscard]] bool long_is_last() const noexcept {
+        return receiving_long || (early != nullptr && early_tail->announced);
+    }
+    [[nodiscard]] bool described_is_last() const noexcept {
+        return early != nullptr && early_tail->announced ? early_tail->described
+                                                         : copying != nullptr;
     }
     [[nodiscard]] bool rdma_idle() const noexcept {
         return rdma_out.phase == RdmaInitiator::Phase::kIdle &&

@@ -9,6 +9,7 @@
 
 #include "engine/fabric/copy.hpp"
 #include "engine/fabric/shm/copy_choice.hpp"
+#include "engine/fabric/shm/peer_arenas.hpp"
 #include "engine/fabric/shm/process_copy.hpp"
 #include "engine/fabric/shm/record.hpp"
 #include "engine/fabric/shm/segment.hpp"
@@ -111,7 +112,7 @@ public:
     [[nodiscard]] bool is_all(std::uint32_t taken) const noexcept {
         return taken == ring_.position();
     }
-    /// How often the peer has taken back a grant to read its memory. Acquire pairs with the exchange in
+    /// How often the peer has taken back a grant to read its memory. Acquire pairs with the store in
     /// LinkReceiver::revoke: bytes that were read before an unchanged count were read under the grant.
     [[nodiscard]] std::uint32_t revocations() const noexcept {
         return revocations_->load(std::memory_order_acquire);
@@ -208,7 +209,8 @@ public:
 
     /// The peer was granted to read memory of ours and may not any more. Sequentially consistent: what
     /// the memory's owner writes there from now on comes after it. Pairs with LinkSender::revocations.
-    void revoke() noexcept { revocations_->fetch_add(1, std::memory_order_seq_cst); }
+    void revoke() noexcept { revocations_->store(++revoked_, std::memory_order_seq_cst); }
+    [[nodiscard]] std::uint32_t revoked() const noexcept { return revoked_; }
 
     // Pair with LinkSender::ring_doorbell.
     void arm() noexcept { armed_->store(1, std::memory_order_relaxed); }
@@ -227,6 +229,7 @@ private:
     std::atomic<std::uint32_t>* armed_;
     std::atomic<std::uint32_t>* waits_;
     std::atomic<std::uint32_t>* revocations_;
+    std::uint32_t revoked_ = 0;
 };
 
 /// Both halves and the connections that live on them. Made and ended by the control thread, used by its
@@ -247,8 +250,11 @@ public:
     std::string_view failure;           // why the peer was found lying; empty while all is well
     std::atomic<bool> failed{false};    // release after `failure`; read by the control thread
 
-    ProcessCopy copy;            // set before the core has the link, constant then
-    CopyChoice copy_choice[2];   // of writes and of reads, if Config::copy leaves it open
+    Sharing sharing = Sharing::kOffHere;  // set before the core has the link; then its core's
+    PeerArenas arenas;                    // the peer's, mapped here
+    LentArenas lent;                      // ours, mapped there
+    ProcessCopy copy;                     // set before the core has the link, constant then
+    CopyChoice copy_choice[2];            // of writes and of reads, if Config::copy leaves it open
     std::uint32_t awaiting = 0;  // RDMA operations of ours that the peer has to do something for
     std::uint64_t knock_at = 0;  // when to knock if it stays silent; while awaiting
     std::uint64_t knock_every = 0;

@@ -41,6 +41,8 @@ public:
     void send(const ControlMessage& message, Descriptor along);
     /// Initiator, before begin(): makes a link of its own even if there is one to the other engine.
     void keep_to_itself() noexcept { keeps_to_itself_ = true; }
+    /// Offers it the shareable arenas that it has not been offered yet.
+    void offer_arenas();
     /// Ends everything that goes by this peer, with `why` in the log unless it is empty.
     void end(std::string_view why);
 
@@ -72,6 +74,8 @@ private:
     void take_connect(const ControlMessage& message);
     void take_answer(const ControlMessage& message);
     void offer_link();
+    [[nodiscard]] bool take_arena(const ControlMessage& message, int fd);
+    [[nodiscard]] bool take_arena_answer(const ControlMessage& message);
     [[nodiscard]] ControlMessage hello() const;
     void probe(const ControlMessage& message);
     void send_with(const ControlMessage& message, std::vector<int> fds, Descriptor owned = {});
@@ -87,6 +91,8 @@ private:
     std::uint64_t engine_id_[2] = {};
     std::uint32_t their_port_ = 0;
     bool keeps_to_itself_ = false;
+    Sharing sharing_ = Sharing::kOffHere;
+    std::uint32_t arenas_seen_ = 0;  // of this process, offered or not to be
     ProcessCopy copy_;
     std::deque<Unsent> unsent_;
     std::vector<std::shared_ptr<Outgoing>> waiting_;  // until the link stands

@@ -53,8 +53,8 @@ struct RdmaTarget {
     std::uint32_t length = 0;
     std::uint32_t progress = 0;
     std::uint32_t piece_count = 0;
-    std::uint64_t address = 0;   // the range, in our memory
-    RdmaPiece pieces[kMaxSges];  // the initiator's word; good for nothing but reading its memory
+    std::uint64_t address = 0;     // the range, in our memory
+    RemotePiece pieces[kMaxSges];  // the initiator's word; good for nothing but reading its memory
 };
 
 }  // namespace sanpoll::engine::shm

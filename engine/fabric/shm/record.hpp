@@ -17,6 +17,11 @@ namespace sanpoll::engine::shm {
 ///   kAnnounce      a long message waits at the sender; `length` is its size
 ///   kInvite        answer to kAnnounce: a receive is reserved for it, send the pieces
 ///   kPiece         `length` bytes of the announced message, in the staging area
+///   kDescribed     a long message whose bytes lie in arenas that the receiver has mapped: a Description and
+///                  the pieces to copy from. It stays as it is until it is said to be copied
+///   kCopied        the `length` oldest messages that were described have been copied
+///   kConfirm       the oldest that was described has been copied; was it still what it was then?
+///   kConfirmed     it was
 ///   kCredit        nothing but the credit word
 ///   kStalled       the sender has messages and no credit; asks for credit as soon as there is any
 ///   kDisconnect    the sender has closed; nothing follows for this connection
@@ -27,7 +32,7 @@ namespace sanpoll::engine::shm {
 ///   kRdmaRequest   an RdmaRequest and the pieces to copy from, if any
 ///   kRdmaPiece     `length` bytes of the write that was asked for, in the staging area
 ///   kRdmaData      `length` bytes of the read that the receiver asked for, in the staging area
-///   kRdmaGrant     RdmaAnswer: the receiver may read what it asked for at `address`
+///   kRdmaGrant     RdmaAnswer: the receiver may read what it asked for at `address`, or in an arena
 ///   kRdmaFetched   RdmaAnswer: it has been read
 ///   kRdmaDone      RdmaAnswer: the operation has ended well
 ///
@@ -49,6 +54,10 @@ enum class RecordKind : std::uint8_t {
     kRdmaGrant,
     kRdmaFetched,
     kRdmaDone,
+    kDescribed,
+    kCopied,
+    kConfirm,
+    kConfirmed,
 };
 
 struct RecordHeader {
@@ -70,23 +79,34 @@ struct RdmaRequest {
     std::uint32_t operation;  // the asker counts them
     std::uint8_t read;        // 1: read, 0: write
     std::uint8_t direct;      // 1: by a copy between the processes, 0: through the staging area
-    std::uint16_t reserved;
+    std::uint8_t arenas;      // 1: a write: its pieces lie in arenas; a read: may be granted in one
+    std::uint8_t reserved;
     std::uint32_t padding;
 };
 static_assert(sizeof(RdmaRequest) == 32);
 
-/// Of a direct write: where the bytes are in the asker's memory.
-struct RdmaPiece {
-    std::uint64_t address;
-    std::uint64_t length;
+/// Where bytes are in the memory of the record's sender.
+struct RemotePiece {
+    std::uint64_t address;  // in an arena: from its start
+    std::uint32_t length;
+    std::uint32_t arena;  // 0: of the process
 };
+static_assert(sizeof(RemotePiece) == 16);
 
 struct RdmaAnswer {
-    std::uint64_t address;    // of kRdmaGrant
+    std::uint64_t address;    // of kRdmaGrant; in an arena: from its start
     std::uint32_t operation;  // of the request
-    std::uint32_t confirm;    // of kRdmaFetched: 1: say kRdmaDone if the grant still holds
+    std::uint32_t detail;     // of kRdmaGrant: the arena, 0: of the process
+                              // of kRdmaFetched: 1: say kRdmaDone if the grant still holds
 };
 static_assert(sizeof(RdmaAnswer) == 16);
+
+/// What kDescribed carries: `length` of its header is this and the pieces.
+struct Description {
+    std::uint32_t length;       // of the message: the sum of the pieces
+    std::uint32_t revocations;  // LinkReceiver::revoked() of the sender when it described it
+};
+static_assert(sizeof(Description) == 8);
 
 inline constexpr std::uint32_t kLineBytes = rings::kLinePayload - sizeof(RecordHeader);  // 44
 inline constexpr std::uint32_t kHeadBytes = rings::kSlotPayload - sizeof(RecordHeader);  // 108

@@ -11,7 +11,9 @@
 namespace sanpoll::engine::shm {
 
 enum class MessageKind : std::uint16_t {
-    kHello = 1,  // both ways, first: engine_id and where it is, port; the acceptor's: may_copy
+    kHello =
+        1,   // both ways, first: engine_id and where it is, port, shares_arenas; the acceptor's:
+             // may_copy
     kOffer,  // initiator: may_copy, the segment's shape; descriptors: segment, initiator's doorbell
     kReady,  // acceptor: descriptor: acceptor's doorbell
     kConnect,   // a connection request: connector_id, addresses, caller data
@@ -26,6 +28,9 @@ enum class MessageKind : std::uint16_t {
     kLeft,       // leaving end: from now on the connection is not its any more: acceptor_id, serial
     kResume,  // the next process: connector_id, secret, sent, arrived, credit; kAnswer follows
     kExport,  // answer to who knows a token; descriptors: the exported state, what goes along
+    // ---- between two that both share arenas, once the link stands
+    kArena,  // an arena that may be mapped: arena_id, arena_size, arena_offset; descriptor: its file
+    kArenaAnswer,  // arena_id, status: 0 it is mapped, 1 it is not
 };
 
 /// Every message has this size; a peer's message of another size or version ends the acquaintance.
@@ -46,7 +51,11 @@ struct ControlMessage {
     std::uint32_t sent = 0;     // messages begun by the sender of this
     std::uint32_t arrived = 0;  // messages that reached it
     std::uint32_t credit = 0;   // receives that it has had; also of the answer to kResume
+    std::uint32_t shares_arenas = 0;
     std::uint64_t secret[2] = {};
+    std::uint64_t arena_size = 0;
+    std::uint64_t arena_offset = 0;  // in its file
+    std::uint32_t arena_id = 0;      // of its owner
     std::uint32_t from_ip = 0;
     std::uint32_t to_ip = 0;
     std::uint16_t from_port = 0;
@@ -55,8 +64,14 @@ struct ControlMessage {
     std::byte data[kMaxConnectData] = {};
 
     static constexpr std::uint32_t kMagic = 0x6C6F7073;
-    static constexpr std::uint16_t kVersion = 3;
+    static constexpr std::uint16_t kVersion = 4;
 };
+
+[[nodiscard]] inline ControlMessage message_of(MessageKind kind) {
+    ControlMessage message;
+    message.kind = kind;
+    return message;
+}
 
 /// The abstract socket address of a listener. Abstract names vanish with their last descriptor, so
 /// nothing is left behind on disk; they have no permissions, so both sides check the other's user id,

@@ -423,6 +423,7 @@ std::string ShmFabric::start() {
                 control_.watch(trouble_fd_, EPOLLIN, [this](std::uint32_t) { look_for_trouble(); });
         });
     }
+    offer_arenas_from_now_on();
     return watched ? std::string()
                    : "cannot make the shared-memory fabric's descriptors; raise the limit on open "
                      "files "
@@ -430,6 +431,7 @@ std::string ShmFabric::start() {
 }
 
 void ShmFabric::stop() {
+    stop_offering_arenas();
     control_.call([this] {
         control_.forget(trouble_fd_);
         departures_.fail_all();

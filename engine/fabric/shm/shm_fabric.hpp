@@ -158,12 +158,15 @@ private:
     void stop_listening(ListeningImpl* taker, const Address& local);
     void withdraw(const std::shared_ptr<Outgoing>& outgoing);
     void look_for_trouble();
+    void offer_arenas_from_now_on();
+    void stop_offering_arenas();
 
     const Config& config_;
     ControlThread& control_;
     std::vector<ShmPort*> ports_;
     std::atomic<std::size_t> next_port_{0};
     int trouble_fd_ = -1;
+    std::uint64_t arena_listener_ = 0;
     std::uint64_t engine_id_[2] = {};
     std::map<Address, Listener> listeners_;
     std::set<std::shared_ptr<Peer>> peers_;

@@ -35,6 +35,7 @@ ShmPort::~ShmPort() {
                 connection->early = message->next;
                 std::free(message);
             }
+            std::free(connection->copying);
             delete connection;
         }
     }
@@ -156,6 +157,7 @@ void ShmPort::fail_link(Link& link, std::string_view why) noexcept {
 void ShmPort::install(Connection& connection, Link& link) noexcept {
     table_[connection.id & table_mask_] = &connection;
     connection.link = &link;
+    connection.sharing.store(link.sharing, std::memory_order_relaxed);
     connection.next = link.connections;
     if (link.connections != nullptr) {
         link.connections->previous = &connection;
@@ -233,6 +235,7 @@ void ShmPort::break_connection(Connection& connection, Status reason) noexcept {
     connection.broken = true;
     connection.reason = reason;
     connection.credit_due = connection.stall_due = connection.invite_due = false;
+    connection.confirm_due = connection.confirmed_due = false;
     connection.farewell_due = false;
     if (connection.closing) {
         queue(connection);  // service() finishes it
@@ -263,6 +266,7 @@ void ShmPort::break_connection(Connection& connection, Status reason) noexcept {
 
 void ShmPort::abort_pending(Connection& connection, Status status) noexcept {
     end_rdma(connection);
+    give_up_described(connection);
     connection.receiving_long = false;
     connection.long_state = Connection::Long::kIdle;
     while (!connection.sends.empty()) {
@@ -314,6 +318,7 @@ void ShmPort::bury(Connection& connection) noexcept {
 
 std::uint32_t ShmPort::poll(std::uint32_t budget) noexcept {
     std::uint32_t work = 0;
+    copy_left_ = kArenaBytesPerTurn;
     // Nothing there: looks again, for the way in and out of here takes longer than several looks, and what
     // arrives during that way waits for the next.
     for (std::uint32_t looks = looks_; looks != 0 && work == 0; --looks) {

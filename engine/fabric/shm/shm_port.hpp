@@ -21,16 +21,18 @@ struct ShmCounters {
     Counter messages_received;
     Counter bytes_sent;
     Counter bytes_received;
-    Counter early_messages;     // kept in private memory until a receive came
-    Counter stalls;             // the peer had no receive for a message of ours
-    Counter full_rings;         // the ring had no room; tried again in a later turn
-    Counter stale_records;      // for a connection that is gone: normal after a close
-    Counter lying_peers;        // links ended because the peer broke the protocol
-    Counter rdma_operations;    // of ours that have ended well
-    Counter rdma_bytes_copied;  // between the processes, by this side
-    Counter rdma_bytes_staged;  // put into the staging area by this side
-    Counter rdma_refused;       // the peer asked for what it may not have
-    Counter knocks;             // at a peer that seemed to sleep
+    Counter early_messages;      // kept in private memory until a receive came
+    Counter stalls;              // the peer had no receive for a message of ours
+    Counter full_rings;          // the ring had no room; tried again in a later turn
+    Counter stale_records;       // for a connection that is gone: normal after a close
+    Counter lying_peers;         // links ended because the peer broke the protocol
+    Counter rdma_operations;     // of ours that have ended well
+    Counter rdma_bytes_copied;   // between the processes, by this side
+    Counter rdma_bytes_staged;   // put into the staging area by this side
+    Counter rdma_refused;        // the peer asked for what it may not have
+    Counter knocks;              // at a peer that seemed to sleep
+    Counter messages_described;  // sent by saying where they are in an arena of ours
+    Counter bytes_from_arenas;   // copied by this side out of arenas of the peer
 };
 
 class ShmPort final : public FabricPort {
@@ -52,6 +54,9 @@ public:
     // ---- token holder, as PollingCore control operations ------------------------------------------
 
     void add_link(Link& link);
+    /// The peer's arena is mapped here: what it describes there may come. / Ours is mapped there.
+    void add_peer_arena(Link& link, std::uint32_t id, ArenaMapping& mapping) noexcept;
+    void lend_arena(Link& link, std::uint32_t id) noexcept;
     /// Takes in what has arrived, then breaks the link's connections with `reason`.
     void remove_link(Link& link, Status reason) noexcept;
     /// From now on records for it are accepted.
@@ -91,7 +96,7 @@ public:
     /// Goes on as if nothing had been.
     void go_on(std::uint32_t id, const Link& link) noexcept;
     /// The peer's process has left: the connection survives the end of `link`.
-    void let_go(std::uint32_t id, const Link& link) noexcept;
+    void let_go(std::uint32_t id, Link& link) noexcept;
     /// The next process is at the end of `link`. False if the connection is gone or the counts do not
     /// fit ours; it is reset then.
     [[nodiscard]] bool go_on_with(std::uint32_t id, Link& link, std::uint32_t peer_id,
@@ -113,6 +118,7 @@ public:
     // ---- FabricPort -----------------------------------------------------------------------------
 
     [[nodiscard]] std::string_view fabric() const noexcept override { return "shm"; }
+    [[nodiscard]] std::string_view arenas(const Endpoint& endpoint) const noexcept override;
     void post(Endpoint& endpoint, const WorkRequest& request) noexcept override;
     void close(Endpoint& endpoint) noexcept override;
     std::uint32_t poll(std::uint32_t budget) noexcept override;
@@ -123,6 +129,8 @@ private:
     static constexpr std::uint32_t kGenerationShift = 20;
     // Inline; a core of its own comes round by itself, and has lanes to look at.
     static constexpr std::uint32_t kIdleLooks = 8;
+    // What all connections together may copy out of arenas in one turn: some 25 us.
+    static constexpr std::uint32_t kArenaBytesPerTurn = 256U << 10;
 
     // sending (shm_send.cpp)
     [[nodiscard]] bool send_common(Connection& connection, const WorkRequest& request) noexcept;
@@ -145,6 +153,22 @@ private:
         return {kind, 1, 0, connection.peer_id, length, connection.granted};
     }
     void complete_send(Connection& connection, Status status, std::uint32_t bytes) noexcept;
+
+    // messages out of arenas (shm_described.cpp)
+    [[nodiscard]] std::uint32_t describe_pieces(const Connection& connection,
+                                                RequestQueue::Position position,
+                                                RemotePiece (&pieces)[kMaxSges]) const noexcept;
+    [[nodiscard]] bool describe_next(Connection& connection, bool& able) noexcept;
+    [[nodiscard]] bool take_copied(Connection* connection, Link& link, RecordKind kind,
+                                   std::uint32_t count) noexcept;
+    [[nodiscard]] bool take_described(Connection* connection, Link& link,
+                                      const RecordHeader& header, const std::byte* head,
+                                      std::uint32_t& slots) noexcept;
+    void copy_described(Connection& connection) noexcept;
+    void conclude_described(Connection& connection) noexcept;
+    void give_up_described(Connection& connection) noexcept;
+    void come_back_to(Connection& connection) noexcept;
+    void note_shared(Link& link) noexcept;
 
     // What one copy between the processes may take of a turn, bytes: other connections want their turn, and a
     // MiB takes some 80 us. Alone, a connection keeps nobody waiting, and fewer calls are quicker by a tenth.
@@ -250,6 +274,7 @@ private:
     EarlyMessage* early_pool_ =
         nullptr;  // blocks of kMaxInRing bytes: some from the start, and reused
     std::uint32_t early_pooled_ = 0;
+    std::uint32_t copy_left_ = 0;  // bytes that may be copied out of arenas in this turn
     std::uint32_t moved_ = 0;      // since the last poll: work that no arrival stands for
     bool armed_for_room_ = false;  // while armed_: the peers ring for room too
 

@@ -92,7 +92,7 @@ bool ShmPort::ask_rdma(Connection& connection) noexcept {
     const RemotePlace place = remote_of(front.sge);
     struct {
         RdmaRequest request{};
-        RdmaPiece pieces[kMaxSges];
+        RemotePiece pieces[kMaxSges];
     } record;
     static_assert(sizeof(record) <= kMaxInRing);
     std::uint32_t count = 0;
@@ -103,10 +103,11 @@ bool ShmPort::ask_rdma(Connection& connection) noexcept {
     if (out.direct && !read) {
         for_each_piece(connection.sends, 0, front.length,
                        [&](std::uint64_t address, std::uint32_t length) {
-                           record.pieces[count++] = {address, length};
+                           record.pieces[count++] = {address, length, 0};
                        });
     }
-    const auto bytes = static_cast<std::uint32_t>(sizeof(RdmaRequest) + count * sizeof(RdmaPiece));
+    const auto bytes =
+        static_cast<std::uint32_t>(sizeof(RdmaRequest) + count * sizeof(RemotePiece));
     if (!link.sender.room_for_message(slots_for(bytes))) {
         counters_.full_rings.add();
         queue(connection);

@@ -12,8 +12,8 @@ namespace {
 using Phase = RdmaTarget::Phase;
 
 // Why a request could not have been made by an honest peer, or nothing.
-std::string_view nonsense(const RdmaRequest& request, const RdmaPiece* pieces, std::uint32_t count,
-                          const ProcessCopy& copy) noexcept {
+std::string_view nonsense(const RdmaRequest& request, const RemotePiece* pieces,
+                          std::uint32_t count, const ProcessCopy& copy) noexcept {
     if (request.read > 1 || request.direct > 1) {
         return "an RDMA request is of no known kind";
     }
@@ -41,11 +41,11 @@ bool ShmPort::take_rdma_request(Connection* connection, Link& link, const Record
                                 const std::byte* head, std::uint32_t& slots) noexcept {
     struct {
         RdmaRequest request;
-        RdmaPiece pieces[kMaxSges];
+        RemotePiece pieces[kMaxSges];
     } record;
     const std::uint32_t extra = header.length - static_cast<std::uint32_t>(sizeof(RdmaRequest));
     if (header.length < sizeof(RdmaRequest) || header.length > sizeof(record) ||
-        extra % sizeof(RdmaPiece) != 0) {
+        extra % sizeof(RemotePiece) != 0) {
         fail_link(link, "an RDMA request has an impossible length");
         return false;
     }
@@ -56,7 +56,7 @@ bool ShmPort::take_rdma_request(Connection* connection, Link& link, const Record
     copy_message(link, head, header.length, reinterpret_cast<std::byte*>(&record));
     light_fence();  // from here on it is our copy that is looked at
     const RdmaRequest& request = record.request;
-    const std::uint32_t count = extra / static_cast<std::uint32_t>(sizeof(RdmaPiece));
+    const std::uint32_t count = extra / static_cast<std::uint32_t>(sizeof(RemotePiece));
     RdmaTarget& in = connection->rdma_in;
     std::string_view why = nonsense(request, record.pieces, count, link.copy);
     if (in.phase != Phase::kIdle) {
@@ -129,7 +129,7 @@ bool ShmPort::take_rdma_fetched(Connection& connection, Link& link,
     }
     release_region(connection);
     in.phase = Phase::kIdle;
-    if (answer.confirm != 0) {
+    if (answer.detail != 0) {
         answer_rdma(connection, RecordKind::kRdmaDone);
     }
     return true;
@@ -158,7 +158,7 @@ void ShmPort::pull_rdma(Connection& connection) noexcept {
     std::uint64_t skip = in.progress;
     std::uint64_t wanted = step;
     for (std::uint32_t i = 0; i < in.piece_count && wanted != 0; ++i) {
-        const RdmaPiece& piece = in.pieces[i];
+        const RemotePiece& piece = in.pieces[i];
         if (skip >= piece.length) {
             skip -= piece.length;
             continue;

@@ -243,6 +243,12 @@ bool ShmPort::take_record(Link& link, const std::byte* head, std::uint32_t& slot
         case RecordKind::kRdmaPiece:
         case RecordKind::kRdmaData:
             return take_rdma_bytes(connection, link, header);
+        case RecordKind::kDescribed:
+            return take_described(connection, link, header, head, slots);
+        case RecordKind::kCopied:
+        case RecordKind::kConfirm:
+        case RecordKind::kConfirmed:
+            return take_copied(connection, link, header.kind, header.length);
         case RecordKind::kRdmaGrant:
         case RecordKind::kRdmaFetched:
         case RecordKind::kRdmaDone:
@@ -256,7 +262,7 @@ bool ShmPort::take_message(Connection& connection, Link& link, const RecordHeade
                            const std::byte* head, bool in_ring) noexcept {
     const std::uint32_t length = header.length;
     const std::uint32_t limit = connection.granted + (in_ring ? kUnasked : 0);
-    if (static_cast<std::int32_t>(limit - connection.arrived) <= 0 || connection.receiving_long)
+    if (static_cast<std::int32_t>(limit - connection.arrived) <= 0 || connection.long_is_last())
         [[unlikely]] {
         fail_link(link, "it sent a message that it had no credit for");
         return false;
@@ -302,7 +308,7 @@ bool ShmPort::take_message(Connection& connection, Link& link, const RecordHeade
 
 bool ShmPort::take_announcement(Connection& connection, std::uint32_t length) noexcept {
     if (static_cast<std::int32_t>(connection.granted + kUnasked - connection.arrived) <= 0 ||
-        connection.receiving_long) [[unlikely]] {
+        connection.long_is_last()) [[unlikely]] {
         fail_link(*connection.link, "it announced a message that it had no credit for");
         return false;
     }
@@ -322,8 +328,8 @@ bool ShmPort::take_piece(Connection& connection, Link& link, std::uint32_t lengt
     if (connection.broken) {
         return true;
     }
-    if (!connection.receiving_long || length > connection.long_length - connection.long_progress)
-        [[unlikely]] {
+    if (!connection.receiving_long || connection.copying != nullptr ||
+        length > connection.long_length - connection.long_progress) [[unlikely]] {
         fail_link(link, "it sent a piece that was not asked for");
         return false;
     }
@@ -370,6 +376,7 @@ EarlyMessage* ShmPort::keep(Connection& connection, std::uint32_t length, bool a
     message->next = nullptr;
     message->length = length;
     message->announced = announced;
+    message->described = false;
     if (connection.early == nullptr) {
         connection.early = message;
     } else {
@@ -408,6 +415,11 @@ void ShmPort::match_early(Connection& connection) noexcept {
             connection.receiving_long = true;
             connection.long_length = message->length;
             connection.long_progress = 0;
+            if (message->described) {
+                connection.copying = message;
+                copy_described(connection);
+                continue;
+            }
             connection.invite_due = true;
             free_early(message);
             if (!flush_control(connection)) {

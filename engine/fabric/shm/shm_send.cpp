@@ -103,7 +103,7 @@ void ShmPort::post_send(Connection& connection, const WorkRequest& request) noex
     if (connection.sends.size() == config_.queue_depth) [[unlikely]] {
         connection.saturation->sends.store(true, std::memory_order_relaxed);
     }
-    if (connection.sends.size() == 1) {
+    if (connection.sends.size() == 1 || connection.described != 0) {
         progress_sends(connection);
     }
 }
@@ -134,8 +134,12 @@ bool ShmPort::try_send(Connection& connection, const Sge* pieces, std::uint32_t 
     return true;
 }
 
-// One step for the first pending send. True when it has completed.
+// One step for the first pending send that has not been described. True when it has completed, or has been.
 bool ShmPort::send_front(Connection& connection) noexcept {
+    bool able = false;
+    if (connection.described != 0) {
+        return describe_next(connection, able);
+    }
     if (connection.long_state == Connection::Long::kSending) {
         return send_pieces(connection);
     }
@@ -152,6 +156,12 @@ bool ShmPort::send_front(Connection& connection) noexcept {
         return false;
     }
     if (announce) {
+        if (!connection.link->lent.empty()) {
+            const bool described = describe_next(connection, able);
+            if (able) {
+                return described;
+            }
+        }
         if (!connection.link->sender.room_for_message(1)) {
             counters_.full_rings.add();
             queue(connection);
@@ -253,21 +263,26 @@ bool ShmPort::flush_control(Connection& connection) noexcept {
     if (connection.link == nullptr) {
         connection.invite_due = connection.credit_due = connection.stall_due = false;
         connection.farewell_due = connection.failure_due = false;
+        connection.confirm_due = connection.confirmed_due = false;
+        connection.copied_due = 0;
         return true;
     }
     LinkSender& sender = connection.link->sender;
-    const auto put = [&](bool& due, RecordKind kind) {
-        if (!due) {
+    const auto put = [&](auto& due, RecordKind kind, std::uint32_t length = 0) {
+        if (due == 0) {
             return true;
         }
         if (!sender.room_for_control()) {
             return false;
         }
-        due = false;
-        sender.put_control(header_for(connection, kind, 0));
+        due = 0;
+        sender.put_control(header_for(connection, kind, length));
         return true;
     };
-    return put(connection.invite_due, RecordKind::kInvite) &&
+    return put(connection.copied_due, RecordKind::kCopied, connection.copied_due) &&
+           put(connection.confirm_due, RecordKind::kConfirm) &&
+           put(connection.confirmed_due, RecordKind::kConfirmed) &&
+           put(connection.invite_due, RecordKind::kInvite) &&
            put(connection.stall_due, RecordKind::kStalled) &&
            put(connection.credit_due, RecordKind::kCredit) &&
            (connection.rdma_in.phase != RdmaTarget::Phase::kAnswering ||
@@ -295,6 +310,12 @@ void ShmPort::service(Connection& connection) noexcept {
     }
     if (connection.rdma_in.phase != RdmaTarget::Phase::kIdle) [[unlikely]] {
         serve_rdma(connection);
+    }
+    if (connection.copying != nullptr) {
+        copy_described(connection);
+        if (connection.copying == nullptr) {
+            match_early(connection);
+        }
     }
     progress_sends(connection);
 }

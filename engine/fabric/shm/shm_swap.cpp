@@ -9,13 +9,18 @@ namespace sanpoll::engine::shm {
 
 namespace {
 
-// A long message that was announced and has not begun to flow. It stays its sender's: once the receiver has
-// left, it is as if it had never been announced.
-bool awaits_long(const Connection& connection) noexcept {
-    return connection.receiving_long
-               ? connection.long_progress == 0
-               : connection.early_tail != nullptr && connection.early != nullptr &&
-                     connection.early_tail->announced;
+// Long messages that were announced and have not begun to flow, or were described and are not copied. They
+// stay their sender's: once the receiver has left, it is as if they had never been announced.
+std::uint32_t waiting_long(const Connection& connection) noexcept {
+    std::uint32_t count = connection.receiving_long &&
+                                  (connection.copying != nullptr || connection.long_progress == 0)
+                              ? 1
+                              : 0;
+    for (const EarlyMessage* message = connection.early; message != nullptr;
+         message = message->next) {
+        count += message->announced ? 1 : 0;
+    }
+    return count;
 }
 
 }  // namespace
@@ -42,14 +47,15 @@ Status ShmPort::freeze(Connection& connection, const Counts& peer, Frozen& froze
     if (connection.broken) {
         return Status::kReset;
     }
-    const bool long_waits = awaits_long(connection);
-    if (connection.link == nullptr || !connection.rdma_idle() ||
-        (connection.receiving_long && !long_waits) || peer.sent != connection.arrived ||
-        peer.arrived != connection.sent) {
+    const std::uint32_t long_waits = waiting_long(connection);
+    // What was copied has to be said before: the peer takes it in before it lets us go.
+    if (connection.link == nullptr || !connection.rdma_idle() || connection.confirming ||
+        !flush_control(connection) || (connection.receiving_long && long_waits == 0) ||
+        peer.sent != connection.arrived || peer.arrived != connection.sent) {
         return Status::kTransportFailed;
     }
     try {
-        frozen.counts = {connection.sent, connection.arrived - (long_waits ? 1 : 0)};
+        frozen.counts = {connection.sent, connection.arrived - long_waits};
         frozen.credit = connection.credit;
         frozen.early.clear();
         for (const EarlyMessage* message = connection.early; message != nullptr;
@@ -67,6 +73,7 @@ Status ShmPort::freeze(Connection& connection, const Counts& peer, Frozen& froze
 void ShmPort::take_out(Connection& connection) noexcept {
     connection.closing = true;
     end_rdma(connection);
+    give_up_described(connection);
     connection.receiving_long = false;
     while (!connection.receives.empty()) {
         complete_receive(connection, Status::kOk, 0);
@@ -93,6 +100,9 @@ void ShmPort::take_out(Connection& connection) noexcept {
 
 void ShmPort::stay(Connection& connection) noexcept {
     connection.leaving = false;
+    if (connection.copying != nullptr) {
+        come_back_to(connection);
+    }
     if (!connection.gate->resume(connection.generation)) {
         return;  // its owner closes it
     }
@@ -111,8 +121,7 @@ Hold ShmPort::suspend(std::uint32_t id, Link& link, bool they_win) noexcept {
     Connection* connection = find(id, link);
     // An honest peer has no sends pending, so no long message of its own is under way.
     if (connection == nullptr || connection->closing || connection->broken ||
-        !connection->established || connection->suspended || connection->receiving_long ||
-        awaits_long(*connection)) {
+        !connection->established || connection->suspended || connection->long_is_last()) {
         return Hold::kGone;
     }
     if (connection->leaving) {
@@ -120,6 +129,7 @@ Hold ShmPort::suspend(std::uint32_t id, Link& link, bool they_win) noexcept {
             return Hold::kBusy;
         }
         connection->leaving = false;  // its own departure tries again later
+        // Nothing is being copied: no long message is under way.
     }
     connection->suspended = true;
     Counts counts;
@@ -143,7 +153,8 @@ void ShmPort::go_on(std::uint32_t id, const Link& link) noexcept {
     }
 }
 
-void ShmPort::let_go(std::uint32_t id, const Link& link) noexcept {
+void ShmPort::let_go(std::uint32_t id, Link& link) noexcept {
+    drain(link);  // what it had copied before it left
     if (Connection* connection = find(id, link); connection != nullptr && connection->suspended) {
         leave_link(*connection);
     }
@@ -157,6 +168,8 @@ void ShmPort::leave_link(Connection& connection) noexcept {
         connection.progress = 0;
         --connection.sent;
     }
+    connection.sent -= connection.described;  // to be described again
+    connection.described = 0;
     connection.credit_due = connection.stall_due = connection.invite_due = false;
     connection.stalled = false;
     connection.peer_waits = false;
@@ -176,6 +189,10 @@ bool ShmPort::go_on_with(std::uint32_t id, Link& link, std::uint32_t peer_id, co
     // The last process may have used this very link: what it left there is not the next one's.
     drain(link);
     Connection* connection = find_suspended(id);
+    if (connection != nullptr && connection->link != nullptr && connection->link != &link) {
+        drain(*connection->link);
+        connection = find_suspended(id);  // unless the last process lied
+    }
     if (connection == nullptr) {
         return false;
     }

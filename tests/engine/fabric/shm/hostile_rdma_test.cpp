@@ -136,7 +136,7 @@ protected:
 };
 
 TEST_F(HostileRdmaTest, NonsenseEndsItsOwnLink) {
-    const RdmaPiece half{reinterpret_cast<std::uint64_t>(&half), kLength / 2};
+    const RemotePiece half{reinterpret_cast<std::uint64_t>(&half), kLength / 2, 0};
     const auto attack = [&](const char* what, bool direct, auto forge) {
         ASSERT_NO_FATAL_FAILURE(begin(direct));
         forge();
@@ -165,8 +165,8 @@ TEST_F(HostileRdmaTest, NonsenseEndsItsOwnLink) {
     attack("pieces that are too long", true,
            [&] { ask(bytes_of(request(false, kLength, true), half, half, half)); });
     attack("a piece whose length wraps around", true, [&] {
-        ask(bytes_of(request(false, kLength, true), RdmaPiece{1, UINT64_MAX},
-                     RdmaPiece{1, kLength + 1ULL}));
+        ask(bytes_of(request(false, kLength, true), RemotePiece{1, UINT32_MAX, 0},
+                     RemotePiece{1, kLength + 1U, 0}));
     });
     attack("pieces of a read", true, [&] { ask(bytes_of(request(true, kLength, true), half)); });
     attack("a second operation", false, [&] {
@@ -195,7 +195,7 @@ TEST_F(HostileRdmaTest, NonsenseEndsItsOwnLink) {
 
 TEST_F(HostileRdmaTest, APieceOfMemoryThatIsNotThereEndsItsConnectionOnly) {
     ASSERT_NO_FATAL_FAILURE(begin());
-    ask(bytes_of(request(false, kLength, true), RdmaPiece{4096, kLength}));
+    ask(bytes_of(request(false, kLength, true), RemotePiece{4096, kLength, 0}));
     (void)victim().core.turn();
     EXPECT_FALSE(link_->failed.load());
     EXPECT_EQ(socket_->gate.view().state, PostGate::State::kFailed);
@@ -234,9 +234,11 @@ TEST_F(HostileRdmaTest, RandomRequestsTouchNothingButWhatIsExposed) {
             }
             Bytes payload = bytes_of(forged);
             for (std::uint32_t n = random() % 3; n != 0; --n) {
-                const RdmaPiece piece{
+                const RemotePiece piece{
                     random() % 2 == 0 ? reinterpret_cast<std::uint64_t>(memory_.data()) : random(),
-                    random() % 2 == 0 ? forged.length : random() % kLength};
+                    random() % 2 == 0 ? forged.length
+                                      : static_cast<std::uint32_t>(random() % kLength),
+                    0};
                 const Bytes more = bytes_of(piece);
                 payload.insert(payload.end(), more.begin(), more.end());
             }

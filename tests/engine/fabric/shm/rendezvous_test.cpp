@@ -123,7 +123,7 @@ TEST_F(RendezvousTest, WrongMagicVersionAndDataLengthAreSentAway) {
 }
 
 TEST_F(RendezvousTest, EveryKindButHelloIsWrongAtFirst) {
-    for (const std::uint16_t kind : {0, 2, 3, 4, 5, 6, 7, 8, 99, 0xFFFF}) {
+    for (const std::uint16_t kind : {0, 2, 3, 4, 5, 6, 7, 8, 14, 15, 99, 0xFFFF}) {
         const int fd = knock();
         ASSERT_EQ(send_message(fd, message_of(static_cast<MessageKind>(kind)), nullptr, 0), 1);
         EXPECT_TRUE(is_sent_away(fd)) << kind;
@@ -133,7 +133,7 @@ TEST_F(RendezvousTest, EveryKindButHelloIsWrongAtFirst) {
 }
 
 TEST_F(RendezvousTest, EveryKindButAnOfferIsWrongAfterHello) {
-    for (const std::uint16_t kind : {0, 1, 3, 4, 5, 6, 7, 8, 99}) {
+    for (const std::uint16_t kind : {0, 1, 3, 4, 5, 6, 7, 8, 14, 15, 99}) {
         const int fd = knock();
         ASSERT_NO_FATAL_FAILURE(introduce(fd));
         ASSERT_EQ(send_message(fd, message_of(static_cast<MessageKind>(kind)), nullptr, 0), 1);

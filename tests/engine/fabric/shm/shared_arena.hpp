@@ -1,0 +1,67 @@
+// An arena that the two ends of a link have shared, without control threads.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "engine/memory/arena.hpp"
+#include "tests/engine/fabric/shm/two_ports.hpp"
+
+namespace sanpoll::tests {
+
+/// A shareable arena of this process, 32 MiB; made once, with whatever the last test left in it.
+inline const engine::memory::Arena& shareable_arena(std::uint32_t which = 0) {
+    static std::vector<const engine::memory::Arena*> made;
+    while (made.size() <= which) {
+        engine::memory::Arenas& arenas = engine::memory::Arenas::of_process();
+        arenas.set_rules({32ULL << 20, 1024ULL << 20, engine::Hugepages::kOff, -1});
+        engine::memory::Refusal refusal;
+        made.push_back(arenas.make(true, 0, refusal));
+        EXPECT_NE(made.back(), nullptr) << refusal.text;
+    }
+    return *made[which];
+}
+
+/// `lender` may describe what lies in the arena, `borrower` finds it there.
+inline void lend(const engine::memory::Arena& arena, Side& lender, engine::shm::Link& from,
+                 Side& borrower, engine::shm::Link& to) {
+    engine::shm::ArenaMapping mapping;
+    ASSERT_EQ(mapping.open(arena.fd, {arena.id, arena.size, arena.fd_offset}), "");
+    borrower.port.add_peer_arena(to, arena.id, mapping);
+    lender.port.lend_arena(from, arena.id);
+}
+
+/// Posts an operation on memory that is not its own.
+inline Operation& post_at(Socket& socket, engine::Opcode opcode, std::byte* at,
+                          std::uint32_t length, const std::vector<std::uint32_t>& cuts = {}) {
+    Operation& operation = socket.operations.emplace_back();
+    engine::WorkRequest request{};
+    request.opcode = opcode;
+    request.context = reinterpret_cast<std::uint64_t>(&operation);
+    request.length = length;
+    std::vector<std::uint32_t> ends = cuts;
+    ends.push_back(length);
+    std::uint32_t start = 0;
+    for (const std::uint32_t end : ends) {
+        request.piece(request.sge_count++) = {reinterpret_cast<std::uint64_t>(at) + start,
+                                              end - start, socket.region};
+        start = end;
+    }
+    socket.last =
+        socket.core_slot.load()->post(request, socket.gate, socket.generation, socket.slot);
+    if (socket.last != engine::Status::kOk) {
+        operation.status = socket.last;
+    }
+    return operation;
+}
+
+/// Sends a message whose bytes are put into an arena first.
+inline Operation& send_at(Socket& socket, std::byte* at, const Bytes& bytes,
+                          const std::vector<std::uint32_t>& cuts = {}) {
+    std::memcpy(at, bytes.data(), bytes.size());
+    return post_at(socket, engine::Opcode::kSend, at, static_cast<std::uint32_t>(bytes.size()),
+                   cuts);
+}
+
+}  // namespace sanpoll::tests
