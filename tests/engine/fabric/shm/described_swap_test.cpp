@@ -1,0 +1,187 @@
+// A connection's end changes process while messages are described to it: they are its sender's until they are
+// copied, and are described again to the next process.
+#include <gtest/gtest.h>
+
+#include <deque>
+
+#include "tests/engine/fabric/shm/shared_arena.hpp"
+#include "tests/engine/fabric/shm/shm_port_fixture.hpp"
+
+namespace sanpoll::engine::shm {
+namespace {
+
+using tests::message_of;
+using tests::Operation;
+using tests::Socket;
+using tests::TwoPorts;
+
+constexpr std::uint32_t kMiB = 1U << 20;
+
+// b's end goes, by hand and over the same link, to a socket that stands for the next process.
+class DescribedSwapTest : public ShmPortTest {
+protected:
+    DescribedSwapTest() : ShmPortTest(TwoPorts::small_config()) {}
+    void SetUp() override {
+        ShmPortTest::SetUp();
+        lend(tests::shareable_arena(), ports_.a, *ports_.link_a, ports_.b, *ports_.link_b);
+    }
+    [[nodiscard]] static std::byte* arena(std::uint64_t offset) {
+        return reinterpret_cast<std::byte*>(tests::shareable_arena().base + offset);
+    }
+    void turn_b() { (void)ports_.b.core.turn(); }
+    Operation& send(std::uint64_t number) {
+        return send_at(a_, arena(number * kMiB), message_of(number, kMiB));
+    }
+    [[nodiscard]] Connection& end_of(Socket& socket) {
+        return static_cast<Connection&>(*socket.slot.load());
+    }
+    void start_leaving() {
+        ASSERT_TRUE(b_.gate.suspend(b_.generation).has_value());
+        Link* link = nullptr;
+        ASSERT_EQ(ports_.b.port.start_leaving(end_of(b_), link, peer_id_), Hold::kHeld);
+        ASSERT_EQ(link, ports_.link_b.get());
+        ASSERT_EQ(ports_.a.port.suspend(peer_id_, *ports_.link_a, false), Hold::kHeld);
+        ASSERT_EQ(ports_.a.port.suspended(peer_id_, *ports_.link_a, counts_), Hold::kHeld);
+    }
+    void stay() {
+        ports_.b.port.stay(end_of(b_));
+        ports_.a.port.go_on(peer_id_, *ports_.link_a);
+    }
+    void leave_for(Socket& next) {
+        Frozen frozen;
+        ASSERT_EQ(ports_.b.port.freeze(end_of(b_), counts_, frozen), Status::kOk);
+        ports_.b.port.take_out(end_of(b_));
+        ports_.a.port.let_go(peer_id_, *ports_.link_a);
+        Connection* connection = ports_.b.port.make_connection(next.owner());
+        ASSERT_NE(connection, nullptr);
+        ASSERT_TRUE(ports_.b.port.stock(*connection, frozen));
+        ports_.b.port.install(*connection, *ports_.link_b);
+        std::uint32_t granted = 0;
+        ASSERT_TRUE(ports_.a.port.go_on_with(peer_id_, *ports_.link_a, connection->id,
+                                             frozen.counts, frozen.granted(), granted));
+        ASSERT_TRUE(ports_.b.port.establish_with(*connection, peer_id_, granted));
+    }
+
+    Socket next_;
+    std::uint32_t peer_id_ = 0;
+    Counts counts_;
+};
+
+// Whatever was copied before it leaves was received here; the rest is, in order, in the next process.
+TEST_F(DescribedSwapTest, TheNextProcessGetsWhatTheLastOneHasNotCopied) {
+    constexpr std::uint64_t kMessages = 6;
+    for (const std::uint32_t turns : {0U, 1U, 3U, 4U, 6U, 12U, 60U}) {
+        for (const std::uint32_t receives : {0U, 1U, 2U, 3U}) {
+            Socket from;
+            Socket to;
+            Socket next;
+            ports_.connect(from, to);
+            std::deque<Operation*> sends;
+            for (std::uint64_t number = 0; number < kMessages; ++number) {
+                sends.push_back(&send_at(from, arena(number * kMiB), message_of(number, kMiB)));
+            }
+            std::deque<Operation*> taken;
+            for (std::uint32_t i = 0; i < receives; ++i) {
+                taken.push_back(&to.receive(kMiB));
+            }
+            for (std::uint32_t i = 0; i < turns; ++i) {
+                turn_b();
+            }
+            ASSERT_TRUE(to.gate.suspend(to.generation).has_value());
+            Link* link = nullptr;
+            std::uint32_t peer_id = 0;
+            ASSERT_EQ(ports_.b.port.start_leaving(end_of(to), link, peer_id), Hold::kHeld);
+            turn_b();  // copies nothing any more
+            ASSERT_EQ(ports_.a.port.suspend(peer_id, *ports_.link_a, false), Hold::kHeld);
+            Counts counts;
+            ASSERT_EQ(ports_.a.port.suspended(peer_id, *ports_.link_a, counts), Hold::kHeld);
+            turn_b();
+            Frozen frozen;
+            ASSERT_EQ(ports_.b.port.freeze(end_of(to), counts, frozen), Status::kOk);
+            ports_.b.port.take_out(end_of(to));
+            ports_.a.port.let_go(peer_id, *ports_.link_a);
+            std::uint64_t done = 0;
+            for (const Operation* one : taken) {
+                ASSERT_TRUE(one->good());
+                if (one->length != 0) {
+                    ASSERT_TRUE(one->content() == message_of(done, kMiB));
+                    ++done;
+                }
+            }
+            for (std::uint64_t number = 0; number < kMessages; ++number) {
+                ASSERT_EQ(sends[number]->ended(), number < done) << turns << " " << receives;
+            }
+            Connection* connection = ports_.b.port.make_connection(next.owner());
+            ASSERT_NE(connection, nullptr);
+            ASSERT_TRUE(ports_.b.port.stock(*connection, frozen));
+            ports_.b.port.install(*connection, *ports_.link_b);
+            std::uint32_t granted = 0;
+            ASSERT_TRUE(ports_.a.port.go_on_with(peer_id, *ports_.link_a, connection->id,
+                                                 frozen.counts, frozen.granted(), granted));
+            ASSERT_TRUE(ports_.b.port.establish_with(*connection, peer_id, granted));
+            for (; done < kMessages; ++done) {
+                Operation& receive = next.receive(kMiB);
+                ports_.settle();
+                ASSERT_TRUE(receive.good());
+                ASSERT_TRUE(receive.content() == message_of(done, kMiB));
+                ASSERT_TRUE(sends[done]->good());
+            }
+            from.close();
+            next.close();
+            ports_.settle();
+            expect_all_ended(from);
+            expect_all_ended(to);
+            expect_all_ended(next);
+        }
+    }
+}
+
+TEST_F(DescribedSwapTest, WhoStaysCopiesOn) {
+    Operation& receive = b_.receive(kMiB);
+    Operation& sent = send(0);
+    turn_b();
+    ASSERT_NO_FATAL_FAILURE(start_leaving());
+    for (int i = 0; i < 20; ++i) {
+        turn_b();
+    }
+    EXPECT_FALSE(receive.ended());
+    stay();
+    ports_.settle();
+    EXPECT_TRUE(receive.good() && sent.good());
+    EXPECT_TRUE(receive.content() == message_of(0, kMiB));
+}
+
+TEST_F(DescribedSwapTest, NothingNewIsDescribedWhileThePeerLeaves) {
+    send(0);
+    ports_.settle();
+    ASSERT_NO_FATAL_FAILURE(start_leaving());
+    Operation& later = send(1);
+    ports_.settle();
+    EXPECT_EQ(ports_.a.port.counters().messages_described.value(), 1U);
+    ASSERT_NO_FATAL_FAILURE(leave_for(next_));
+    for (const std::uint64_t number : {0U, 1U}) {
+        Operation& receive = next_.receive(kMiB);
+        ports_.settle();
+        ASSERT_TRUE(receive.good());
+        ASSERT_TRUE(receive.content() == message_of(number, kMiB));
+    }
+    EXPECT_TRUE(later.good());
+}
+
+TEST_F(DescribedSwapTest, ASenderMayCloseWhileItsPeerIsBetweenProcesses) {
+    Operation& first = send(0);
+    b_.receive(kMiB);
+    turn_b();
+    ASSERT_NO_FATAL_FAILURE(start_leaving());
+    Frozen frozen;
+    ASSERT_EQ(ports_.b.port.freeze(end_of(b_), counts_, frozen), Status::kOk);
+    ports_.b.port.take_out(end_of(b_));
+    ports_.a.port.let_go(peer_id_, *ports_.link_a);
+    a_.close();
+    EXPECT_EQ(first.status, Status::kAborted);
+    expect_all_ended(a_);
+    expect_all_ended(b_);
+}
+
+}  // namespace
+}  // namespace sanpoll::engine::shm
