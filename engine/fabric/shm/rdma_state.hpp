@@ -17,6 +17,11 @@ namespace sanpoll::engine::shm {
 /// write is copied by its target, a read by its initiator, which is granted the reading and says when it is
 /// through.
 ///
+/// What lies in an arena that the copying side has mapped is copied from there, a bounded part a turn, and
+/// takes neither the staging area nor a system call: the same phases as of a direct operation. The initiator of
+/// a write sees for itself that its bytes lie so; of a read it says that it would take a grant in an arena, and
+/// the target grants one if the range lies in one, else goes the way that the request names.
+///
 /// The initiator's operation is the first in the connection's queue of sends until it has ended, so
 /// nothing that was posted after it overtakes it.
 ///
@@ -29,11 +34,13 @@ struct RdmaInitiator {
     enum class Phase : std::uint8_t { kIdle, kPutting, kAsked, kFetching, kConfirming };
     Phase phase = Phase::kIdle;
     bool direct = false;
-    std::uint32_t operation = 0;    // number of the latest one
-    std::uint32_t progress = 0;     // bytes put, fetched or taken
-    std::uint32_t revocations = 0;  // what the target had taken back when we asked
-    std::uint64_t granted = 0;      // where to read
-    std::uint64_t began_ns = 0;     // 0: not timed
+    bool arenas = false;              // a write: out of arenas; a read: may be granted in one
+    const std::byte* from = nullptr;  // kFetching: of a grant in an arena; else `granted` is
+    std::uint32_t operation = 0;      // number of the latest one
+    std::uint32_t progress = 0;       // bytes put, fetched or taken
+    std::uint32_t revocations = 0;    // what the target had taken back when we asked
+    std::uint64_t granted = 0;        // where to read
+    std::uint64_t began_ns = 0;       // 0: not timed
 };
 
 /// The target holds the exposed region from the request to the end, so that it cannot be deregistered
@@ -46,14 +53,17 @@ struct RdmaInitiator {
 struct RdmaTarget {
     enum class Phase : std::uint8_t { kIdle, kPulling, kTaking, kServing, kAnswering, kGranted };
     Phase phase = Phase::kIdle;
-    bool holds = false;           // the region `key`
-    RecordKind answer{};          // while kAnswering: kRdmaGrant or kRdmaDone
-    std::uint32_t operation = 0;  // the initiator's number
+    bool holds = false;               // the region `key`
+    bool arenas = false;              // kPulling: the pieces are where we have mapped them
+    std::uint32_t granted_arena = 0;  // of a grant; 0: of the process
+    RecordKind answer{};              // while kAnswering: kRdmaGrant or kRdmaDone
+    std::uint32_t operation = 0;      // the initiator's number
     std::uint32_t key = 0;
     std::uint32_t length = 0;
     std::uint32_t progress = 0;
     std::uint32_t piece_count = 0;
     std::uint64_t address = 0;     // the range, in our memory
+    std::uint64_t granted = 0;     // what a grant says of it
     RemotePiece pieces[kMaxSges];  // the initiator's word; good for nothing but reading its memory
 };
 

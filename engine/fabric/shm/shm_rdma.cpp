@@ -96,8 +96,15 @@ bool ShmPort::ask_rdma(Connection& connection) noexcept {
     } record;
     static_assert(sizeof(record) <= kMaxInRing);
     std::uint32_t count = 0;
+    const bool is_long = front.length > config_.eager_max;
+    // A read may be granted in an arena; a write that lies in arenas of ours goes from there.
+    out.arenas =
+        is_long &&
+        (read ? !link.arenas.empty()
+              : !link.lent.empty() && (count = describe_pieces(connection, connection.sends.first(),
+                                                               record.pieces)) != 0);
     const bool choice =
-        front.length > config_.eager_max && (read ? link.copy.ours : link.copy.theirs);
+        is_long && !(out.arenas && !read) && (read ? link.copy.ours : link.copy.theirs);
     const bool automatic = choice && config_.copy == Copy::kAuto;
     out.direct = automatic ? link.copy_choice[read ? 1 : 0].direct(front.length) : choice;
     if (out.direct && !read) {
@@ -120,9 +127,12 @@ bool ShmPort::ask_rdma(Connection& connection) noexcept {
     record.request.operation = ++out.operation;
     record.request.read = read ? 1 : 0;
     record.request.direct = out.direct ? 1 : 0;
+    record.request.arenas = out.arenas ? 1 : 0;
+    out.from = nullptr;
     out.progress = 0;
     out.revocations = link.sender.revocations();  // before there can be a grant
-    enter(connection, read || out.direct || front.length == 0 ? Phase::kAsked : Phase::kPutting);
+    enter(connection,
+          read || out.direct || out.arenas || front.length == 0 ? Phase::kAsked : Phase::kPutting);
     const Sge whole{reinterpret_cast<std::uint64_t>(&record), bytes, 0};
     link.sender.put_message(header_for(connection, RecordKind::kRdmaRequest, bytes), &whole, 1);
     out.began_ns = automatic && front.length >= CopyChoice::kTimed ? core_.clock().now_ns() : 0;
@@ -165,7 +175,19 @@ bool ShmPort::fetch_rdma(Connection& connection) noexcept {
     Link& link = *connection.link;
     RdmaInitiator& out = connection.rdma_out;
     const std::uint32_t whole = connection.sends.front().length;
-    if (out.progress != whole) {
+    if (out.progress != whole && out.from != nullptr) {
+        const std::uint32_t step = std::min(whole - out.progress, copy_left_);
+        Scatter(connection.sends, out.progress).write<copy_long>(out.from + out.progress, step);
+        copy_left_ -= step;
+        out.progress += step;
+        counters_.bytes_from_arenas.add(step);
+        ++moved_;
+        if (out.progress != whole) {
+            come_back_to(connection);
+            return false;
+        }
+        light_fence();  // the bytes first, then the count of what was taken back
+    } else if (out.progress != whole) {
         const std::uint32_t step = std::min(whole - out.progress, copy_per_turn(connection));
         iovec local[kMaxSges];
         std::size_t count = 0;
@@ -280,8 +302,18 @@ bool ShmPort::take_rdma_answer(Connection* connection, Link& link, const RecordH
     const bool read = asked && connection->sends.front().opcode == Opcode::kRdmaRead;
     const std::uint32_t length = asked ? connection->sends.front().length : 0;
     expect_answer(link, 0);
-    if (header.kind == RecordKind::kRdmaGrant && read && out.direct) {
-        out.granted = answer.address;
+    const bool in_arena = answer.detail != 0;
+    if (header.kind == RecordKind::kRdmaGrant && read && (in_arena ? out.arenas : out.direct)) {
+        if (in_arena) {
+            out.from = link.arenas.find(answer.detail, answer.address, length);
+            if (out.from == nullptr) {
+                fail_link(link, "it grants to read outside of the arenas that it has offered");
+                return false;
+            }
+            out.began_ns = 0;  // neither of the ways that are timed
+        } else {
+            out.granted = answer.address;
+        }
         enter(*connection, Phase::kFetching);
         queue(*connection);
         return true;

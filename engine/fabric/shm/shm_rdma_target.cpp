@@ -14,11 +14,15 @@ using Phase = RdmaTarget::Phase;
 // Why a request could not have been made by an honest peer, or nothing.
 std::string_view nonsense(const RdmaRequest& request, const RemotePiece* pieces,
                           std::uint32_t count, const ProcessCopy& copy) noexcept {
-    if (request.read > 1 || request.direct > 1) {
+    if (request.read > 1 || request.direct > 1 || request.arenas > 1) {
         return "an RDMA request is of no known kind";
     }
     const bool direct = request.direct != 0;
     const bool write = request.read == 0;
+    const bool arenas = request.arenas != 0;
+    if (write && direct && arenas) {
+        return "an RDMA write comes by two ways at once";
+    }
     if (direct && (request.length == 0 || !(write ? copy.ours : copy.theirs))) {
         return "it asks for a copy between the processes that was not agreed upon";
     }
@@ -27,9 +31,12 @@ std::string_view nonsense(const RdmaRequest& request, const RemotePiece* pieces,
         if (pieces[i].length > request.length) {
             return "the pieces of an RDMA write are longer than the whole";
         }
+        if ((pieces[i].arena != 0) != arenas) {
+            return "a piece of an RDMA write is not where the request says";
+        }
         sum += pieces[i].length;
     }
-    if (sum != (direct && write ? request.length : 0U)) {
+    if (sum != ((direct || arenas) && write ? request.length : 0U)) {
         return "the pieces of an RDMA write do not make up the whole";
     }
     return {};
@@ -69,6 +76,15 @@ bool ShmPort::take_rdma_request(Connection* connection, Link& link, const Record
         return false;
     }
     const bool read = request.read != 0;
+    for (std::uint32_t i = 0; i < count && request.arenas != 0; ++i) {
+        RemotePiece& piece = record.pieces[i];
+        const std::byte* from = link.arenas.find(piece.arena, piece.address, piece.length);
+        if (from == nullptr) {
+            fail_link(link, "an RDMA write comes from outside of the arenas that it has offered");
+            return false;
+        }
+        piece.address = reinterpret_cast<std::uint64_t>(from);
+    }
     const std::uint64_t address =
         connection->remote == nullptr
             ? 0
@@ -92,11 +108,23 @@ bool ShmPort::take_rdma_request(Connection* connection, Link& link, const Record
     in.progress = 0;
     in.piece_count = count;
     std::copy_n(record.pieces, count, in.pieces);
-    if (read && request.direct != 0) {
+    in.arenas = !read && request.arenas != 0;
+    in.granted = address;
+    in.granted_arena = 0;
+    if (read && request.arenas != 0) {
+        const LentArenas::Place place = link.lent.place_of(address, request.length);
+        if (place.arena != 0) {
+            in.granted = place.offset;
+            in.granted_arena = place.arena;
+        }
+    }
+    if (read && (request.direct != 0 || in.granted_arena != 0)) {
         answer_rdma(*connection, RecordKind::kRdmaGrant);
         return true;
     }
-    in.phase = read ? Phase::kServing : request.direct != 0 ? Phase::kPulling : Phase::kTaking;
+    in.phase = read                               ? Phase::kServing
+               : request.direct != 0 || in.arenas ? Phase::kPulling
+                                                  : Phase::kTaking;
     if (in.phase != Phase::kTaking) {
         queue(*connection);
     }
@@ -152,7 +180,8 @@ void ShmPort::serve_rdma(Connection& connection) noexcept {
 // Copies the next part of a write out of the initiator's memory.
 void ShmPort::pull_rdma(Connection& connection) noexcept {
     RdmaTarget& in = connection.rdma_in;
-    const std::uint32_t step = std::min(in.length - in.progress, copy_per_turn(connection));
+    const std::uint32_t step =
+        std::min(in.length - in.progress, in.arenas ? copy_left_ : copy_per_turn(connection));
     iovec remote[kMaxSges];
     std::size_t count = 0;
     std::uint64_t skip = in.progress;
@@ -168,20 +197,32 @@ void ShmPort::pull_rdma(Connection& connection) noexcept {
         wanted -= length;
         skip = 0;
     }
-    const iovec local{reinterpret_cast<void*>(in.address + in.progress), step};
-    const ssize_t copied = copy_from_process(connection.link->copy.pid, &local, 1, remote, count);
-    if (copied <= 0) [[unlikely]] {
-        fail_copy(connection, copied);
-        return;
+    if (in.arenas) {
+        auto* to = reinterpret_cast<std::byte*>(in.address + in.progress);
+        for (std::size_t i = 0; i < count; ++i) {
+            copy_long(to, remote[i].iov_base, remote[i].iov_len);
+            to += remote[i].iov_len;
+        }
+        copy_left_ -= step;
+        in.progress += step;
+        counters_.bytes_from_arenas.add(step);
+    } else {
+        const iovec local{reinterpret_cast<void*>(in.address + in.progress), step};
+        const ssize_t copied =
+            copy_from_process(connection.link->copy.pid, &local, 1, remote, count);
+        if (copied <= 0) [[unlikely]] {
+            fail_copy(connection, copied);
+            return;
+        }
+        in.progress += static_cast<std::uint32_t>(copied);
+        counters_.rdma_bytes_copied.add(static_cast<std::uint64_t>(copied));
     }
-    in.progress += static_cast<std::uint32_t>(copied);
-    counters_.rdma_bytes_copied.add(static_cast<std::uint64_t>(copied));
     ++moved_;
     if (in.progress == in.length) {
         release_region(connection);
         answer_rdma(connection, RecordKind::kRdmaDone);
     } else {
-        queue(connection);
+        come_back_to(connection);
     }
 }
 
@@ -230,7 +271,7 @@ bool ShmPort::put_rdma_answer(Connection& connection) noexcept {
         return false;
     }
     const bool grant = in.answer == RecordKind::kRdmaGrant;
-    const RdmaAnswer answer{grant ? in.address : 0, in.operation, 0};
+    const RdmaAnswer answer{grant ? in.granted : 0, in.operation, grant ? in.granted_arena : 0};
     sender.put_control(header_for(connection, in.answer, sizeof(answer)), answer);
     in.phase = grant ? Phase::kGranted : Phase::kIdle;
     return true;

@@ -169,6 +169,29 @@ TEST_F(HostileRdmaTest, NonsenseEndsItsOwnLink) {
                      RemotePiece{1, kLength + 1U, 0}));
     });
     attack("pieces of a read", true, [&] { ask(bytes_of(request(true, kLength, true), half)); });
+    attack("arenas of no known kind", true, [&] {
+        RdmaRequest bad = request(true, 10, false);
+        bad.arenas = 2;
+        ask(bytes_of(bad));
+    });
+    attack("an arena that was not offered", false, [&] {
+        RdmaRequest good = request(false, kLength, false);
+        good.arenas = 1;
+        ask(bytes_of(good, RemotePiece{0, kLength, 1}));
+    });
+    attack("an arena, by another way", true, [&] {
+        ask(bytes_of(request(false, kLength, true), RemotePiece{0, kLength, 1}));
+    });
+    attack("no arena where one should be", true, [&] {
+        RdmaRequest good = request(false, kLength, false);
+        good.arenas = 1;
+        ask(bytes_of(good, RemotePiece{half.address, kLength, 0}));
+    });
+    attack("two ways at once", true, [&] {
+        RdmaRequest bad = request(false, kLength, true);
+        bad.arenas = 1;
+        ask(bytes_of(bad, RemotePiece{0, kLength, 1}));
+    });
     attack("a second operation", false, [&] {
         ask(bytes_of(request(false, 10, false)));
         ask(bytes_of(request(false, 10, false)));
