@@ -131,6 +131,7 @@ int fabric_of(Socket& socket, std::uint32_t generation, LPVOID out, DWORD out_le
     copy_text(answer.fabric, endpoint.port->fabric());
     copy_text(answer.device, endpoint.port->device(endpoint));
     copy_text(answer.reason, engine::to_words(socket.why, Provider::instance().config().fabric));
+    copy_text(answer.arenas, endpoint.port->arenas(endpoint));
     std::memcpy(out, &answer, sizeof(answer));
     return 0;
 }

@@ -12,7 +12,8 @@ extern "C" {
 #endif
 
 /*
- * WSPIoctl: which fabric carries a connection, and why. No input; the output is a SANPOLL_FABRIC.
+ * WSPIoctl: which fabric carries a connection, and why; over shared memory also whether the two processes have
+ * mapped each other's arenas. No input; the output is a SANPOLL_FABRIC.
  * Completes at once. Also for a connection that has ended, until its socket is closed.
  *
  *   WSAEFAULT    lpcbBytesReturned is NULL, or the output buffer is, or it is too small: then
@@ -23,12 +24,14 @@ extern "C" {
 #define SIO_SANPOLL_FABRIC 0x58000001u
 
 /*
- * Texts in ASCII, each ended by a zero. `reason` is for people: its words may change.
+ * Texts in ASCII, each ended by a zero. `reason` and `arenas` are for people: their words may change.
  */
 typedef struct SANPOLL_FABRIC {
     CHAR fabric[16];  /* "shm": shared memory within this host; "verbs": an RDMA device */
     CHAR device[64];  /* "rxe0", for example; empty if the fabric has none */
     CHAR reason[176]; /* why this fabric */
+    CHAR arenas[96];  /* over "shm": whether long messages and RDMA out of arenas are one copy, straight from
+                         there, and why not if not; else empty */
 } SANPOLL_FABRIC;
 
 /*
