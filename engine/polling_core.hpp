@@ -134,6 +134,27 @@ public:
     /// blocks.
     void run(ControlOp& op, Endpoint* endpoint = nullptr, std::uint32_t sequence = 0) noexcept;
 
+    /// Runs `op` at once if this thread can be the core for a moment and all that the gate has admitted has
+    /// taken effect: then `op` needs no place in the endpoint's order. False: nothing was done, and run() is
+    /// the way. Always so in dedicated mode. Any thread; lock-free, without a system call.
+    [[nodiscard]] bool run_at_rest(ControlOp& op, const PostGate& gate, std::uint32_t generation,
+                                   const std::atomic<Endpoint*>& endpoint) noexcept {
+        if (dedicated_ || !try_acquire()) {
+            return false;
+        }
+        // While the gate is open and the token is ours, nobody can end the endpoint: that is a control
+        // operation behind the gate's close.
+        const PostGate::View view = gate.view();
+        const bool at_rest =
+            view.generation == generation && view.state == PostGate::State::kOpen &&
+            endpoint.load(std::memory_order_acquire)->next_sequence == view.sequence;
+        if (at_rest) {
+            op.run();
+        }
+        release();
+        return at_rest;
+    }
+
     /// Wakes the core's thread if it sleeps.
     void wake() noexcept;
 

@@ -5,12 +5,15 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "engine/memory/arena.hpp"
 #include "provider/memory_handle.hpp"
 #include "provider/provider.hpp"
 
 namespace sanpoll::provider {
 
-bool mapped(std::uint64_t address, std::uint64_t length) noexcept {
+namespace {
+
+bool walk(std::uint64_t address, std::uint64_t length) noexcept {
     const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
     constexpr std::uint64_t kPagesAtOnce = 1024;
     unsigned char residence[kPagesAtOnce];
@@ -24,6 +27,14 @@ bool mapped(std::uint64_t address, std::uint64_t length) noexcept {
         at += step;
     }
     return true;
+}
+
+}  // namespace
+
+bool mapped(std::uint64_t address, std::uint64_t length) noexcept {
+    // Arenas stay mapped as long as the process lives.
+    return engine::memory::Arenas::of_process().find(address, length) != nullptr ||
+           walk(address, length);
 }
 
 HANDLE WSPAPI wsp_register_memory(SOCKET s, PVOID buffer, DWORD length, DWORD flags,
@@ -105,7 +116,9 @@ int WSPAPI wsp_deregister_memory(SOCKET s, HANDLE handle, LPINT error_number) {
                 engine::RegionRef ref;
                 bool retired = false;
             } op(socket, found.view.generation, ref);
-            if (const auto sequence = socket.gate.enter(found.view.generation)) {
+            if (core->run_at_rest(op, socket.gate, found.view.generation, socket.endpoint)) {
+                // The usual case: nothing is on its way to the core.
+            } else if (const auto sequence = socket.gate.enter(found.view.generation)) {
                 core->run(op, socket.endpoint.load(std::memory_order_acquire), *sequence);
             } else {
                 core->run(op);  // broken: nothing is pending any more

@@ -371,6 +371,45 @@ TEST(PollingCoreRun, RunsUnderTheTokenAndWaits) {
     }
 }
 
+TEST(PollingCoreRun, AtRestNeedsNoPlaceInTheOrder) {
+    CoreBench bench(inline_config());
+    FakeSocket socket(bench.core, bench.port);
+    CountOp op(bench.core);
+    std::atomic<Endpoint*> where{&socket.endpoint()};
+    const auto at_rest = [&](std::uint32_t generation) {
+        return bench.core.run_at_rest(op, socket.gate, generation, where);
+    };
+    EXPECT_TRUE(at_rest(socket.generation()));
+    EXPECT_TRUE(op.had_token);
+    ASSERT_EQ(socket.post(0), Status::kOk);
+    EXPECT_TRUE(at_rest(socket.generation()));
+    EXPECT_EQ(op.runs, 2);
+
+    // Somebody else is the core, a post is on its way, the generation is another, the gate is shut.
+    ASSERT_TRUE(bench.core.try_acquire());
+    EXPECT_FALSE(at_rest(socket.generation()));
+    bench.core.release();
+    ASSERT_TRUE(socket.gate.enter(socket.generation()).has_value());
+    EXPECT_FALSE(at_rest(socket.generation()));
+    ++socket.endpoint().next_sequence;
+    EXPECT_TRUE(at_rest(socket.generation()));
+    EXPECT_FALSE(at_rest(socket.generation() + 2));
+    ASSERT_TRUE(socket.gate.suspend(socket.generation()).has_value());
+    EXPECT_FALSE(at_rest(socket.generation()));
+    EXPECT_EQ(op.runs, 3);
+    EXPECT_TRUE(bench.core.try_acquire()) << "it was given back each time";
+    bench.core.release();
+}
+
+TEST(PollingCoreRun, ADedicatedCoreIsNeverTakenForAMoment) {
+    CoreBench bench(dedicated_config());
+    FakeSocket socket(bench.core, bench.port);
+    CountOp op(bench.core);
+    const std::atomic<Endpoint*> where{&socket.endpoint()};
+    EXPECT_FALSE(bench.core.run_at_rest(op, socket.gate, socket.generation(), where));
+    EXPECT_EQ(op.runs, 0);
+}
+
 // Threads post until the gate shuts; the close must come after every post that was let in, and no other.
 void close_among_posts(const Config& config) {
     CoreBench bench(config);
