@@ -153,7 +153,8 @@ private:
                                        {"sends", sends}});
         if (!series.kernel) {
             series.transport = answer.at("fabric");
-            run_.provider->fabric = {series.transport, answer.at("device"), answer.at("reason")};
+            run_.provider->fabric = {series.transport, answer.at("device"), answer.at("reason"),
+                                     ""};
         }
     }
 

@@ -21,11 +21,32 @@ void begin(WSAOVERLAPPED& overlapped) {
     overlapped.hEvent = reinterpret_cast<WSAEVENT>(std::uintptr_t{1});
 }
 
+SANPOLL_MEMORY_FUNCTIONS memory_functions(const sanpoll_switch::Provider& provider) {
+    SANPOLL_MEMORY_FUNCTIONS functions{};
+    GUID id = WSAID_SANPOLL_MEMORY;
+    DWORD bytes = 0;
+    int error = 0;
+    const int failed = provider.table().lpWSPIoctl(
+        INVALID_SOCKET, SIO_GET_MULTIPLE_EXTENSION_FUNCTION_POINTER, &id, sizeof(id), &functions,
+        sizeof(functions), &bytes, nullptr, nullptr, nullptr, &error);
+    check("asking for memory of the provider's (WSAID_SANPOLL_MEMORY)", failed == 0, error);
+    return functions;
+}
+
 }  // namespace
 
-RdmaMemory::RdmaMemory(std::size_t bytes) : bytes_((bytes + kPage - 1) / kPage * kPage) {
-    data_.reset(static_cast<char*>(std::aligned_alloc(kPage, bytes_)));
-    if (!data_) throw std::bad_alloc();
+RdmaMemory::RdmaMemory(const sanpoll_switch::Provider& provider, MemoryKind kind, std::size_t bytes)
+    : bytes_((bytes + kPage - 1) / kPage * kPage) {
+    if (kind == MemoryKind::kArena) {
+        const SANPOLL_MEMORY_FUNCTIONS functions = memory_functions(provider);
+        DWORD reason = 0;
+        auto* data = static_cast<char*>(functions.lpAllocate(bytes_, kPage, 0, &reason));
+        if (data == nullptr) throw ConnectionFault(functions.lpReasonText(reason));
+        data_ = {data, MemoryFree{functions.lpFree}};
+    } else {
+        data_.reset(static_cast<char*>(std::aligned_alloc(kPage, bytes_)));
+        if (!data_) throw std::bad_alloc();
+    }
     std::memset(data_.get(), 1, bytes_);
 }
 

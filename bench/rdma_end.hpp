@@ -1,7 +1,10 @@
 // One end of a connection that does RDMA: registered memory of its own, and what it knows of the peer's.
 #pragma once
 
+#include <sanpoll.h>
+
 #include <cstddef>
+#include <cstdlib>
 #include <memory>
 #include <sanpoll/switch.hpp>
 #include <utility>
@@ -11,30 +14,44 @@
 
 namespace sanpoll::bench {
 
+// Where memory comes from.
+enum class MemoryKind {
+    kOrdinary,
+    kArena,  // the provider's: a buffer of a shareable arena (WSAID_SANPOLL_MEMORY)
+};
+
+struct MemoryFree {
+    LPFN_SANPOLL_FREE give_back = nullptr;  // of an arena's
+    void operator()(char* data) const noexcept {
+        if (give_back != nullptr) {
+            (void)give_back(data, nullptr);
+        } else {
+            std::free(data);
+        }
+    }
+};
+
 // Memory whose every page has been written to. Once registered it stays so until the socket closes, and has to
 // outlive it.
 class RdmaMemory {
 public:
-    explicit RdmaMemory(std::size_t bytes);
+    RdmaMemory(const sanpoll_switch::Provider& provider, MemoryKind kind, std::size_t bytes);
     void register_with(const SanSocket& socket);
     [[nodiscard]] char* data() const noexcept { return data_.get(); }
     [[nodiscard]] std::size_t size() const noexcept { return bytes_; }
     [[nodiscard]] HANDLE handle() const noexcept { return handle_; }
 
 private:
-    struct Free {
-        void operator()(char* data) const noexcept { std::free(data); }
-    };
-    std::unique_ptr<char, Free> data_;
     std::size_t bytes_;
+    std::unique_ptr<char, MemoryFree> data_;
     HANDLE handle_ = nullptr;
 };
 
 // Contract: one thread at a time. What fails throws ConnectionFault.
 class RdmaEnd {
 public:
-    RdmaEnd(SanSocket socket, std::size_t memory_bytes)
-        : memory_(memory_bytes), socket_(std::move(socket)) {
+    RdmaEnd(SanSocket socket, std::size_t memory_bytes, MemoryKind kind = MemoryKind::kOrdinary)
+        : memory_(socket.provider(), kind, memory_bytes), socket_(std::move(socket)) {
         memory_.register_with(socket_);
     }
 

@@ -159,11 +159,11 @@ FabricFacts SanSocket::fabric() const {
     if (provider_->table().lpWSPIoctl(descriptor(), SIO_SANPOLL_FABRIC, nullptr, 0, &answer,
                                       sizeof answer, &bytes, nullptr, nullptr, nullptr,
                                       &error) == 0) {
-        return {answer.fabric, answer.device, answer.reason};
+        return {answer.fabric, answer.device, answer.reason, answer.arenas};
     }
     if (error != WSAEINVAL && error != WSAEOPNOTSUPP)
         throw san_fault("asking for the connection's fabric (SIO_SANPOLL_FABRIC)", error);
-    return {"san", "", "the provider does not say"};
+    return {"san", "", "the provider does not say", ""};
 }
 
 // ---------------------------------------------------------------------------------------------------- listener --

@@ -42,6 +42,7 @@ struct FabricFacts {
     std::string name;    // "shm", "verbs"
     std::string device;  // empty: it has none
     std::string reason;
+    std::string arenas;  // whether the processes share them; empty: the fabric knows none
 };
 
 // A socket of the provider with an owner, and the TCP port that it borrows its number from, if it does.
