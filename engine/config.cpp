@@ -161,6 +161,17 @@ const std::vector<KnobRule>& rules() {
             &Config::share_arenas, {"off", "on"}),
         number("max_connections", "a power of two, 64 to 1048576", "connections a polling core",
                &Config::max_connections, 64, 1U << 20, true),
+        choice("registration_cache", "off or on",
+               "whether registrations of memory are kept after WSPDeregisterMemory, until the "
+               "memory is "
+               "unmapped",
+               &Config::registration_cache, {"off", "on"}),
+        number("registration_cache_mb", "1 to 1048576",
+               "memory that kept registrations may pin, those in use included, MiB",
+               &Config::registration_cache_mb, 1, 1U << 20),
+        number("registration_cache_entries", "16 to 1048576",
+               "registrations that are kept or in use", &Config::registration_cache_entries, 16,
+               1U << 20),
         number("connect_timeout_ms", "1 to 3600000",
                "how long a connect may take before WSAETIMEDOUT, ms", &Config::connect_timeout_ms,
                1, 3600000),

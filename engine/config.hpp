@@ -33,6 +33,9 @@ enum class Copy : std::uint8_t {
 /// one then travels by one copy.
 enum class ShareArenas : std::uint8_t { kOff, kOn };
 
+/// Whether WSPDeregisterMemory keeps what WSPRegisterMemory may want again.
+enum class RegistrationCaching : std::uint8_t { kOff, kOn };
+
 /// What may carry connections. A connection's own fabric follows from its address (fabric/fabric_choice.hpp).
 enum class FabricKind : std::uint8_t {
     kAuto,   // shared memory, and RDMA devices where there are any
@@ -69,6 +72,11 @@ struct Config {
     Copy copy = Copy::kAuto;  // how long RDMA travels
     ShareArenas share_arenas = ShareArenas::kOn;
     std::uint32_t max_connections = 65536;  // a polling core's connections
+
+    // memory/registration_cache.hpp. What is kept stays pinned, hence the bounds.
+    RegistrationCaching registration_cache = RegistrationCaching::kOff;
+    std::uint32_t registration_cache_mb = 1024;
+    std::uint32_t registration_cache_entries = 16384;
 
     std::uint32_t connect_timeout_ms = 20000;
     std::string log_level = "warn";

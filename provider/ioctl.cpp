@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "engine/fabric/fabric_choice.hpp"
+#include "engine/memory/registration_cache.hpp"
 #include "provider/heap_functions.hpp"
 #include "provider/provider.hpp"
 
@@ -37,6 +38,11 @@ int extension_pointer(LPVOID in, DWORD in_length, LPVOID out, DWORD out_length, 
     }
     for (const Extension& extension : kExtensions) {
         if (std::memcmp(in, &extension.id, sizeof(GUID)) == 0) {
+            if (extension.function ==
+                    reinterpret_cast<void*>(&wsp_memory_registration_cache_callback) &&
+                !engine::memory::RegistrationCache::of_process().on()) {
+                return WSAEOPNOTSUPP;  // whoever asks for it wants to know whether it has to call it
+            }
             std::memcpy(out, &extension.function, sizeof(void*));
             *returned = sizeof(void*);
             return 0;

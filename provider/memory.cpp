@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "engine/memory/arena.hpp"
+#include "engine/memory/registration_cache.hpp"
 #include "provider/memory_handle.hpp"
 #include "provider/provider.hpp"
 
@@ -33,8 +34,14 @@ bool walk(std::uint64_t address, std::uint64_t length) noexcept {
 
 bool mapped(std::uint64_t address, std::uint64_t length) noexcept {
     // Arenas stay mapped as long as the process lives.
-    return engine::memory::Arenas::of_process().find(address, length) != nullptr ||
-           walk(address, length);
+    if (engine::memory::Arenas::of_process().find(address, length) != nullptr) {
+        return true;
+    }
+    auto& cache = engine::memory::RegistrationCache::of_process();
+    if (!cache.on()) {
+        return walk(address, length);
+    }
+    return cache.known_mapped(address, length) || cache.note_mapped(address, length, walk);
 }
 
 HANDLE WSPAPI wsp_register_memory(SOCKET s, PVOID buffer, DWORD length, DWORD flags,

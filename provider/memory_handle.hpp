@@ -49,7 +49,8 @@ bool with_registrar(Socket& socket, std::uint32_t generation, Use use) {
 }
 
 /// Whether every page of the range is mapped: a bad pointer is an error here, and not a crash on the
-/// polling core later. A look-up for memory in an arena; else the kernel is asked, some 100 ns and more a MiB.
+/// polling core later. A look-up for memory in an arena, or known to the registration
+/// cache; else the kernel is asked, page by page.
 [[nodiscard]] bool mapped(std::uint64_t address, std::uint64_t length) noexcept;
 
 }  // namespace sanpoll::provider

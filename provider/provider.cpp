@@ -6,6 +6,7 @@
 
 #include "engine/lane_registry.hpp"
 #include "engine/log.hpp"
+#include "engine/memory/registration_cache.hpp"
 
 namespace sanpoll::provider {
 
@@ -40,6 +41,7 @@ int Provider::start(const WSPUPCALLTABLEEX& upcalls) {
             return WSAEPROVIDERFAILEDINIT;
         }
         config_ = engine_->config();
+        start_registration_cache();
         common().max_message = config_.max_message;
         common().max_rdma = config_.max_rdma;
         static std::once_flag once;
@@ -76,8 +78,26 @@ int Provider::cleanup() {
     }
     common().life.store(Life::kDown, std::memory_order_release);
     engine_.reset();
+    engine::memory::RegistrationCache::of_process().stop();
     upcall_tables_.erase(upcall_tables_.begin(), upcall_tables_.end() - 1);
     return 0;
+}
+
+// It is a convenience: where it cannot be had, everything goes as without it.
+void Provider::start_registration_cache() {
+    if (config_.registration_cache == engine::RegistrationCaching::kOff) {
+        return;
+    }
+    const engine::memory::RegistrationCache::Limits limits{
+        std::uint64_t{config_.registration_cache_mb} << 20, config_.registration_cache_entries};
+    if (const std::string error = engine::memory::RegistrationCache::of_process().start(limits);
+        !error.empty()) {
+        engine::log(
+            engine::LogLevel::kWarn,
+            "registration_cache = on, but changes of memory cannot be noticed, so nothing is "
+            "kept: {}",
+            error);
+    }
 }
 
 void Provider::abandon_in_child() noexcept {

@@ -58,6 +58,8 @@ public:
     void abandon_in_child() noexcept;
 
 private:
+    void start_registration_cache();
+
     std::mutex life_mutex_;  // startup and cleanup, one after the other
     int startups_ = 0;
     std::atomic<const WSPUPCALLTABLEEX*> upcalls_{nullptr};

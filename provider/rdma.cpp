@@ -1,9 +1,10 @@
 // The RDMA functions (spec, sections 7 and 9): exposing memory to the peer, writing into and reading from
-// what the peer has exposed. Also the cache callback: nothing is cached here.
+// what the peer has exposed. Also the registration cache's callback. What is exposed is never kept there.
 #include <sys/random.h>
 
 #include <cstring>
 
+#include "engine/memory/registration_cache.hpp"
 #include "provider/memory_handle.hpp"
 #include "provider/posting.hpp"
 #include "provider/provider.hpp"
@@ -296,9 +297,16 @@ int WSPAPI wsp_rdma_read(SOCKET s, LPWSABUFEX buffers, DWORD count, LPVOID targe
 }
 
 int WSPAPI wsp_memory_registration_cache_callback(PVOID address, SIZE_T size, LPINT error_number) {
-    (void)address;  // a registration ends with its deregistration: nothing is left to be dropped
-    (void)size;
-    return result(error_number, life_error());
+    return result(error_number, guarded([&]() -> int {
+                      if (const int error = life_error(); error != 0) {
+                          return error;
+                      }
+                      // Off, it has nothing: 0 as well.
+                      return engine::memory::RegistrationCache::of_process().invalidate(
+                                 reinterpret_cast<std::uint64_t>(address), size)
+                                 ? 0
+                                 : WSAEFAULT;
+                  }));
 }
 
 }  // namespace sanpoll::provider

@@ -163,14 +163,6 @@ TEST_F(RdmaMemoryTest, AfterDeregistrationNoByteMoreIsReached) {
     }
 }
 
-// [B16 F.WSPMemoryRegistrationCacheCallback.1 R7.8]
-TEST_F(RdmaMemoryTest, TheCacheCallbackFindsNothingCached) {  // project decision
-    char memory[4096];
-    EXPECT_EQ(san.cache_callback(memory, sizeof(memory)), 0);
-    EXPECT_EQ(san.cache_callback(nullptr, 0), 0);
-    expect_delivery(pair.client, pair.server, "and drops no registration that lives");
-}
-
 // ---- operations -----------------------------------------------------------------------------------------------
 
 class RdmaErrorsTest : public RdmaTest {

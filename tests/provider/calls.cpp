@@ -86,7 +86,16 @@ int Calls::start() {
     fetch(WSAID_DEREGISTERRDMAMEMORY, deregister_rdma_function);
     fetch(WSAID_RDMAWRITE, rdma_write_function);
     fetch(WSAID_RDMAREAD, rdma_read_function);
-    fetch(WSAID_MEMORYREGISTRATIONCACHECALLBACK, cache_callback_function);
+    // There while registrations are cached.
+    guid = WSAID_MEMORYREGISTRATIONCACHECALLBACK;
+    cache_callback_function = nullptr;
+    if (const int error =
+            ioctl(INVALID_SOCKET, SIO_GET_EXTENSION_FUNCTION_POINTER, &guid, sizeof(guid),
+                  &cache_callback_function, sizeof(cache_callback_function), &returned);
+        error != 0) {
+        EXPECT_EQ(error, WSAEOPNOTSUPP);
+        EXPECT_EQ(cache_callback_function, nullptr);
+    }
     return 0;
 }
 

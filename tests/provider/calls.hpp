@@ -32,6 +32,7 @@ public:
     LPFN_WSPDEREGISTERRDMAMEMORY deregister_rdma_function = nullptr;
     LPFN_WSPRDMAWRITE rdma_write_function = nullptr;
     LPFN_WSPRDMAREAD rdma_read_function = nullptr;
+    /// nullptr: nothing is cached.
     LPFN_WSPMEMORYREGISTRATIONCACHECALLBACK cache_callback_function = nullptr;
 
     /// WSPStartupEx 2.2 with the recording switch's table, and the extension functions.
@@ -78,6 +79,7 @@ public:
     [[nodiscard]] int rdma_read(SOCKET s, LPWSABUFEX buffers, DWORD count, void* descriptor,
                                 std::size_t length, DWORD offset, LPWSAOVERLAPPED overlapped,
                                 DWORD flags = 0) const;
+    /// If there is one.
     [[nodiscard]] int cache_callback(void* address, std::size_t length) const;
     [[nodiscard]] int ioctl(SOCKET s, DWORD code, void* in, std::size_t in_length, void* out,
                             std::size_t out_length, DWORD* returned) const;

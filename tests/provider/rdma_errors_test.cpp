@@ -316,15 +316,9 @@ TEST_F(RdmaErrorsTest, ADescriptorThatWasNeverIssuedIsInvalid) {
     }
 }
 
-TEST_F(RdmaErrorsTest, NothingIsCachedSoTheCacheCallbackSucceeds) {  // project decision
-    EXPECT_EQ(san.cache_callback(memory.data(), kBytes), 0);
-    EXPECT_EQ(san.cache_callback(nullptr, 0), 0);
-}
-
 TEST_F(RdmaErrorsTest, AfterTheLastCleanupNothingIsInitialised) {
     check_alive = false;
     stop();
-    EXPECT_EQ(san.cache_callback(memory.data(), kBytes), WSANOTINITIALISED);
     WSABUFEX buffer = piece(0, 10);
     EXPECT_EQ(post(true, &buffer, 1, target.block.data(), target.length), WSANOTINITIALISED);
     EXPECT_EQ(post(false, &buffer, 1, target.block.data(), target.length), WSANOTINITIALISED);
