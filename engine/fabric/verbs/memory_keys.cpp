@@ -10,6 +10,7 @@
 
 #include "engine/fabric/verbs/registration_error.hpp"
 #include "engine/log.hpp"
+#include "engine/memory/arena.hpp"
 
 namespace sanpoll::engine::verbs {
 namespace {
@@ -78,6 +79,9 @@ std::unique_ptr<MemoryKeys> MemoryKeys::make(const Device& device, std::string& 
             device.name(), std::generic_category().message(errno));
         return nullptr;
     }
+    if (memory::RegistrationCache::of_process().on()) {
+        made->kept_.reset(new (std::nothrow) Kept(device));
+    }
     if (device.transport() == Transport::kIwarp) {
         made->sink_mr_ =
             device.api().verbs.reg_mr(made->pd_, &made->sink_, sizeof(made->sink_),
@@ -98,19 +102,34 @@ void MemoryKeys::end() noexcept {
     ended_ = true;
     for (std::uint32_t chunk = 0; chunk < storage_.size(); ++chunk) {
         for (std::uint32_t i = 0; i < kFirstChunk << chunk; ++i) {
-            if (Entry& found = storage_[chunk][i]; found.mr != nullptr) {
-                (void)deregister(found.mr);
-                found.mr = nullptr;
+            Entry& found = storage_[chunk][i];
+            if (found.mr != nullptr && found.kept == 0 && !found.of_arena) {
+                (void)deregister(device_, found.mr);
             }
+            found.mr = nullptr;
+            found.kept = 0;
         }
     }
     local_count_ = 0;
+    if (kept_ != nullptr) {
+        memory::RegistrationCache::of_process().forget(*kept_);
+        for (ibv_mr* mr : kept_->refused) {
+            (void)deregister(device_, mr);
+        }
+        kept_->refused.clear();
+    }
+    for (const ArenaKey& arena : arenas_) {
+        if (arena.mr != nullptr) {
+            (void)deregister(device_, arena.mr);
+        }
+    }
+    arenas_.clear();
     for (const auto& [ref, mr] : exposed_) {
-        (void)deregister(mr);
+        (void)deregister(device_, mr);
     }
     exposed_.clear();
     if (sink_mr_ != nullptr) {
-        (void)deregister(sink_mr_);
+        (void)deregister(device_, sink_mr_);
         sink_mr_ = nullptr;
     }
     if (pd_ != nullptr) {
@@ -159,10 +178,115 @@ Status MemoryKeys::registration_failed(std::uint64_t length) const {
     return error.status;
 }
 
-bool MemoryKeys::deregister(ibv_mr* mr) noexcept {
-    const int error = device_.api().verbs.dereg_mr(mr);
+bool MemoryKeys::deregister(const Device& device, ibv_mr* mr) noexcept {
+    const int error = device.api().verbs.dereg_mr(mr);
     // With the device its knowledge of our memory has gone.
-    return error == 0 || error == ENODEV || error == EIO || device_.lost();
+    return error == 0 || error == ENODEV || error == EIO || device.lost();
+}
+
+bool MemoryKeys::Kept::drop(void* registration) noexcept {
+    auto* mr = static_cast<ibv_mr*>(registration);
+    if (deregister(device, mr)) {
+        return true;
+    }
+    try {
+        const std::lock_guard lock(mutex);
+        refused.push_back(mr);
+    } catch (const std::bad_alloc&) {
+        // The domain cannot be given back then, which end() reports.
+    }
+    return false;
+}
+
+// The arena's own registration, if the memory lies in one and needs no more rights than may be given for all of
+// the arena. nullptr: the memory needs a registration of its own.
+ibv_mr* MemoryKeys::arena_mr(std::uint64_t address, std::uint64_t length, int access) {
+    const memory::Arena* arena = memory::Arenas::of_process().find(address, length);
+    if (arena == nullptr) {
+        return nullptr;
+    }
+    const int rights = IBV_ACCESS_LOCAL_WRITE | (arena->shareable ? IBV_ACCESS_REMOTE_READ : 0);
+    if ((access & ~rights) != 0) {
+        return nullptr;
+    }
+    for (const ArenaKey& known : arenas_) {
+        if (known.id == arena->id) {
+            return known.mr;
+        }
+    }
+    arenas_.reserve(arenas_.size() + 1);
+    ibv_mr* mr =
+        device_.api().verbs.reg_mr(pd_, reinterpret_cast<void*>(arena->base), arena->size, rights);
+    if (mr == nullptr) {
+        static std::atomic<bool> told{false};  // orders nothing
+        if (!told.exchange(true, std::memory_order_relaxed)) {
+            log(LogLevel::kWarn,
+                "an arena cannot be registered as a whole, so each of its buffers is registered by "
+                "itself, which is slower: {}",
+                explain_registration(errno, arena->size, device_.name()).text);
+        }
+    }
+    arenas_.push_back({arena->id, mr});
+    return mr;
+}
+
+// nullptr and errno. `place` learns whose it is.
+ibv_mr* MemoryKeys::register_local(std::uint64_t address, std::uint64_t length,
+                                   std::uint32_t access, Entry& place) {
+    const int flags = local_access(device_.transport(), access);
+    if (ibv_mr* mr = arena_mr(address, length, flags); mr != nullptr) {
+        place.of_arena = true;
+        return mr;
+    }
+    auto& cache = memory::RegistrationCache::of_process();
+    memory::RegistrationCache::Handle handle = 0;
+    if (kept_ != nullptr) {
+        // On iWARP what is written to has rights that what is read must not get.
+        const auto found =
+            cache.find(*kept_, address, length, access, device_.transport() == Transport::kIwarp);
+        if (found.handle != 0) {
+            place.kept = found.handle;
+            return static_cast<ibv_mr*>(found.registration);
+        }
+        handle = cache.begin(*kept_, address, length, access);
+    }
+    const auto register_now = [&] {
+        return device_.api().verbs.reg_mr(pd_, reinterpret_cast<void*>(address), length, flags);
+    };
+    ibv_mr* mr = register_now();
+    while (mr == nullptr && (errno == ENOMEM || errno == EAGAIN) && kept_ != nullptr) {
+        const int error = errno;
+        if (!cache.shrink(length)) {
+            errno = error;
+            break;
+        }
+        mr = register_now();
+    }
+    if (handle != 0) {
+        if (mr == nullptr) {
+            const int error = errno;
+            cache.cancel(handle);
+            errno = error;
+        } else {
+            cache.complete(handle, mr);
+            place.kept = handle;
+        }
+    }
+    return mr;
+}
+
+// Ends the use that an entry makes of its registration. False: the device keeps it.
+bool MemoryKeys::let_go(Entry& place) noexcept {
+    if (place.kept != 0) {
+        memory::RegistrationCache::of_process().release(place.kept);
+    } else if (!place.of_arena && !deregister(device_, place.mr)) {
+        return false;
+    }
+    place.mr = nullptr;
+    place.kept = 0;
+    place.of_arena = false;
+    --local_count_;
+    return true;
 }
 
 Status MemoryKeys::add_local(RegionRef ref, std::uint64_t address, std::uint64_t length,
@@ -181,14 +305,16 @@ Status MemoryKeys::add_local(RegionRef ref, std::uint64_t address, std::uint64_t
     }
     if (place->mr != nullptr) {
         // Of a region that went while its socket could not be asked for this; its memory is nobody's now.
-        if (!deregister(place->mr)) {
+        if (!let_go(*place)) {
             return Status::kNoMemory;
         }
-        place->mr = nullptr;
-        --local_count_;
     }
-    ibv_mr* mr = device_.api().verbs.reg_mr(pd_, reinterpret_cast<void*>(address), length,
-                                            local_access(device_.transport(), access));
+    ibv_mr* mr = nullptr;
+    try {
+        mr = register_local(address, length, access, *place);
+    } catch (const std::bad_alloc&) {
+        return Status::kNoMemory;
+    }
     if (mr == nullptr) {
         return registration_failed(length);
     }
@@ -206,12 +332,10 @@ void MemoryKeys::remove_local(RegionRef ref) noexcept {
     if (place == nullptr || place->mr == nullptr) {
         return;
     }
-    if (!deregister(place->mr)) {
+    if (!let_go(*place)) {
         return;  // tried again when the entry is wanted, and at the end
     }
-    place->mr = nullptr;
     place->keys.store(0, std::memory_order_relaxed);  // nobody holds the region
-    --local_count_;
 }
 
 Status MemoryKeys::expose(std::uint32_t ref, std::uint64_t address, std::uint64_t length,
@@ -252,7 +376,7 @@ Status MemoryKeys::conceal(std::uint32_t ref) noexcept {
     if (found == exposed_.end()) {
         return Status::kBadRegion;
     }
-    if (!deregister(found->second)) {
+    if (!deregister(device_, found->second)) {
         return Status::kFull;
     }
     exposed_.erase(found);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "engine/fabric/verbs/device.hpp"
+#include "engine/memory/registration_cache.hpp"
 #include "engine/memory_registrar.hpp"
 
 namespace sanpoll::engine::verbs {
@@ -33,6 +34,12 @@ namespace sanpoll::engine::verbs {
 /// Exposed memory gets an address of its own that says nothing about where it lies, and another one each
 /// time, so that a key which the device uses again does not fit an old descriptor. iWARP devices cannot be
 /// relied on for that: there it is the process's address.
+///
+/// A local registration may be another's: memory in an arena uses the arena's, made once for the connection,
+/// where that gives the peer no right that the user has not given (an arena that is marked shareable may be
+/// read as a whole; else what is to be read gets a registration of its own); other memory uses one that
+/// the registration cache has kept, if that is on. Then the rights above last until the cache lets go of it.
+/// What is exposed is never kept.
 ///
 /// Made and ended on the control thread. lkey() and rkey() belong to the polling core; the others are for
 /// any thread.
@@ -89,7 +96,22 @@ private:
     // is not deregistered, so its entry does not change under the core's eyes.
     struct Entry {
         std::atomic<std::uint64_t> keys{0};  // lkey << 32 | rkey
-        ibv_mr* mr = nullptr;                // under the mutex
+        // Under the mutex.
+        ibv_mr* mr = nullptr;
+        memory::RegistrationCache::Handle kept = 0;  // not 0: it is the cache's
+        bool of_arena = false;
+    };
+    // What the cache may keep of this connection.
+    struct Kept final : memory::RegistrationCache::Domain {
+        explicit Kept(const Device& of) : device(of) {}
+        [[nodiscard]] bool drop(void* registration) noexcept override;
+        const Device& device;
+        std::mutex mutex;
+        std::vector<ibv_mr*> refused;  // by the device; tried again at the end
+    };
+    struct ArenaKey {
+        std::uint32_t id;
+        ibv_mr* mr;  // nullptr: it could not be had
     };
     static constexpr std::uint32_t kFirstChunk = 8;
     static constexpr std::uint32_t kChunks = 16;
@@ -103,8 +125,12 @@ private:
         // Pairs with the release in add_local().
         return found != nullptr ? found->keys.load(std::memory_order_acquire) : 0;
     }
+    [[nodiscard]] ibv_mr* arena_mr(std::uint64_t address, std::uint64_t length, int access);
+    [[nodiscard]] ibv_mr* register_local(std::uint64_t address, std::uint64_t length,
+                                         std::uint32_t access, Entry& place);
+    [[nodiscard]] bool let_go(Entry& place) noexcept;
     [[nodiscard]] Status registration_failed(std::uint64_t length) const;
-    [[nodiscard]] bool deregister(ibv_mr* mr) noexcept;
+    [[nodiscard]] static bool deregister(const Device& device, ibv_mr* mr) noexcept;
 
     const Device& device_;
     ibv_pd* pd_ = nullptr;
@@ -115,6 +141,8 @@ private:
     mutable std::mutex mutex_;  // held while the device registers
     bool ended_ = false;
     std::size_t local_count_ = 0;
+    std::unique_ptr<Kept> kept_;  // nullptr: nothing is kept
+    std::vector<ArenaKey> arenas_;
     std::vector<std::unique_ptr<Entry[]>> storage_;
     std::unordered_map<std::uint32_t, ibv_mr*> exposed_;  // by RemoteRegions' key
     // Not empty. Orders nothing: the close that the core answers by asking comes after the last change.

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -81,9 +82,12 @@ public:
                           [pd](const auto& one) { return one->mr.pd == pd; }));
     }
 
-    int fail_with = 0;        // errno of the next registrations
-    int keep_with = 0;        // and of the next deregistrations
-    std::size_t domains = 0;  // that there are
+    int fail_with = 0;               // errno of the next registrations
+    std::size_t longest = SIZE_MAX;  // that is registered; ENOMEM beyond
+    std::size_t most = SIZE_MAX;     // registrations at a time
+    std::size_t refused = 0;         // for one of these two
+    int keep_with = 0;               // and of the next deregistrations
+    std::size_t domains = 0;         // that there are
     std::vector<std::unique_ptr<Registered>> registered;
 
 private:
@@ -94,6 +98,12 @@ private:
     ibv_mr* add(ibv_pd* pd, void* address, std::size_t length, std::uint64_t known_as, int access) {
         if (fail_with != 0) {
             errno = fail_with;
+            return nullptr;
+        }
+        const std::lock_guard lock(mutex_);
+        if (length > longest || registered.size() >= most) {
+            ++refused;
+            errno = ENOMEM;
             return nullptr;
         }
         auto made = std::make_unique<Registered>();
@@ -112,6 +122,7 @@ private:
         if (keep_with != 0) {
             return keep_with;
         }
+        const std::lock_guard lock(mutex_);  // the cache drops on a thread of its own
         const auto found = std::find_if(registered.begin(), registered.end(),
                                         [mr](const auto& one) { return &one->mr == mr; });
         if (found == registered.end()) {
@@ -121,6 +132,7 @@ private:
         return 0;
     }
 
+    std::mutex mutex_;
     Api api_{};
     ibv_device device_{};
     ibv_context context_{};

@@ -5,7 +5,9 @@
 #include <set>
 #include <thread>
 
+#include "engine/memory/arena.hpp"
 #include "tests/engine/fabric/verbs/fake_memory.hpp"
+#include "tests/engine/memory/mapped_pages.hpp"
 
 namespace sanpoll::engine::verbs {
 namespace {
@@ -253,6 +255,216 @@ TEST_F(MemoryKeysTest, ALostDeviceTakesNoMemoryAndLetsGoOfAll) {
     keys->remove_local(ref_of(0));
     EXPECT_EQ(keys->local_count() + keys->exposed_count(), 0U);
     memory->registered.clear();  // as the kernel does
+}
+
+// ---- registrations that are shared --------------------------------------------------------------------
+
+using memory::Arena;
+using memory::Arenas;
+using memory::RegistrationCache;
+
+class MemoryKeysArenaTest : public MemoryKeysTest {
+protected:
+    static const Arena& arena(bool shareable) {
+        Arenas& arenas = Arenas::of_process();
+        if (arenas.count() == 0) {
+            memory::ArenaRules rules;
+            rules.arena_bytes = memory::kArenaAlignment;
+            rules.limit_bytes = 2 * memory::kArenaAlignment;
+            rules.hugepages = Hugepages::kOff;
+            arenas.set_rules(rules);
+            memory::Refusal refusal;
+            (void)arenas.make(true, 1, refusal);
+            (void)arenas.make(false, 1, refusal);
+        }
+        return arenas.arena(shareable ? 0 : 1);
+    }
+};
+
+TEST_F(MemoryKeysArenaTest, AnArenaIsRegisteredOnceAndServesItsBuffers) {
+    const Arena& shared = arena(true);
+    ASSERT_EQ(keys->add_local(ref_of(0), shared.base + 100, 1000, kBoth), Status::kOk);
+    ASSERT_EQ(memory->registered.size(), 1U);
+    EXPECT_EQ(last().mr.addr, reinterpret_cast<void*>(shared.base));
+    EXPECT_EQ(last().mr.length, shared.size);
+    EXPECT_EQ(last().access, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ);
+    ASSERT_EQ(keys->add_local(ref_of(1), shared.base + 5000, 1000, kWrite), Status::kOk);
+    ASSERT_EQ(keys->add_local(ref_of(2), shared.base + 100, 1000, kRead), Status::kOk);
+    EXPECT_EQ(memory->registered.size(), 1U);
+    EXPECT_EQ(keys->lkey(ref_of(1)), last().mr.lkey);
+    EXPECT_EQ(keys->rkey(ref_of(1)), 0U) << "the peer is not told of it";
+    EXPECT_EQ(keys->rkey(ref_of(2)), last().mr.rkey);
+    EXPECT_EQ(keys->local_count(), 3U);
+    keys->remove_local(ref_of(0));
+    keys->remove_local(ref_of(1));
+    keys->remove_local(ref_of(2));
+    EXPECT_EQ(keys->local_count(), 0U);
+    EXPECT_EQ(memory->registered.size(), 1U) << "it stays for the next ones";
+    EXPECT_EQ(keys->lkey(ref_of(1)), 0U);
+}
+
+TEST_F(MemoryKeysArenaTest, APrivateArenaIsNeverReadableAsAWhole) {
+    const Arena& own = arena(false);
+    ASSERT_EQ(keys->add_local(ref_of(0), own.base, 1000, kWrite), Status::kOk);
+    ASSERT_EQ(memory->registered.size(), 1U);
+    EXPECT_EQ(last().access, IBV_ACCESS_LOCAL_WRITE);
+    EXPECT_EQ(last().mr.length, own.size);
+    ASSERT_EQ(keys->add_local(ref_of(1), own.base, 1000, kRead), Status::kOk);
+    EXPECT_EQ(last().access, IBV_ACCESS_REMOTE_READ);
+    EXPECT_EQ(last().mr.length, 1000U) << "what the peer may read is registered by itself";
+    keys->remove_local(ref_of(1));
+    EXPECT_EQ(memory->registered.size(), 1U);
+}
+
+TEST_F(MemoryKeysArenaTest, OnIwarpNothingMayBeWrittenFromAfarButWhatIsReadInto) {
+    open(IBV_TRANSPORT_IWARP);
+    const Arena& shared = arena(true);
+    const std::size_t before = memory->registered.size();
+    ASSERT_EQ(keys->add_local(ref_of(0), shared.base, 1000, kRead), Status::kOk);
+    EXPECT_EQ(last().mr.length, shared.size);
+    ASSERT_EQ(keys->add_local(ref_of(1), shared.base, 1000, kWrite), Status::kOk);
+    EXPECT_EQ(last().mr.length, 1000U);
+    EXPECT_EQ(last().access, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
+    EXPECT_EQ(memory->registered.size(), before + 2);
+}
+
+TEST_F(MemoryKeysArenaTest, WhereAnArenaCannotBePinnedItsBuffersAre) {
+    const Arena& shared = arena(true);
+    memory->longest = 1 << 20;
+    for (std::uint32_t i = 0; i < 3; ++i) {
+        ASSERT_EQ(keys->add_local(ref_of(i), shared.base + i * 4096, 1000, kBoth), Status::kOk);
+        EXPECT_EQ(last().mr.length, 1000U);
+    }
+    EXPECT_EQ(memory->refused, 1U) << "it is not tried again and again";
+    keys->remove_local(ref_of(0));
+    EXPECT_EQ(memory->registered.size(), 2U);
+}
+
+TEST_F(MemoryKeysArenaTest, WhatIsExposedHasAKeyOfItsOwn) {
+    const Arena& shared = arena(true);
+    ASSERT_EQ(keys->add_local(ref_of(0), shared.base, 1000, kBoth), Status::kOk);
+    DeviceKey key;
+    ASSERT_EQ(keys->expose(9, shared.base, 1000, kRead, key), Status::kOk);
+    EXPECT_EQ(last().mr.length, 1000U);
+    EXPECT_NE(key.key, keys->rkey(ref_of(0)));
+    EXPECT_EQ(keys->conceal(9), Status::kOk);
+    EXPECT_EQ(memory->registered.size(), 1U);
+}
+
+class MemoryKeysCacheTest : public MemoryKeysTest {
+protected:
+    void SetUp() override { start({}); }
+    void TearDown() override {
+        MemoryKeysTest::TearDown();
+        RegistrationCache::of_process().stop();
+    }
+    void start(const RegistrationCache::Limits& limits) {
+        keys.reset();
+        RegistrationCache::of_process().stop();
+        const std::string error = RegistrationCache::of_process().start(limits);
+        if (!error.empty()) {
+            memory.reset();
+            MemoryKeysTest::SetUp();
+            GTEST_SKIP() << error;
+        }
+        MemoryKeysTest::SetUp();
+    }
+    void register_once(std::size_t page, std::uint32_t access = kBoth, std::uint32_t count = 1) {
+        ASSERT_EQ(keys->add_local(ref_of(0, ++generation), pages.address(page),
+                                  count * tests::MappedPages::size(), access),
+                  Status::kOk);
+        keys->remove_local(ref_of(0, generation));
+    }
+
+    tests::MappedPages pages{16};
+    std::uint32_t generation = 0;
+};
+
+TEST_F(MemoryKeysCacheTest, ARegistrationIsKeptAndFoundAgain) {
+    register_once(2, kBoth, 4);
+    ASSERT_EQ(memory->registered.size(), 1U);
+    const std::uint32_t key = last().mr.lkey;
+    EXPECT_EQ(keys->local_count(), 0U);
+    ASSERT_EQ(keys->add_local(ref_of(7), pages.address(3), 100, kWrite), Status::kOk);
+    EXPECT_EQ(keys->lkey(ref_of(7)), key);
+    EXPECT_EQ(keys->rkey(ref_of(7)), 0U) << "only what is to be read is announced";
+    ASSERT_EQ(keys->add_local(ref_of(8), pages.address(2), 100, kRead), Status::kOk);
+    EXPECT_EQ(keys->rkey(ref_of(8)), last().mr.rkey);
+    EXPECT_EQ(memory->registered.size(), 1U);
+    keys->remove_local(ref_of(7));
+    keys->remove_local(ref_of(8));
+    EXPECT_EQ(memory->registered.size(), 1U);
+    EXPECT_EQ(keys->lkey(ref_of(7)), 0U);
+}
+
+TEST_F(MemoryKeysCacheTest, OnIwarpMoreRightsThanWantedAreNotTaken) {
+    open(IBV_TRANSPORT_IWARP);
+    register_once(2, kBoth);
+    const std::size_t before = memory->registered.size();
+    register_once(2, kRead);
+    EXPECT_EQ(memory->registered.size(), before + 1);
+    EXPECT_EQ(last().access, IBV_ACCESS_REMOTE_READ);
+    register_once(2, kRead);
+    EXPECT_EQ(memory->registered.size(), before + 1);
+}
+
+TEST_F(MemoryKeysCacheTest, NewPagesAreRegisteredAnew) {
+    register_once(2);
+    const std::uint32_t key = last().mr.lkey;
+    pages.place(2, 1);
+    ASSERT_EQ(keys->add_local(ref_of(7), pages.address(2), 100, kRead), Status::kOk);
+    EXPECT_NE(keys->lkey(ref_of(7)), key);
+    keys->remove_local(ref_of(7));
+}
+
+TEST_F(MemoryKeysCacheTest, TheDomainsKeptRegistrationsGoBeforeIt) {
+    std::unique_ptr<MemoryKeys> other = make();
+    for (std::size_t i = 0; i < 8; ++i) {
+        register_once(i);
+    }
+    ASSERT_EQ(other->add_local(ref_of(0), pages.address(0), 100, kRead), Status::kOk);
+    other->remove_local(ref_of(0));
+    EXPECT_EQ(memory->registered.size(), 9U) << "none of another connection's is used";
+    ASSERT_EQ(keys->add_local(ref_of(1), pages.address(0), 100, kRead), Status::kOk);
+    keys->end();
+    EXPECT_EQ(memory->registered.size(), 1U);
+    other->end();
+    EXPECT_TRUE(memory->registered.empty());
+}
+
+TEST_F(MemoryKeysCacheTest, ExposedMemoryIsNeverKept) {
+    register_once(2);
+    DeviceKey key;
+    ASSERT_EQ(keys->expose(9, pages.address(2), 100, kRead, key), Status::kOk);
+    EXPECT_EQ(memory->registered.size(), 2U);
+    EXPECT_EQ(keys->conceal(9), Status::kOk);
+    EXPECT_EQ(memory->registered.size(), 1U);
+    EXPECT_NE(last().mr.rkey, key.key);
+}
+
+TEST_F(MemoryKeysCacheTest, WhoCanPinNoMoreGivesUpWhatIsKept) {
+    for (std::size_t i = 0; i < 4; ++i) {
+        register_once(i);
+    }
+    memory->most = 4;
+    register_once(9);
+    EXPECT_EQ(memory->registered.size(), 4U);
+    memory->most = 0;
+    EXPECT_EQ(keys->add_local(ref_of(3), pages.address(10), 100, kRead), Status::kNoMemory);
+    EXPECT_TRUE(memory->registered.empty());
+    EXPECT_EQ(keys->local_count(), 0U);
+    memory->most = 100;
+}
+
+TEST_F(MemoryKeysCacheTest, WhatTheDeviceDoesNotLetGoIsTriedAgainAtTheEnd) {
+    register_once(2);
+    memory->keep_with = EBUSY;
+    EXPECT_FALSE(RegistrationCache::of_process().invalidate(pages.address(2), 1));
+    EXPECT_EQ(memory->registered.size(), 1U);
+    memory->keep_with = 0;
+    EXPECT_EQ(RegistrationCache::of_process().counts().entries, 0U);
+    keys->end();
+    EXPECT_TRUE(memory->registered.empty());
 }
 
 // Keys are looked up while others are made.
