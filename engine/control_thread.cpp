@@ -6,8 +6,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <condition_variable>
 #include <system_error>
+
+#include "engine/limit_error.hpp"
 
 namespace sanpoll::engine {
 
@@ -21,13 +24,12 @@ std::string ControlThread::start() {
     event.data.fd = wake_fd_;
     if (epoll_fd_ < 0 || wake_fd_ < 0 ||
         ::epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, wake_fd_, &event) != 0) {
-        return "cannot make the control thread's descriptors; raise the limit on open files "
-               "(ulimit -n)";
+        return descriptor_error("the control thread", errno);
     }
     try {
         thread_ = std::thread([this] { thread_main(); });
-    } catch (const std::system_error&) {
-        return "cannot start the control thread; raise the limit on processes (ulimit -u)";
+    } catch (const std::system_error& failure) {
+        return thread_error("the control thread", failure.code().value());
     }
     return {};
 }

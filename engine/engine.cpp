@@ -9,6 +9,7 @@
 #include "engine/fabric/verbs/verbs_fabric.hpp"
 #include "engine/fabric/verbs/verbs_port.hpp"
 #include "engine/fence.hpp"
+#include "engine/host_limits.hpp"
 #include "engine/lane_registry.hpp"
 #include "engine/log.hpp"
 #include "engine/memory/start.hpp"
@@ -47,6 +48,20 @@ std::string choose_cores(Config& config) {
     return {};
 }
 
+// A limit that binds later does so with an error that does not name it.
+void tell_limits() {
+    const bool all = log_enabled(LogLevel::kInfo);
+    const HostLimits limits = all ? read_host_limits() : read_resource_limits();
+    if (all) {
+        for (const auto& [name, value] : described(limits)) {
+            log(LogLevel::kInfo, "{}: {}", name, value);
+        }
+    }
+    for (const std::string& line : too_low(limits)) {
+        log(LogLevel::kWarn, "{}", line);
+    }
+}
+
 }  // namespace
 
 Engine::Engine(Config config, Clock& clock, const Handlers& handlers)
@@ -59,6 +74,7 @@ Engine::Engine(Config config, Clock& clock, const Handlers& handlers)
 std::unique_ptr<Engine> Engine::start(Config config, Clock& clock, const Handlers& handlers,
                                       std::string& error) {
     set_log_level(config.log_level);
+    tell_limits();
     if (config.mode == Mode::kDedicated) {
         error = choose_cores(config);
         if (!error.empty()) {

@@ -171,12 +171,17 @@ const LimitSource& LimitSource::host() {
     return host;
 }
 
-HostLimits read_host_limits(const LimitSource& source) {
+HostLimits read_resource_limits(const LimitSource& source) {
     HostLimits limits;
     limits.locked_memory = source.resource(RLIMIT_MEMLOCK);
     limits.open_files = source.resource(RLIMIT_NOFILE);
     limits.tasks = source.resource(RLIMIT_NPROC);
     limits.address_space = source.resource(RLIMIT_AS);
+    return limits;
+}
+
+HostLimits read_host_limits(const LimitSource& source) {
+    HostLimits limits = read_resource_limits(source);
     limits.mappings = number_of(source, "/proc/sys/vm/max_map_count").value_or(kUnlimited);
     limits.host_files = number_of(source, "/proc/sys/fs/file-max").value_or(kUnlimited);
     limits.overcommit_refused =

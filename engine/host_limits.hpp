@@ -66,6 +66,8 @@ struct HostLimits {
 };
 
 [[nodiscard]] HostLimits read_host_limits(const LimitSource& source = LimitSource::host());
+/// Only the RLIMIT_*, which take a system call each and no file.
+[[nodiscard]] HostLimits read_resource_limits(const LimitSource& source = LimitSource::host());
 
 /// What this process has of some of that now; 0 what cannot be told.
 struct HostUse {

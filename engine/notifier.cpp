@@ -10,6 +10,7 @@
 
 #include "engine/clock.hpp"
 #include "engine/fence.hpp"
+#include "engine/limit_error.hpp"
 #include "engine/log.hpp"
 #include "engine/polling_core.hpp"
 
@@ -26,8 +27,8 @@ Notifier::~Notifier() { stop(); }
 std::string Notifier::start() {
     try {
         thread_ = std::thread([this] { thread_main(); });
-    } catch (const std::system_error&) {
-        return "cannot start the notifier thread; raise the limit on processes (ulimit -u)";
+    } catch (const std::system_error& failure) {
+        return thread_error("the notifier thread", failure.code().value());
     }
     return {};
 }

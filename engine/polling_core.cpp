@@ -18,6 +18,7 @@
 #include "engine/eal.hpp"
 #include "engine/fence.hpp"
 #include "engine/lane_registry.hpp"
+#include "engine/limit_error.hpp"
 #include "engine/log.hpp"
 #include "engine/notifier.hpp"
 
@@ -64,16 +65,15 @@ std::string PollingCore::start() {
     event.data.u64 = kOwnWakeUp;
     if (epoll_fd_ < 0 || wake_fd_ < 0 ||
         ::epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, wake_fd_, &event) != 0) {
-        return "cannot make the polling core's descriptors; raise the limit on open files (ulimit "
-               "-n)";
+        return descriptor_error("a polling core", errno);
     }
     if (dedicated_) {
         cpu_ = static_cast<int>(config_.cores.at(index_));
     }
     try {
         thread_ = std::thread([this] { thread_main(); });
-    } catch (const std::system_error&) {
-        return "cannot start a polling core's thread; raise the limit on processes (ulimit -u)";
+    } catch (const std::system_error& failure) {
+        return thread_error("a polling core's thread", failure.code().value());
     }
     // Pairs with the release in thread_main(): its error text is complete.
     while (thread_state_.load(std::memory_order_acquire) == 0) {

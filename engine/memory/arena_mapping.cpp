@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "engine/limit_error.hpp"
 #include "engine/log.hpp"
 #include "engine/memory/hugepages.hpp"
 
@@ -99,13 +100,12 @@ Refusal refusal_of(const Arena& arena, Reason reason, const char* step, int erro
                       arena.size / kHugepageBytes, mib, step, std::strerror(error))};
     }
     if (reason == Reason::kNoDescriptor) {
-        return {reason, formatted("no memory file for a shareable arena of {} MiB: {} ({}); raise "
-                                  "ulimit -n, or ask for private memory",
-                                  mib, step, std::strerror(error))};
+        return {reason,
+                formatted("{}: {}. Or ask for private memory", step,
+                          memory_error("the file of a shareable arena", arena.size, error))};
     }
-    return {reason, formatted("no memory for an arena of {} MiB: {} ({}); raise ulimit -v and "
-                              "vm.max_map_count, or lower arena_mb (SANPOLL_ARENA_MB)",
-                              mib, step, std::strerror(error))};
+    return {reason, formatted("{}: {}. Or lower arena_mb (SANPOLL_ARENA_MB)", step,
+                              memory_error("an arena", arena.size, error))};
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -278,6 +279,19 @@ TEST_F(ControlThreadTest, ABadDescriptorIsRefused) {
         EXPECT_FALSE(control_.watch(bell.fd(), EPOLLIN, [](std::uint32_t) {})) << "twice";
         control_.forget(bell.fd());
     });
+}
+
+TEST(ControlThreadStart, NamesTheLimitThatBinds) {
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    const rlimit none{3, before.rlim_max};  // the standard streams
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+    ControlThread control(Clock::steady());
+    const std::string error = control.start();
+    ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+    for (const char* part : {"the control thread", "3 open files", "RLIMIT_NOFILE", "ulimit -n"}) {
+        EXPECT_NE(error.find(part), std::string::npos) << error;
+    }
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <string>
 
@@ -116,6 +117,46 @@ TEST(Engine, AnImpossibleCpuIsRefusedWithTheRemedy) {
         EXPECT_NE(error.find("SANPOLL_CORES"), std::string::npos) << error;
         EXPECT_NE(error.find(std::to_string(cpu)), std::string::npos) << error;
     }
+}
+
+TEST(Engine, TellsTheLimitsOfTheHostWhenItIsAskedToTalk) {
+    Config config = tests::inline_config();
+    config.log_level = "info";
+    std::string error;
+    testing::internal::CaptureStderr();
+    const bool started = start(config, error) != nullptr;
+    const std::string told = testing::internal::GetCapturedStderr();
+    ASSERT_NE(start(tests::inline_config(), error), nullptr);  // the log is as quiet as before
+    EXPECT_TRUE(started) << error;
+    for (const char* part : {"RLIMIT_MEMLOCK: ", "RLIMIT_NOFILE: ", "vm.max_map_count: "}) {
+        EXPECT_NE(told.find(part), std::string::npos) << told;
+    }
+}
+
+// Whichever of its descriptors it cannot have.
+TEST(Engine, NamesTheLimitOnOpenFilesWhereverItBinds) {
+    rlimit before{};
+    ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+    int refused = 0;
+    bool started = false;
+    for (rlim_t files = 3; files < 256 && !started; ++files) {
+        const rlimit few{files, before.rlim_max};
+        ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
+        std::string error;
+        Config config = tests::inline_config();
+        config.log_level = "off";
+        started = start(config, error) != nullptr;
+        ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+        if (!started) {
+            ++refused;
+            const std::string value = std::to_string(files) + " open files";
+            for (const char* part : {value.c_str(), "RLIMIT_NOFILE", "ulimit -n"}) {
+                EXPECT_NE(error.find(part), std::string::npos) << error;
+            }
+        }
+    }
+    EXPECT_TRUE(started);
+    EXPECT_GT(refused, 3);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include <cerrno>
 
 #include "engine/fabric/shm/shm_fabric.hpp"
+#include "engine/limit_error.hpp"
 #include "engine/log.hpp"
 
 namespace sanpoll::engine::shm {
@@ -111,10 +112,11 @@ void Exports::knocked(std::uint32_t token) {
         const Descriptor caller(
             ::accept4(one.door.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
         if (!caller) {
-            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            const int error = errno;
+            if (no_descriptors(error) || error == ENOBUFS || error == ENOMEM) {
                 // They stay queued. Looking away for a moment keeps the thread from spinning on them.
-                log(LogLevel::kError,
-                    "no descriptors are left to hand over a duplicated socket (ulimit -n)");
+                log(LogLevel::kError, "{}",
+                    descriptor_error("the handing over of a duplicated socket", error));
                 fabric_.control().change(one.door.get(), 0);
                 fabric_.control().add_timer(kLookAgainMs, [this, token] {
                     if (const auto again = list_.find(token); again != list_.end()) {

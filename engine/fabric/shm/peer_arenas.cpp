@@ -10,6 +10,7 @@
 #include <cstring>
 #include <utility>
 
+#include "engine/limit_error.hpp"
 #include "engine/log.hpp"
 
 // Linux 5.1; older C libraries do not name it.
@@ -79,8 +80,7 @@ std::string ArenaMapping::open(int fd, const ArenaOffer& offer) {
     void* const base =
         ::mmap(nullptr, offer.size, PROT_READ, MAP_SHARED, fd, static_cast<off_t>(offer.offset));
     if (base == MAP_FAILED) {
-        return formatted("{} MiB cannot be mapped ({}); see ulimit -v and vm.max_map_count",
-                         offer.size >> 20, std::strerror(errno));
+        return memory_error("its mapping", offer.size, errno);
     }
     (void)::madvise(base, offer.size, MADV_DONTFORK);
     base_ = static_cast<std::byte*>(base);

@@ -1,10 +1,12 @@
 // How two processes come to have a link: who they are, what they may do with each other's memory, the segment.
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
 #include <utility>
 
 #include "engine/fabric/shm/shm_fabric.hpp"
+#include "engine/limit_error.hpp"
 #include "engine/log.hpp"
 
 namespace sanpoll::engine::shm {
@@ -81,7 +83,7 @@ void Peer::offer_link() {
                              fabric_.config().shm_staging_kb * 1024};
     segment_ = Segment::create(shape, error);
     if (!segment_ || !make_doorbell(doorbell_)) {
-        end(segment_ ? "no descriptors are left for a doorbell (ulimit -n)" : error);
+        end(segment_ ? descriptor_error("a link's doorbell", errno) : error);
         return;
     }
     ControlMessage offer = message_of(MessageKind::kOffer);
@@ -99,9 +101,12 @@ bool Peer::take_offer(const ControlMessage& message, int fds[2], int fd_count) {
     std::string error;
     auto segment = Segment::open(fds[0], {message.ring_slots, message.staging_bytes}, error);
     if (!segment || !make_doorbell(doorbell_)) {
+        if (segment) {
+            error = descriptor_error("a link's doorbell", errno);
+        }
         ::close(fds[0]);
         ::close(fds[1]);
-        end(segment ? "no descriptors are left for a doorbell (ulimit -n)" : error);
+        end(error);
         return true;
     }
     ::close(fds[0]);

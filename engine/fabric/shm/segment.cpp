@@ -9,9 +9,8 @@
 
 #include <bit>
 #include <cerrno>
-#include <cstring>
 
-#include "engine/log.hpp"
+#include "engine/limit_error.hpp"
 
 namespace sanpoll::engine::shm {
 
@@ -60,8 +59,7 @@ std::unique_ptr<Segment> Segment::create(const SegmentShape& shape, std::string&
     const int fd = ::memfd_create("sanpoll-link", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0 || ::ftruncate(fd, static_cast<off_t>(shape.bytes())) != 0 ||
         ::fcntl(fd, F_ADD_SEALS, kSeals) != 0) {
-        error = formatted("cannot make {} KiB of shared memory for a link: {}",
-                          shape.bytes() / 1024, std::strerror(errno));
+        error = memory_error("a link's shared memory", shape.bytes(), errno);
         if (fd >= 0) {
             ::close(fd);
         }
@@ -69,7 +67,7 @@ std::unique_ptr<Segment> Segment::create(const SegmentShape& shape, std::string&
     }
     std::byte* base = map(fd, shape.bytes());
     if (base == nullptr) {
-        error = formatted("cannot map a link's shared memory: {}", std::strerror(errno));
+        error = memory_error("the mapping of a link", shape.bytes(), errno);
         ::close(fd);
         return nullptr;
     }
@@ -97,7 +95,7 @@ std::unique_ptr<Segment> Segment::open(int fd, const SegmentShape& shape, std::s
     }
     std::byte* base = map(fd, shape.bytes());
     if (base == nullptr) {
-        error = formatted("cannot map a peer's shared memory: {}", std::strerror(errno));
+        error = memory_error("the mapping of a peer's link", shape.bytes(), errno);
         return nullptr;
     }
     return std::unique_ptr<Segment>(new Segment(-1, base, shape));

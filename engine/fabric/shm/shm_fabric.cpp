@@ -14,6 +14,7 @@
 #include <cstring>
 
 #include "engine/fork_guard.hpp"
+#include "engine/limit_error.hpp"
 #include "engine/log.hpp"
 
 namespace sanpoll::engine {
@@ -158,6 +159,10 @@ Status ShmFabric::listen_with(const Address& local, Descriptor socket, OnRequest
             if (fd < 0) {
                 listeners_.erase(local);
                 status = fd == -EADDRINUSE ? Status::kAddressInUse : Status::kNoMemory;
+                if (status == Status::kNoMemory) {
+                    log(LogLevel::kWarn, "{}",
+                        descriptor_error("listening at " + to_string(local), -fd));
+                }
                 return;
             }
             listener.fd = fd;
@@ -205,9 +210,11 @@ void ShmFabric::knock(int listener_fd) {
     for (;;) {
         const int fd = ::accept4(listener_fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0) {
-            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            const int error = errno;
+            if (no_descriptors(error) || error == ENOBUFS || error == ENOMEM) {
                 // They stay queued. Looking away for a moment keeps the thread from spinning on them.
-                log(LogLevel::kError, "no descriptors are left for another process (ulimit -n)");
+                log(LogLevel::kError, "{}",
+                    descriptor_error("another process that connects", error));
                 control_.change(listener_fd, 0);
                 control_.add_timer(kLookAgainMs, [this, listener_fd] {
                     const bool ours = std::any_of(
@@ -321,9 +328,13 @@ void ShmFabric::dial(const std::shared_ptr<Outgoing>& outgoing) {
     }
     if (fd < 0) {
         // Only "nobody listens" is certain; with anything else the switch may try TCP.
-        const Status status = fd == -ECONNREFUSED                ? Status::kNoListener
-                              : (fd == -EMFILE || fd == -ENFILE) ? Status::kNoMemory
-                                                                 : Status::kTimedOut;
+        const Status status = fd == -ECONNREFUSED   ? Status::kNoListener
+                              : no_descriptors(-fd) ? Status::kNoMemory
+                                                    : Status::kTimedOut;
+        if (status == Status::kNoMemory) {
+            log(LogLevel::kWarn, "{}",
+                descriptor_error("a connect to " + to_string(outgoing->remote), -fd));
+        }
         finish(outgoing, {status, {}});
         return;
     }
@@ -401,6 +412,7 @@ void ShmFabric::withdraw(const std::shared_ptr<Outgoing>& outgoing) {
 ShmFabric::ShmFabric(const Config& config, ControlThread& control)
     : config_(config), control_(control) {
     trouble_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    trouble_error_ = errno;
     // Unguessable only so that two engines never share one; it guards nothing. Peers also read it out of
     // our memory, to see whether they can.
     if (::getrandom(engine_id_, sizeof(engine_id_), 0) != sizeof(engine_id_)) {
@@ -417,17 +429,16 @@ ShmFabric::~ShmFabric() {
 
 std::string ShmFabric::start() {
     bool watched = false;
+    int error = trouble_error_;
     if (trouble_fd_ >= 0) {
         control_.call([&] {
             watched =
                 control_.watch(trouble_fd_, EPOLLIN, [this](std::uint32_t) { look_for_trouble(); });
+            error = errno;
         });
     }
     offer_arenas_from_now_on();
-    return watched ? std::string()
-                   : "cannot make the shared-memory fabric's descriptors; raise the limit on open "
-                     "files "
-                     "(ulimit -n)";
+    return watched ? std::string() : descriptor_error("the shared-memory fabric", error);
 }
 
 void ShmFabric::stop() {

@@ -166,6 +166,7 @@ private:
     std::vector<ShmPort*> ports_;
     std::atomic<std::size_t> next_port_{0};
     int trouble_fd_ = -1;
+    int trouble_error_ = 0;  // why there is no trouble_fd_
     std::uint64_t arena_listener_ = 0;
     std::uint64_t engine_id_[2] = {};
     std::map<Address, Listener> listeners_;

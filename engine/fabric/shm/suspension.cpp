@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "engine/fabric/shm/shm_fabric.hpp"
+#include "engine/limit_error.hpp"
 #include "engine/log.hpp"
 
 namespace sanpoll::engine::shm {
@@ -105,8 +106,8 @@ bool Suspensions::open_lifeline(Suspension& suspension, Descriptor& far_end) {
     if (::getrandom(suspension.secret, sizeof(suspension.secret), 0) !=
             static_cast<ssize_t>(sizeof(suspension.secret)) ||
         ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
-        log(LogLevel::kError,
-            "a peer's connection cannot change process: no descriptors are left (ulimit -n)");
+        log(LogLevel::kError, "a peer's connection cannot change process: {}",
+            descriptor_error("its new process", errno));
         return false;
     }
     far_end = Descriptor(ends[1]);

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "engine/fork_guard.hpp"
+#include "engine/limit_error.hpp"
 #include "engine/log.hpp"
 
 namespace sanpoll::engine::verbs {
@@ -32,9 +33,7 @@ std::string why_no_channel(int error) {
                    "(a udev rule, or the group that owns it)";
         case EMFILE:
         case ENFILE:
-            return "no descriptors are left for RDMA's event channel; raise the limit on open "
-                   "files "
-                   "(ulimit -n)";
+            return descriptor_error("RDMA's event channel", error);
         default:
             return fmt::format("RDMA's event channel cannot be opened: {}", std::strerror(error));
     }

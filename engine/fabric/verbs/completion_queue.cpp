@@ -4,7 +4,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <system_error>
+
+#include "engine/limit_error.hpp"
 
 namespace sanpoll::engine::verbs {
 
@@ -12,10 +15,22 @@ std::unique_ptr<CompletionQueue> CompletionQueue::make(Device& device, std::stri
     const Api& api = device.api();
     std::unique_ptr<CompletionQueue> queue(new CompletionQueue(device));
     const auto why = [&device](const char* what) {
-        return fmt::format(
-            "the RDMA device {} gives no {} ({}); raise the limits on open files and on "
-            "locked memory (ulimit -n, ulimit -l), or use fewer polling cores",
-            device.name(), what, std::generic_category().message(errno));
+        const int reason = errno;
+        std::string text;
+        if (no_descriptors(reason)) {
+            text = descriptor_error(fmt::format("a {} of the RDMA device {}", what, device.name()),
+                                    reason);
+        } else {
+            const std::string lock_limit = reason == ENOMEM ? lock_limit_text() : std::string();
+            text = fmt::format(
+                "the RDMA device {} gives no {} ({}): it may have {} completion queues of {} "
+                "entries (max_cq, max_cqe) in all, and each polling core takes one: use fewer{}{}",
+                device.name(), what, std::generic_category().message(reason),
+                device.limits().max_completion_queues, device.limits().max_completions,
+                lock_limit.empty() ? "" : "; or ", lock_limit);
+        }
+        errno = reason;  // the caller wants it
+        return text;
     };
     queue->channel_ = api.verbs.create_comp_channel(device.context());
     if (queue->channel_ == nullptr) {

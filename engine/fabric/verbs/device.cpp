@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "engine/fabric/verbs/registration_error.hpp"
+#include "engine/host_limits.hpp"
 
 namespace sanpoll::engine::verbs {
 
@@ -28,6 +29,18 @@ std::uint8_t depth(int value) {
 }
 
 }  // namespace
+
+std::string described(const DeviceLimits& limits) {
+    return fmt::format(
+        "{} queue pairs (max_qp) of {} work requests (max_qp_wr) with {} pieces (max_sge); {} "
+        "completion queues (max_cq) of {} entries (max_cqe); {} memory regions (max_mr) of {} "
+        "(max_mr_size) in {} protection domains (max_pd); {} RDMA READs of a queue pair at once "
+        "(max_qp_init_rd_atom); messages of {}",
+        limits.max_queue_pairs, limits.max_work_requests, limits.max_sges,
+        limits.max_completion_queues, limits.max_completions, limits.max_regions,
+        size_text(limits.max_region_bytes), limits.max_protection_domains, limits.initiator_depth,
+        limits.max_message == UINT32_MAX ? "any length" : size_text(limits.max_message));
+}
 
 void Registration::reset() noexcept {
     if (mr_ != nullptr) {
@@ -52,6 +65,9 @@ std::unique_ptr<Device> Device::make(const Api& api, ibv_context* context, std::
     }
     DeviceLimits& limits = device->limits_;
     limits.max_queue_pairs = positive(attributes.max_qp);
+    limits.max_regions = positive(attributes.max_mr);
+    limits.max_region_bytes = attributes.max_mr_size;
+    limits.max_protection_domains = positive(attributes.max_pd);
     limits.max_work_requests = positive(attributes.max_qp_wr);
     limits.max_completions = positive(attributes.max_cqe);
     limits.max_completion_queues = positive(attributes.max_cq);
@@ -91,7 +107,7 @@ Registration Device::register_memory(ibv_pd* pd, void* address, std::size_t leng
     errno = 0;
     ibv_mr* mr = api_.verbs.reg_mr(pd, address, length, access);
     if (mr == nullptr) {
-        error = explain_registration(errno, length, name_).text;
+        error = explain_registration(errno, length, name_, &limits_).text;
         return {};
     }
     return {api_, mr};

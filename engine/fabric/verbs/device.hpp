@@ -20,8 +20,11 @@ enum class Transport : std::uint8_t {
 /// What a device can do, as far as it concerns us.
 struct DeviceLimits {
     std::uint32_t max_queue_pairs = 0;
-    std::uint32_t max_work_requests = 0;  // of one queue
-    std::uint32_t max_completions = 0;    // of one completion queue
+    std::uint32_t max_regions = 0;             // registered at once
+    std::uint64_t max_region_bytes = 0;        // of one
+    std::uint32_t max_protection_domains = 0;  // a connection takes one
+    std::uint32_t max_work_requests = 0;       // of one queue
+    std::uint32_t max_completions = 0;         // of one completion queue
     std::uint32_t max_completion_queues = 0;
     std::uint32_t max_sges = 0;            // of one work request
     std::uint32_t max_read_sges = 0;       // of one RDMA READ
@@ -29,6 +32,9 @@ struct DeviceLimits {
     std::uint8_t initiator_depth = 0;      // RDMA READs of ours under way at once
     std::uint8_t responder_resources = 0;  // and of the peer
 };
+
+/// The most that it can do, in words.
+[[nodiscard]] std::string described(const DeviceLimits& limits);
 
 /// Memory that a device may reach. Gives it back when it goes.
 class Registration {

@@ -204,7 +204,8 @@ std::shared_ptr<DeviceEntry> Devices::entry_of(ibv_context* context, rdma_cm_id*
     close_in_child(context->async_fd);
     close_in_child(context->cmd_fd);
     entries_[context] = entry;
-    log(LogLevel::kInfo, "the RDMA device {} is in use", context->device->name);
+    log(LogLevel::kInfo, "the RDMA device {} is in use; it can have {}", context->device->name,
+        described(entry->device->limits()));
     return entry;
 }
 

@@ -1,29 +1,19 @@
 #include "engine/fabric/verbs/registration_error.hpp"
 
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <atomic>
 #include <cerrno>
 #include <system_error>
 
+#include "engine/fabric/verbs/device.hpp"
+#include "engine/limit_error.hpp"
 #include "engine/log.hpp"
 
 namespace sanpoll::engine::verbs {
-namespace {
 
-// The limit as people write it; empty if there is none.
-std::string lock_limit() {
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_MEMLOCK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
-        return {};
-    }
-    return fmt::format("{} KiB", limit.rlim_cur / 1024);
-}
-
-}  // namespace
-
-RegistrationError explain_registration(int error, std::uint64_t length, const std::string& name) {
+RegistrationError explain_registration(int error, std::uint64_t length, const std::string& name,
+                                       const DeviceLimits* device, const LimitSource& source) {
     switch (error) {
         case EFAULT:
         case EINVAL:
@@ -39,22 +29,32 @@ RegistrationError explain_registration(int error, std::uint64_t length, const st
         default:
             break;
     }
-    // EPERM: the kernel's answer where nothing at all may be locked.
-    if (const std::string limit = lock_limit(); !limit.empty()) {
+    const std::string reason = std::generic_category().message(error);
+    if (device != nullptr && device->max_region_bytes != 0 && length > device->max_region_bytes) {
         return {Status::kNoMemory,
-                fmt::format(
-                    "{} bytes of memory cannot be pinned for the RDMA device {} ({}): the process "
-                    "may lock {} in all (RLIMIT_MEMLOCK). Raise that: 'ulimit -l unlimited', "
-                    "LimitMEMLOCK=infinity in a systemd unit, or memlock in "
-                    "/etc/security/limits.conf",
-                    length, name, std::generic_category().message(error), limit)};
+                fmt::format("{} bytes are more than the RDMA device {} takes at once: {} "
+                            "(max_mr_size); register it in parts",
+                            length, name, size_text(device->max_region_bytes))};
     }
-    return {Status::kNoMemory,
-            fmt::format(
-                "the RDMA device {} takes no more memory, {} bytes now ({}): register fewer and "
-                "larger regions, or close connections ('ibv_devinfo -v' tells max_mr, 'rdma "
-                "resource' what is in use)",
-                name, length, std::generic_category().message(error))};
+    // EPERM: the kernel's answer where nothing at all may be locked.
+    const std::uint64_t limit = read_host_limits(source).locked_memory.soft;
+    const std::string lock_limit = lock_limit_text(source);
+    if (limit != kUnlimited &&
+        (error == EPERM || read_host_use(source).pinned_bytes + length > limit)) {
+        return {Status::kNoMemory,
+                fmt::format("{} bytes of memory cannot be pinned for the RDMA device {} ({}): {}",
+                            length, name, reason, lock_limit)};
+    }
+    const std::string regions = device != nullptr
+                                    ? fmt::format("it has {} (max_mr)", device->max_regions)
+                                    : "'ibv_devinfo -v' tells max_mr";
+    return {
+        Status::kNoMemory,
+        fmt::format("the RDMA device {} takes no more memory, {} bytes now ({}): register fewer "
+                    "and larger regions, or close connections ({}, 'rdma resource' says what "
+                    "is in use){}{}",
+                    name, length, reason, regions,
+                    lock_limit.empty() ? "" : "; if that is not it, ", lock_limit)};
 }
 
 void tell_registration(const RegistrationError& error) {

@@ -11,6 +11,7 @@
 
 #include "engine/fabric/on_core.hpp"
 #include "engine/fabric/verbs/verbs_port.hpp"
+#include "engine/limit_error.hpp"
 #include "engine/log.hpp"
 
 namespace sanpoll::engine::verbs {
@@ -47,10 +48,13 @@ Status make_queue_pair(const Device& device, rdma_cm_id* id, ibv_cq* cq, Connect
     if (errno == EINVAL) {
         return Status::kWithdrawn;  // not a matter of that either
     }
+    const int failure = errno;
+    const std::string lock_limit = lock_limit_text();
     error = fmt::format(
-        "the RDMA device {} gives no further queue pair ({}); it has {}: close "
-        "connections, or raise the limit on locked memory (ulimit -l)",
-        device.name(), std::generic_category().message(errno), device.limits().max_queue_pairs);
+        "the RDMA device {} gives no further queue pair ({}); it has {} (max_qp): close "
+        "connections{}{}",
+        device.name(), std::generic_category().message(failure), device.limits().max_queue_pairs,
+        lock_limit.empty() ? "" : "; or ", lock_limit);
     return Status::kNoMemory;
 }
 

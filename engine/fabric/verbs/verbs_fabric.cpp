@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "engine/fork_guard.hpp"
+#include "engine/limit_error.hpp"
 #include "engine/log.hpp"
 
 namespace sanpoll::engine::verbs {
@@ -53,6 +54,7 @@ VerbsFabric::VerbsFabric(const Api& api, const Config& config, Clock& clock, Con
           std::move(host_addresses)),
       listeners_(*this) {
     ended_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    ended_error_ = errno;
     // Unguessable only so that two engines never have the same; it guards nothing.
     std::uint64_t seed = 0;
     if (::getrandom(&seed, sizeof(seed), 0) != sizeof(seed)) {
@@ -69,7 +71,7 @@ VerbsFabric::~VerbsFabric() {
 
 std::string VerbsFabric::start() {
     if (ended_fd_ < 0) {
-        return "no descriptors are left for RDMA; raise the limit on open files (ulimit -n)";
+        return descriptor_error("RDMA", ended_error_);
     }
     std::string error;
     control_.call([&] {
@@ -78,7 +80,7 @@ std::string VerbsFabric::start() {
             return;
         }
         if (!control_.watch(ended_fd_, EPOLLIN, [this](std::uint32_t) { take_ended(); })) {
-            error = "no descriptors are left for RDMA; raise the limit on open files (ulimit -n)";
+            error = descriptor_error("RDMA", errno);
             channel_.close();
             return;
         }

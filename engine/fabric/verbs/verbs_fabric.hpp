@@ -123,6 +123,7 @@ private:
     ControlThread& control_;
     std::vector<VerbsPort*> ports_;
     std::size_t next_port_ = 0;
+    int ended_error_ = 0;  // why there is no ended_fd_
     int ended_fd_ = -1;
     std::atomic<std::uint64_t> next_attempt_;
     mutable std::atomic<std::uint64_t> refreshed_ns_{0};
