@@ -88,7 +88,7 @@ struct Knob {
     std::string_view description;
 };
 
-/// All knobs, for --print-config and the documentation.
+/// All knobs, for sanpoll-info (config_report.hpp) and the documentation.
 [[nodiscard]] const std::vector<Knob>& knobs();
 
 /// The value of a knob as text.

@@ -23,9 +23,11 @@ if(exported)
     DESTINATION "${package_dir}")
 endif()
 
-if(TARGET sanpoll-ping)
-  install(TARGETS sanpoll-ping RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
-endif()
+foreach(program IN ITEMS sanpoll-ping sanpoll-info)
+  if(TARGET ${program})
+    install(TARGETS ${program} RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
+  endif()
+endforeach()
 
 # <ws2san.h> has its own folder, so that it never meets a Windows SDK's; <sanpoll/switch.hpp> brings
 # its folder with it.

@@ -16,7 +16,7 @@ cmake --install "$build" --prefix "$prefix" >"$work/install.log" 2>&1 ||
 
 for file in "$libdir/libsanpoll.so" "$libdir/libsanpoll_switch.a" "$libdir/pkgconfig/sanpoll.pc" \
     "$libdir/cmake/sanpoll/sanpoll-config.cmake" include/sanpoll/ws2spi.h include/sanpoll/ws2san.h \
-    include/sanpoll/sanpoll.h include/sanpoll/switch.hpp bin/sanpoll-ping; do
+    include/sanpoll/sanpoll.h include/sanpoll/switch.hpp bin/sanpoll-ping bin/sanpoll-info; do
     [[ -e $prefix/$file ]] || fail "$file is not installed"
 done
 
