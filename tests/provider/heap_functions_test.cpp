@@ -86,7 +86,10 @@ TEST_F(HeapFunctionsTest, ALaterHeadersTableIsFilledAsFarAsItIsKnown) {
 TEST_F(HeapFunctionsTest, ATableNeedNotBeAligned) {
     std::array<char, sizeof(memory) + 1> bytes{};
     EXPECT_EQ(ask(INVALID_SOCKET, kMemory, bytes.data() + 1, sizeof(memory)), 0);
-    EXPECT_EQ(std::memcmp(bytes.data() + 1, &memory, sizeof(memory)), 0);
+    SANPOLL_MEMORY_FUNCTIONS table{};
+    std::memcpy(&table, bytes.data() + 1, sizeof(table));
+    EXPECT_EQ(table.cbSize, sizeof(table));
+    EXPECT_EQ(table.lpReasonText, memory.lpReasonText);
 }
 
 TEST_F(HeapFunctionsTest, WrongBuffersAndOtherTables) {
