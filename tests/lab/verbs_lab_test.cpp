@@ -96,6 +96,14 @@ TEST_P(VerbsLab, SeveralDevicesCarryConnectionsAtOnceAndOneMayGo) {
         << out;
 }
 
+TEST_P(VerbsLab, KeptRegistrationsReachNoStalePages) {
+    const std::string out = run_alone("registrations");
+    std::cout << out;
+    EXPECT_NE(out.find("[  PASSED  ]"), std::string::npos) << out;
+    EXPECT_EQ(out.find("[  SKIPPED ]"), std::string::npos) << out;
+    EXPECT_NE(out.find("with the cache, 10000 kept"), std::string::npos) << out;
+}
+
 TEST_P(VerbsLab, WhoPostsAndPollsEntersTheKernelForDoorbellsOnly) {
     const std::string out = run_alone("system-calls");
     EXPECT_NE(out.find("and the polling core, but "), std::string::npos) << out;
