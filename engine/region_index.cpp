@@ -52,6 +52,21 @@ void RegionIndex::end_change() noexcept {
 // Where [base, ...) with this number is, or where it would have to be put.
 RegionIndex::Place RegionIndex::place_of(std::uint64_t base, std::uint32_t value) const noexcept {
     const Slot* slots = get(slots_);
+    const std::uint32_t count = get(slot_count_);
+    // Mostly no two have the same base. Then a search whose steps the processor cannot guess wrong will do.
+    if (const std::uint32_t last = not_above(slots, count, &Slot::first, base);
+        last == 0 || get(slots[last - 1].first) != base) {
+        const std::uint32_t slot = last == 0 ? 0 : last - 1;
+        const Item* items = get(slots[slot].items);
+        const std::uint32_t item = not_above(items, get(slots[slot].count), &Item::base, base);
+        if (item == 0 || get(items[item - 1].base) != base) {
+            return {slot, item};
+        }
+        if (get(items[item - 1].value) == value &&
+            (item == 1 || get(items[item - 2].base) != base)) {
+            return {slot, item - 1};
+        }
+    }
     const auto before = [&](const Item& item) {
         const std::uint64_t there = get(item.base);
         return there != base ? there < base : get(item.value) < value;
@@ -61,7 +76,7 @@ RegionIndex::Place RegionIndex::place_of(std::uint64_t base, std::uint32_t value
         return there != base ? there > base : get(get(slot.items)->value) > value;
     };
     const std::uint32_t slot = static_cast<std::uint32_t>(
-        std::partition_point(slots, slots + get(slot_count_),
+        std::partition_point(slots, slots + count,
                              [&](const Slot& one) { return !begins_after(one); }) -
         slots);
     const std::uint32_t chosen = slot == 0 ? 0 : slot - 1;
