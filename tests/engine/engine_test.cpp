@@ -10,6 +10,7 @@
 #include "engine/fabric/shm/shm_port.hpp"
 #include "engine/fabric/verbs/verbs_port.hpp"
 #include "tests/engine/core_bench.hpp"
+#include "tests/engine/sanitizers.hpp"
 #include "tests/engine/thread_state.hpp"
 
 namespace sanpoll::engine {
@@ -135,6 +136,9 @@ TEST(Engine, TellsTheLimitsOfTheHostWhenItIsAskedToTalk) {
 
 // Whichever of its descriptors it cannot have.
 TEST(Engine, NamesTheLimitOnOpenFilesWhereverItBinds) {
+    if (tests::kSanitizerNeedsDescriptors) {
+        GTEST_SKIP() << "the sanitizer needs descriptors itself";
+    }
     rlimit before{};
     ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
     int refused = 0;

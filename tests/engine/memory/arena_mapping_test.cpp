@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/memory/hugepages.hpp"
+#include "tests/engine/sanitizers.hpp"
 
 namespace sanpoll::engine::memory {
 namespace {
@@ -108,6 +109,9 @@ TEST(ArenaMapping, AChildReadsHugepagesOfItsOwn) {
 
 // The limit holds for what is opened next, and is the child's alone.
 TEST(ArenaMapping, WithoutDescriptorsThereIsPrivateMemoryOnly) {
+    if (tests::kSanitizerNeedsDescriptors) {
+        GTEST_SKIP() << "the sanitizer needs descriptors itself";
+    }
     const pid_t child = ::fork();
     if (child == 0) {
         const rlimit none{0, 0};
