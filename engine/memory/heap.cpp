@@ -121,6 +121,7 @@ mi_heap_t* heap_in(const Mimalloc& mimalloc, ThreadHeaps& mine, std::uint32_t i)
             number = shared().managed[i].load(std::memory_order_relaxed);
         }
         if (number != kUnmanageable) {
+            mine.mimalloc = &mimalloc;
             mine.heaps[i] = mimalloc.heap_new_in_arena(number);
         }
     }
@@ -258,10 +259,17 @@ Reason release(void* block) noexcept {
     if (arena == nullptr || mimalloc == nullptr) [[unlikely]] {
         return Reason::kNotOurs;
     }
+    ThreadHeaps* mine = ThreadHeaps::mine();
+    if (mine == nullptr) [[unlikely]] {
+        mine = ThreadHeaps::make();  // so that the next one takes no lock
+    }
     const std::uint64_t bytes = mimalloc->usable_size(block);
     released_before_taken(*arena);
-    mimalloc->free(block);
-    if (ThreadHeaps* const mine = ThreadHeaps::mine(); mine != nullptr) [[likely]] {
+    {
+        const Freeing freeing(mine);
+        mimalloc->free(block);
+    }
+    if (mine != nullptr) [[likely]] {
         mine->given_back[arena->id - 1].add(bytes);
     } else {
         ThreadHeaps::give_back_late(arena->id - 1, bytes);

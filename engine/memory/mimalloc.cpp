@@ -108,9 +108,9 @@ bool Mimalloc::open(const char* name, Mimalloc& functions, Refusal& refusal) {
     find(library, functions.version, "mi_version", missing);
     find(library, functions.manage_os_memory_ex, "mi_manage_os_memory_ex", missing);
     find(library, functions.heap_new_in_arena, "mi_heap_new_in_arena", missing);
+    find(library, functions.heap_delete, "mi_heap_delete", missing);
     find(library, functions.heap_malloc, "mi_heap_malloc", missing);
     find(library, functions.heap_malloc_aligned, "mi_heap_malloc_aligned", missing);
-    find(library, functions.heap_collect, "mi_heap_collect", missing);
     find(library, functions.free, "mi_free", missing);
     find(library, functions.usable_size, "mi_usable_size", missing);
     if (missing != nullptr) {

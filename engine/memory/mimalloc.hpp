@@ -17,9 +17,9 @@ struct Mimalloc {
     decltype(&::mi_version) version = nullptr;
     decltype(&::mi_manage_os_memory_ex) manage_os_memory_ex = nullptr;
     decltype(&::mi_heap_new_in_arena) heap_new_in_arena = nullptr;
+    decltype(&::mi_heap_delete) heap_delete = nullptr;
     decltype(&::mi_heap_malloc) heap_malloc = nullptr;
     decltype(&::mi_heap_malloc_aligned) heap_malloc_aligned = nullptr;
-    decltype(&::mi_heap_collect) heap_collect = nullptr;
     decltype(&::mi_free) free = nullptr;
     decltype(&::mi_usable_size) usable_size = nullptr;
 

@@ -1,5 +1,7 @@
 #include "engine/memory/thread_heaps.hpp"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <mutex>
 #include <new>
@@ -8,8 +10,9 @@
 namespace sanpoll::engine::memory {
 
 namespace detail {
+constinit std::atomic<bool> end_is_on{false};
 constinit thread_local ThreadHeaps* thread_heaps = nullptr;
-}
+}  // namespace detail
 
 namespace {
 
@@ -28,6 +31,26 @@ Registry& registry() {
     return *made;
 }
 
+// With the registry's lock, for which threads wait that come to free meanwhile.
+void delete_heaps(const Registry& all, ThreadHeaps& heaps) noexcept {
+    if (heaps.mimalloc == nullptr) {
+        return;
+    }
+    detail::end_is_on.store(true, std::memory_order_seq_cst);
+    for (const ThreadHeaps* const other : all.threads) {
+        // Sequentially consistent, as the other's store and look at end_is_on.
+        while (other->freeing.load(std::memory_order_seq_cst)) {
+            ::sched_yield();
+        }
+    }
+    for (mi_heap_t* const heap : heaps.heaps) {
+        if (heap != nullptr) {
+            heaps.mimalloc->heap_delete(heap);
+        }
+    }
+    detail::end_is_on.store(false, std::memory_order_seq_cst);
+}
+
 // Ends the record with its thread.
 struct End {
     ThreadHeaps* heaps = nullptr;
@@ -43,6 +66,7 @@ struct End {
         }
         Registry& all = registry();
         const std::lock_guard lock(all.mutex);
+        delete_heaps(all, *heaps);
         for (std::uint32_t i = 0; i < kMaxArenas; ++i) {
             all.rest[i].fetch_add(heaps->taken[i].value() - heaps->given_back[i].value(),
                                   std::memory_order_relaxed);
@@ -76,6 +100,9 @@ ThreadHeaps* ThreadHeaps::make() noexcept {
     detail::thread_heaps = made;
     return made;
 }
+
+void Freeing::wait_for_ends() noexcept { registry().mutex.lock(); }
+void Freeing::let_ends_go_on() noexcept { registry().mutex.unlock(); }
 
 bool ThreadHeaps::ended() noexcept { return thread_ended; }
 

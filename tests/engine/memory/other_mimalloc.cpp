@@ -5,7 +5,7 @@ FUNCTION(mi_manage_os_memory_ex)
 FUNCTION(mi_heap_new_in_arena)
 FUNCTION(mi_heap_malloc)
 FUNCTION(mi_heap_malloc_aligned)
-FUNCTION(mi_heap_collect)
+FUNCTION(mi_heap_delete)
 FUNCTION(mi_free)
 FUNCTION(mi_usable_size)
 
