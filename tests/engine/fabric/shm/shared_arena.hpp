@@ -3,7 +3,8 @@
 
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <algorithm>
+#include <vector>
 
 #include "engine/memory/arena.hpp"
 #include "tests/engine/fabric/shm/two_ports.hpp"
@@ -59,7 +60,7 @@ inline Operation& post_at(Socket& socket, engine::Opcode opcode, std::byte* at,
 /// Sends a message whose bytes are put into an arena first.
 inline Operation& send_at(Socket& socket, std::byte* at, const Bytes& bytes,
                           const std::vector<std::uint32_t>& cuts = {}) {
-    std::memcpy(at, bytes.data(), bytes.size());
+    std::copy(bytes.begin(), bytes.end(), at);
     return post_at(socket, engine::Opcode::kSend, at, static_cast<std::uint32_t>(bytes.size()),
                    cuts);
 }
