@@ -16,11 +16,12 @@ namespace sanpoll::engine::memory {
 ///
 /// A thread that has freed everything may keep one such block of each arena.
 ///
-/// A block larger than 16 MiB has a block, or several that touch, of an arena to itself. Freed by another thread it
-/// becomes available only when the thread that allocated it next allocates, or ends.
+/// A block larger than 16 MiB takes as many whole 32 MiB of an arena as it needs. Freed by another thread it becomes
+/// available only when the thread that allocated it next allocates, or ends.
 ///
-/// All functions: any thread, no exceptions. Mostly they take some 20 ns and neither lock nor call the kernel;
-/// allocate() and resize() do both when a heap has to be made or to grow. Not for polling cores.
+/// All functions: any thread, no exceptions. Mostly they take some 10 to 20 ns and neither lock nor call the kernel;
+/// allocate() and resize() do both when a heap has to be made or to grow, and whatever frees waits for
+/// threads that are just deleting their heaps (thread_heaps.hpp). Not for polling cores.
 
 /// Cache lines: no two blocks share one, and copies start at its beginning.
 inline constexpr std::size_t kDefaultAlignment = 64;
