@@ -212,6 +212,7 @@ TEST_F(ArenaTest, TellsListenersOfEachNewOne) {
 TEST_F(ArenaTest, ReadersMeetOnlyWholeArenasWhileOthersAreMade) {
     std::atomic<bool> stop{false};
     std::vector<std::thread> readers;
+    readers.reserve(2);
     for (int i = 0; i < 2; ++i) {
         readers.emplace_back([&] {
             while (!stop.load(std::memory_order_relaxed)) {

@@ -143,6 +143,7 @@ TEST(HeapStress, BlocksOfEightThreadsGoFromHandToHand) {
     // Each of the eight is replaced by a new thread now and then: what an ended one leaves in use is found
     // again by others, and blocks are freed while their thread ends.
     std::vector<std::thread> threads;
+    threads.reserve(kThreads);
     for (int i = 0; i < kThreads; ++i) {
         threads.emplace_back([&exchange, seed, i] {
             std::uint64_t generation = 0;

@@ -303,6 +303,7 @@ TEST_F(HeapTest, WhatAnEndedThreadHadIsUsedAgain) {
     for (int i = 0; i < 200; ++i) {
         in_thread([&] {
             std::vector<void*> blocks;
+            blocks.reserve(10);
             for (int k = 0; k < 10; ++k) {
                 blocks.push_back(get(kMiB / 2));
             }
@@ -369,6 +370,7 @@ TEST_F(HeapTest, ManyThreadsAtOnceAreAsManyAsThereAreBlocks) {
     std::atomic<int> ready{0};
     std::atomic<bool> go{false};
     std::vector<std::thread> threads;
+    threads.reserve(8);
     for (int i = 0; i < 8; ++i) {
         threads.emplace_back([&] {
             void* const block = get(100);
