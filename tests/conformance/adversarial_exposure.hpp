@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <memory_resource>
 #include <utility>
 #include <vector>
 
@@ -55,7 +56,7 @@ public:
     [[nodiscard]] const char* fault(const std::vector<Range>& being_written) const;
 
 private:
-    std::vector<char> actual_ = std::vector<char>(kSize);
+    std::pmr::vector<char> actual_ = std::pmr::vector<char>(kSize);  // see AdversarialTest
     std::vector<char> expected_ = std::vector<char>(kSize);
     std::vector<char> unknown_ = std::vector<char>(kSize);
     std::vector<char> is_frozen_ = std::vector<char>(kSize, 1);

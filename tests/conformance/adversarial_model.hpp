@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <memory_resource>
 #include <string>
 #include <vector>
 
@@ -107,7 +108,7 @@ public:
     [[nodiscard]] bool intact(std::size_t index, std::size_t length);
 
 private:
-    std::vector<char> memory_;
+    std::pmr::vector<char> memory_;  // see AdversarialTest
     bool used_[kBlocks] = {};
 };
 
