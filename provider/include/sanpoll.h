@@ -30,8 +30,7 @@ typedef struct SANPOLL_FABRIC {
     CHAR fabric[16];  /* "shm": shared memory within this host; "verbs": an RDMA device */
     CHAR device[64];  /* "rxe0", for example; empty if the fabric has none */
     CHAR reason[176]; /* why this fabric */
-    CHAR arenas[96];  /* over "shm": whether long messages and RDMA out of arenas are one copy, straight from
-                         there, and why not if not; else empty */
+    CHAR arenas[96];  /* "shm": whether what lies in arenas is copied once, and why not if not */
 } SANPOLL_FABRIC;
 
 /*
