@@ -30,6 +30,8 @@ constexpr std::chrono::minutes kPatience{5};
 constexpr std::uint16_t kConnectorPort = 40000;  // shared memory takes any, many times
 constexpr const char* kHere = "127.0.0.1";
 constexpr int kBacklog = 4096;
+// A connect that meets a full backlog tries again a second later.
+constexpr std::size_t kTcpAtOnce = 4;
 
 struct Options {
     std::size_t connections = 10000;
@@ -238,10 +240,13 @@ int run_acceptor(const Options& options) {
     const TcpListener listener(kHere);
     leader.send({{"port", listener.port()}});
     std::vector<Descriptor> tcp;
-    for (std::size_t count = leader.receive(kPatience); count != 0; --count) {
-        tcp.push_back(listener.accept());
+    for (std::size_t batch = 0; (batch = leader.receive(kPatience)) != 0;) {
+        for (; batch != 0; --batch) {
+            tcp.push_back(listener.accept());
+        }
+        leader.send("accepted");
     }
-    leader.send("accepted");
+    leader.send("kept");
     (void)leader.receive(kPatience);
     return 0;
 }
@@ -336,11 +341,16 @@ double each(std::uint64_t few_kib, std::uint64_t many_kib, std::size_t connectio
 void measure_tcp(const Options& options, const ControlChannel& acceptor) {
     const std::uint16_t port = acceptor.receive(kPatience).at("port");
     const std::uint64_t before = kernel_socket_bytes();
-    acceptor.send(options.connections);
     std::vector<Descriptor> tcp;
-    for (std::size_t i = 0; i < options.connections; ++i) {
-        tcp.push_back(tcp_connect(kHere, port));
+    while (tcp.size() < options.connections) {
+        const std::size_t batch = std::min(kTcpAtOnce, options.connections - tcp.size());
+        for (std::size_t i = 0; i < batch; ++i) {
+            tcp.push_back(tcp_connect(kHere, port));
+        }
+        acceptor.send(batch);
+        (void)acceptor.receive(kPatience);
     }
+    acceptor.send(0);
     (void)acceptor.receive(kPatience);
     const std::uint64_t after = kernel_socket_bytes();
     if (before == 0 || after <= before) {

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/limit_error.hpp"
 #include "engine/log.hpp"
 #include "engine/memory/hugepages.hpp"
 
@@ -80,10 +81,12 @@ std::string start(const Config& config) {
         error = rte_errno;
     }).join();
     if (result < 0) {
+        const std::uint64_t bytes = std::uint64_t{config.eal_memory_mb} << 20;
         return formatted(
             "DPDK's environment layer did not start ({}); set SANPOLL_MODE=inline to run without "
             "it",
-            std::strerror(error));
+            error == ENOMEM || no_descriptors(error) ? memory_error("eal_memory_mb", bytes, error)
+                                                     : std::string(std::strerror(error)));
     }
     current = huge ? State::kHugepages : State::kOrdinaryPages;
     log(LogLevel::kInfo, "DPDK's environment layer runs on {}",

@@ -99,8 +99,9 @@ typedef struct WSPUPCALLTABLEEX {
 
 /*
  * Registers [lpBuffer, lpBuffer + dwBufferLength) for transfers on a connected socket; dwFlags
- * MEM_*. The memory stays the caller's and must stay mapped. The handle is good for this socket in
- * this process. NULL on failure.
+ * MEM_*. The memory stays the caller's and must stay mapped as long as it is registered: a transfer
+ * that finds it gone ends this process by SIGSEGV, as any other access to it would. The handle is good
+ * for this socket in this process. NULL on failure.
  */
 typedef HANDLE(WSPAPI* LPFN_WSPREGISTERMEMORY)(SOCKET s, PVOID lpBuffer, DWORD dwBufferLength,
                                                DWORD dwFlags, LPINT lpErrno);
@@ -111,7 +112,8 @@ typedef int(WSPAPI* LPFN_WSPDEREGISTERMEMORY)(SOCKET s, HANDLE Handle, LPINT lpE
 /*
  * Exposes memory to the connected peer (dwFlags MEM_*: what the peer may do) and writes an opaque
  * descriptor, which the caller sends to the peer. *lpdwDescriptorLength in: space, out: size; too
- * small is WSAEFAULT with the size.
+ * small is WSAEFAULT with the size. The memory must stay mapped until it is deregistered, as above: the
+ * peer's transfers, too, may be carried out by this process.
  */
 typedef int(WSPAPI* LPFN_WSPREGISTERRDMAMEMORY)(SOCKET s, PVOID lpBuffer, DWORD dwBufferLength,
                                                 DWORD dwFlags, LPVOID lpRdmaBufferDescriptor,

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "engine/fabric/shm/shm_fabric.hpp"
+#include "engine/limit_error.hpp"
 #include "engine/log.hpp"
 
 namespace sanpoll::engine::shm {
@@ -21,9 +22,13 @@ Descriptor knock_at(std::uint32_t token, SteadyClock::time_point deadline, Statu
     for (;;) {
         const int fd = connect_token(token);
         if (fd != -EAGAIN) {
-            status = fd >= 0                          ? Status::kOk
-                     : fd == -EMFILE || fd == -ENFILE ? Status::kNoDescriptors
-                                                      : Status::kUnknownToken;
+            status = fd >= 0               ? Status::kOk
+                     : no_descriptors(-fd) ? Status::kNoDescriptors
+                                           : Status::kUnknownToken;
+            if (status == Status::kNoDescriptors) {
+                log(LogLevel::kWarn, "{}",
+                    descriptor_error("a socket that another process gives away", -fd));
+            }
             return Descriptor(fd);
         }
         if (SteadyClock::now() > deadline) {
