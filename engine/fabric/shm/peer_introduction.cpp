@@ -21,7 +21,6 @@ void Peer::take_hello(const ControlMessage& message) {
                    : peer_process(fd_) == 0   ? Sharing::kOtherUser
                                               : Sharing::kNoneYet;
     }
-    log(LogLevel::kInfo, "arenas of and for process {} are {}", copy_.pid, to_words(sharing_));
     if (!initiator_) {
         send(hello());
         return;
@@ -136,6 +135,12 @@ void Peer::install_link(std::unique_ptr<Segment> segment, int own_doorbell, int 
     link_->copy = copy_;
     link_->sharing = sharing_;
     on_core(port_, [&]() noexcept { port_.add_link(*link_); });
+    if (sharing_ == Sharing::kNoneYet) {
+        log(LogLevel::kInfo, "arenas are shared with process {}, as soon as there are any",
+            copy_.pid);
+    } else {
+        log(LogLevel::kInfo, "arenas and process {}: {}", copy_.pid, to_words(sharing_));
+    }
     state_ = State::kReady;
 }
 
