@@ -4,7 +4,6 @@
 
 #include <new>
 #include <system_error>
-#include <vector>
 
 #include "engine/log.hpp"
 
@@ -405,14 +404,18 @@ bool RegistrationCache::invalidate(std::uint64_t address, std::uint64_t length) 
         return true;
     }
     const std::uint64_t end = address + length < address ? ~0ULL : address + length;
-    std::vector<std::uint32_t> found;
-    all_.overlapping(address, end, [&](std::uint32_t index) { found.push_back(index); });
-    std::uint32_t chain = kNone;
-    for (const std::uint32_t index : found) {
+    // With the lock nobody changes the index, so each is visited once. Taken out when all have been.
+    std::uint32_t found = kNone;
+    all_.overlapping(address, end, [&](std::uint32_t index) {
         entries_[index].stale.store(true, std::memory_order_relaxed);
-        if (entries_[index].ready && entries_[index].users == 0) {
+        entries_[index].next_found = found;
+        found = index;
+    });
+    std::uint32_t chain = kNone;
+    for (; found != kNone; found = entries_[found].next_found) {
+        if (entries_[found].ready && entries_[found].users == 0) {
             ++counts_.stale;
-            take_out(index, chain);
+            take_out(found, chain);
         }
     }
     const bool dropped = drop(lock, chain);

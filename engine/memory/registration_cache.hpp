@@ -146,7 +146,8 @@ private:
         std::uint32_t older = kNone;
         std::uint32_t next_in_domain = kNone;
         std::uint32_t previous_in_domain = kNone;
-        bool ready = false;  // may be found; users and order mean something
+        std::uint32_t next_found = kNone;  // while invalidate() looks
+        bool ready = false;                // may be found; users and order mean something
         bool watched =
             false;  // else never to be unwatched: it may be another program part's userfaultfd
         // The watch's thread sets them; who has the lock takes them back.
