@@ -66,6 +66,10 @@ std::uint32_t ShmPort::describe_pieces(const Connection& connection,
     return reached ? count : 0;
 }
 
+// Beyond eager_max only. A shorter one would hold its sender until the receiver's core comes by, and where the
+// sender writes the same few buffers again and again, taking the lines back from the core that has just read
+// them costs more than the copy that is saved: five times at 16 KiB (bench/README.md).
+//
 // Describes the first send that is not yet. True if it did. `able`: it can be described, if not now. What
 // cannot waits until all that is described has been copied, and goes another way then.
 bool ShmPort::describe_next(Connection& connection, bool& able) noexcept {
