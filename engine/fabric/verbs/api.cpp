@@ -77,6 +77,7 @@ void find_verbs(Library& library, VerbsCalls& calls) {
     library.find(calls.modify_qp, "ibv_modify_qp");
     library.find(calls.wc_status_str, "ibv_wc_status_str");
     library.find(calls.fork_init, "ibv_fork_init");
+    library.find_optional(calls.is_fork_initialized, "ibv_is_fork_initialized");
 }
 
 void find_cm(Library& library, CmCalls& calls) {
@@ -153,8 +154,12 @@ const Api* Api::load(std::string& error) {
         Loaded() : good(detail::load_api("libibverbs.so.1", "librdmacm.so.1", api, error)) {
             if (good) {
                 // Before any registration: a fork must not take pages that a device writes away from us.
-                // Kernels since 5.12 see to that themselves, and the call is then without effect.
-                (void)api.verbs.fork_init();
+                // Kernels since 5.12 see to that themselves. There the call would only cost: each registration
+                // would split its mapping, and fail in memory of hugepages that it does not fill.
+                const auto asked = api.verbs.is_fork_initialized;
+                if (asked == nullptr || asked() != IBV_FORK_UNNEEDED) {
+                    (void)api.verbs.fork_init();
+                }
             }
         }
     };

@@ -46,6 +46,8 @@ struct VerbsCalls {
     decltype(&::ibv_modify_qp) modify_qp;
     decltype(&::ibv_wc_status_str) wc_status_str;
     decltype(&::ibv_fork_init) fork_init;
+    // nullptr where the library is too old to have it.
+    decltype(&::ibv_is_fork_initialized) is_fork_initialized;
 };
 
 struct CmCalls {
