@@ -52,7 +52,7 @@ public:
     [[nodiscard]] HANDLE add(char* at, std::size_t length) const {
         int error = 0;
         HANDLE handle = provider_->extensions().register_memory(
-            socket().descriptor(), at, static_cast<DWORD>(length), MEM_READWRITE, &error);
+            socket().descriptor(), at, static_cast<DWORD>(length), MEM_WRITE, &error);
         if (handle == nullptr) {
             throw san_fault("WSPRegisterMemory", error);
         }

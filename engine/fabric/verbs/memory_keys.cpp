@@ -198,15 +198,16 @@ bool MemoryKeys::Kept::drop(void* registration) noexcept {
     return false;
 }
 
-// The arena's own registration, if the memory lies in one and needs no more rights than may be given for all of
-// the arena. nullptr: the memory needs a registration of its own.
+// The arena's own registration, if the memory lies in one and needs no rights for the peer. nullptr: the memory needs a registration of its own.
 ibv_mr* MemoryKeys::arena_mr(std::uint64_t address, std::uint64_t length, int access) {
     const memory::Arena* arena = memory::Arenas::of_process().find(address, length);
     if (arena == nullptr) {
         return nullptr;
     }
-    const int rights = IBV_ACCESS_LOCAL_WRITE | (arena->shareable ? IBV_ACCESS_REMOTE_READ : 0);
-    if ((access & ~rights) != 0) {
+    // Not even of an arena that is marked shareable: that is a word to processes of the same user, and nobody
+    // knows whose the process at the other end of a cable is.
+    constexpr int kRights = IBV_ACCESS_LOCAL_WRITE;
+    if ((access & ~kRights) != 0) {
         return nullptr;
     }
     for (const ArenaKey& known : arenas_) {
@@ -216,7 +217,7 @@ ibv_mr* MemoryKeys::arena_mr(std::uint64_t address, std::uint64_t length, int ac
     }
     arenas_.reserve(arenas_.size() + 1);
     ibv_mr* mr =
-        device_.api().verbs.reg_mr(pd_, reinterpret_cast<void*>(arena->base), arena->size, rights);
+        device_.api().verbs.reg_mr(pd_, reinterpret_cast<void*>(arena->base), arena->size, kRights);
     if (mr == nullptr) {
         static std::atomic<bool> told{false};  // orders nothing
         if (!told.exchange(true, std::memory_order_relaxed)) {

@@ -35,10 +35,9 @@ namespace sanpoll::engine::verbs {
 /// time, so that a key which the device uses again does not fit an old descriptor. iWARP devices cannot be
 /// relied on for that: there it is the process's address.
 ///
-/// A local registration may be another's: memory in an arena uses the arena's, made once for the connection,
-/// where that gives the peer no right that the user has not given (an arena that is marked shareable may be
-/// read as a whole; else what is to be read gets a registration of its own); other memory uses one that
-/// the registration cache has kept, if that is on. Then the rights above last until the cache lets go of it.
+/// A local registration may be another's: memory of an arena that is only received into uses the arena's, made once for
+/// the connection, which gives the peer no right at all; other memory uses one that the registration cache has
+/// kept, if that is on. Then the rights above last until the cache lets go of it.
 /// What is exposed is never kept.
 ///
 /// Made and ended on the control thread. lkey() and rkey() belong to the polling core; the others are for

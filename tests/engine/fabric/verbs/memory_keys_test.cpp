@@ -281,48 +281,53 @@ protected:
     }
 };
 
-TEST_F(MemoryKeysArenaTest, AnArenaIsRegisteredOnceAndServesItsBuffers) {
-    const Arena& shared = arena(true);
-    ASSERT_EQ(keys->add_local(ref_of(0), shared.base + 100, 1000, kBoth), Status::kOk);
-    ASSERT_EQ(memory->registered.size(), 1U);
-    EXPECT_EQ(last().mr.addr, reinterpret_cast<void*>(shared.base));
-    EXPECT_EQ(last().mr.length, shared.size);
-    EXPECT_EQ(last().access, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ);
-    ASSERT_EQ(keys->add_local(ref_of(1), shared.base + 5000, 1000, kWrite), Status::kOk);
-    ASSERT_EQ(keys->add_local(ref_of(2), shared.base + 100, 1000, kRead), Status::kOk);
-    EXPECT_EQ(memory->registered.size(), 1U);
-    EXPECT_EQ(keys->lkey(ref_of(1)), last().mr.lkey);
-    EXPECT_EQ(keys->rkey(ref_of(1)), 0U) << "the peer is not told of it";
-    EXPECT_EQ(keys->rkey(ref_of(2)), last().mr.rkey);
-    EXPECT_EQ(keys->local_count(), 3U);
-    keys->remove_local(ref_of(0));
-    keys->remove_local(ref_of(1));
-    keys->remove_local(ref_of(2));
-    EXPECT_EQ(keys->local_count(), 0U);
-    EXPECT_EQ(memory->registered.size(), 1U) << "it stays for the next ones";
-    EXPECT_EQ(keys->lkey(ref_of(1)), 0U);
+TEST_F(MemoryKeysArenaTest, AnArenaIsRegisteredOnceAndServesWhatIsReceivedInto) {
+    for (const bool shareable : {true, false}) {
+        const Arena& one = arena(shareable);
+        const std::size_t before = memory->registered.size();
+        ASSERT_EQ(keys->add_local(ref_of(0), one.base + 100, 1000, kWrite), Status::kOk);
+        ASSERT_EQ(memory->registered.size(), before + 1);
+        EXPECT_EQ(last().mr.addr, reinterpret_cast<void*>(one.base));
+        EXPECT_EQ(last().mr.length, one.size);
+        EXPECT_EQ(last().access, IBV_ACCESS_LOCAL_WRITE) << "nothing for the peer";
+        ASSERT_EQ(keys->add_local(ref_of(1), one.base + 5000, 1000, kWrite), Status::kOk);
+        EXPECT_EQ(memory->registered.size(), before + 1);
+        EXPECT_EQ(keys->lkey(ref_of(1)), last().mr.lkey);
+        EXPECT_EQ(keys->rkey(ref_of(1)), 0U);
+        EXPECT_EQ(keys->local_count(), 2U);
+        keys->remove_local(ref_of(0));
+        keys->remove_local(ref_of(1));
+        EXPECT_EQ(keys->local_count(), 0U);
+        EXPECT_EQ(memory->registered.size(), before + 1) << "it stays for the next ones";
+        EXPECT_EQ(keys->lkey(ref_of(1)), 0U);
+    }
 }
 
-TEST_F(MemoryKeysArenaTest, APrivateArenaIsNeverReadableAsAWhole) {
-    const Arena& own = arena(false);
-    ASSERT_EQ(keys->add_local(ref_of(0), own.base, 1000, kWrite), Status::kOk);
-    ASSERT_EQ(memory->registered.size(), 1U);
-    EXPECT_EQ(last().access, IBV_ACCESS_LOCAL_WRITE);
-    EXPECT_EQ(last().mr.length, own.size);
-    ASSERT_EQ(keys->add_local(ref_of(1), own.base, 1000, kRead), Status::kOk);
-    EXPECT_EQ(last().access, IBV_ACCESS_REMOTE_READ);
-    EXPECT_EQ(last().mr.length, 1000U) << "what the peer may read is registered by itself";
-    keys->remove_local(ref_of(1));
-    EXPECT_EQ(memory->registered.size(), 1U);
+TEST_F(MemoryKeysArenaTest, NoArenaIsEverReadableAsAWhole) {
+    std::uint32_t index = 0;
+    for (const bool shareable : {true, false}) {
+        for (const std::uint32_t access : {std::uint32_t{kRead}, kBoth}) {
+            ASSERT_EQ(keys->add_local(ref_of(index), arena(shareable).base, 1000, access),
+                      Status::kOk);
+            EXPECT_EQ(last().mr.length, 1000U) << "what the peer may read is registered by itself";
+            EXPECT_EQ(last().access & IBV_ACCESS_REMOTE_READ, IBV_ACCESS_REMOTE_READ);
+            EXPECT_EQ(keys->rkey(ref_of(index)), last().mr.rkey);
+            ++index;
+        }
+    }
+    EXPECT_EQ(memory->registered.size(), 4U);
+    while (index != 0) {
+        keys->remove_local(ref_of(--index));
+    }
+    EXPECT_TRUE(memory->registered.empty());
 }
 
-TEST_F(MemoryKeysArenaTest, OnIwarpNothingMayBeWrittenFromAfarButWhatIsReadInto) {
+TEST_F(MemoryKeysArenaTest, OnIwarpEveryBufferIsRegisteredByItself) {
     open(IBV_TRANSPORT_IWARP);
-    const Arena& shared = arena(true);
     const std::size_t before = memory->registered.size();
-    ASSERT_EQ(keys->add_local(ref_of(0), shared.base, 1000, kRead), Status::kOk);
-    EXPECT_EQ(last().mr.length, shared.size);
-    ASSERT_EQ(keys->add_local(ref_of(1), shared.base, 1000, kWrite), Status::kOk);
+    ASSERT_EQ(keys->add_local(ref_of(0), arena(true).base, 1000, kRead), Status::kOk);
+    EXPECT_EQ(last().mr.length, 1000U);
+    ASSERT_EQ(keys->add_local(ref_of(1), arena(true).base, 1000, kWrite), Status::kOk);
     EXPECT_EQ(last().mr.length, 1000U);
     EXPECT_EQ(last().access, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
     EXPECT_EQ(memory->registered.size(), before + 2);
@@ -332,7 +337,7 @@ TEST_F(MemoryKeysArenaTest, WhereAnArenaCannotBePinnedItsBuffersAre) {
     const Arena& shared = arena(true);
     memory->longest = 1 << 20;
     for (std::uint32_t i = 0; i < 3; ++i) {
-        ASSERT_EQ(keys->add_local(ref_of(i), shared.base + i * 4096, 1000, kBoth), Status::kOk);
+        ASSERT_EQ(keys->add_local(ref_of(i), shared.base + i * 4096, 1000, kWrite), Status::kOk);
         EXPECT_EQ(last().mr.length, 1000U);
     }
     EXPECT_EQ(memory->refused, 1U) << "it is not tried again and again";
@@ -342,11 +347,11 @@ TEST_F(MemoryKeysArenaTest, WhereAnArenaCannotBePinnedItsBuffersAre) {
 
 TEST_F(MemoryKeysArenaTest, WhatIsExposedHasAKeyOfItsOwn) {
     const Arena& shared = arena(true);
-    ASSERT_EQ(keys->add_local(ref_of(0), shared.base, 1000, kBoth), Status::kOk);
+    ASSERT_EQ(keys->add_local(ref_of(0), shared.base, 1000, kWrite), Status::kOk);
     DeviceKey key;
     ASSERT_EQ(keys->expose(9, shared.base, 1000, kRead, key), Status::kOk);
     EXPECT_EQ(last().mr.length, 1000U);
-    EXPECT_NE(key.key, keys->rkey(ref_of(0)));
+    EXPECT_NE(key.key, memory->registered.front()->mr.rkey);
     EXPECT_EQ(keys->conceal(9), Status::kOk);
     EXPECT_EQ(memory->registered.size(), 1U);
 }
