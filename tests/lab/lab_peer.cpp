@@ -331,10 +331,9 @@ void call_devices(const Provider& provider, const std::string& first_address,
     }
     lasting->drain();
     removed->drain();
-    std::cout << "devices: " << number << " messages over " << over(*lasting) << "; over "
-              << device << " until it was removed, which ended the connection with "
-              << name_of(error) << " and " << rest
-              << " operations with it, and again when it was back" << std::endl;
+    std::cout << "devices: " << number << " messages over " << over(*lasting) << "; over " << device
+              << " until it was removed, which ended the connection with " << name_of(error)
+              << " and " << rest << " operations with it, and again when it was back" << std::endl;
 }
 
 int run(const std::vector<std::string>& arguments) {
