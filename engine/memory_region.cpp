@@ -147,7 +147,9 @@ void RegionTable::remove_from_index(RegionRef ref) {
     const std::uint32_t index = index_of(ref);
     const std::lock_guard lock(mutex_);
     const Entry* found = index < entry_count_ ? entry(index) : nullptr;
-    if (found != nullptr && index_.erase(found->base.load(std::memory_order_relaxed), index)) {
+    // A close may have been here in between, and the next connection have made another region of the entry.
+    if (found != nullptr && found->state.load(std::memory_order_relaxed) >> 32 == ref &&
+        index_.erase(found->base.load(std::memory_order_relaxed), index)) {
         give_back(index);
     }
 }

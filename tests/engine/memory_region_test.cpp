@@ -199,6 +199,20 @@ TEST(RegionTable, ResetDropsHeldOnesToo) {
     EXPECT_TRUE(table.retire(again)) << "the old hold must not have stayed";
 }
 
+// A deregistration that a close overtakes, and the next connection's region of the same memory.
+TEST(RegionTable, ALateRemovalTakesOutNothingElse) {
+    RegionTable table;
+    const RegionRef first = table.add(0x1000, 16, kBoth);
+    ASSERT_TRUE(table.retire(first));
+    table.reset();
+    const RegionRef next = table.add(0x1000, 16, kBoth);
+    ASSERT_EQ(RegionTable::index_of(next), RegionTable::index_of(first));
+    table.remove_from_index(first);
+    EXPECT_EQ(table.size(), 1U);
+    EXPECT_EQ(table.find(0x1000, 16, kBoth), next);
+    EXPECT_NE(RegionTable::index_of(table.add(0x1000, 16, kBoth)), RegionTable::index_of(next));
+}
+
 TEST(RegionTable, GenerationsOfOneEntryDiffer) {
     RegionTable table;
     std::map<RegionRef, int> seen;
