@@ -125,7 +125,7 @@ MappingWatch::~MappingWatch() {
     }
     if (fd_ >= 0) {
         forget_in_child(fd_);
-        ::close(fd_);  // lets go whoever waits for an event to be read
+        ::close(fd_);
     }
     for (const int fd : {stop_fd_, pages_fd_}) {
         if (fd >= 0) {
@@ -145,6 +145,11 @@ void MappingWatch::unwatch(std::uint64_t address, std::uint64_t length) noexcept
     uffdio_range range = pages_of(address, length);
     // It may have been unmapped meanwhile.
     (void)::ioctl(fd_, UFFDIO_UNREGISTER, &range);
+}
+
+bool MappingWatch::changing() const noexcept {
+    // The kernel says EAGAIN before it looks at the argument, which is EFAULT otherwise.
+    return ::ioctl(fd_, UFFDIO_WRITEPROTECT, nullptr) != 0 && errno == EAGAIN;
 }
 
 bool MappingWatch::shared(std::uint64_t address, std::uint64_t length) const noexcept {
@@ -197,11 +202,8 @@ void MappingWatch::thread_main() noexcept {
     (void)::pthread_sigmask(SIG_BLOCK, &all, nullptr);
     pollfd fds[2] = {{fd_, POLLIN, 0}, {stop_fd_, POLLIN, 0}};
     for (;;) {
-        if (::poll(fds, 2, -1) < 0 && errno != EINTR) {
-            return;
-        }
-        if ((fds[1].revents & POLLIN) != 0) {
-            return;
+        if ((::poll(fds, 2, -1) < 0 && errno != EINTR) || (fds[1].revents & POLLIN) != 0) {
+            break;
         }
         if ((fds[0].revents & POLLIN) != 0) {
             // Before the first event is read, since its thread goes on at that moment.
@@ -209,6 +211,10 @@ void MappingWatch::thread_main() noexcept {
             take_events();
             telling_.store(false, std::memory_order_release);
         }
+    }
+    // Ends the userfaultfd, which lets go whoever waits for an event to be read; before this thread ends, for its end
+    // and the wait for it may unmap memory themselves. Its number stays ours until it is forgotten.
+    while (::dup2(stop_fd_, fd_) < 0 && (errno == EINTR || errno == EBUSY)) {
     }
 }
 

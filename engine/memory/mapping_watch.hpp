@@ -16,7 +16,7 @@ namespace sanpoll::engine::memory {
 /// for what the other may hold: it takes no lock, allocates and frees nothing, and logs nothing. Its listener
 /// must not either.
 ///
-/// Exact: a change that was over when settle() is called has been told when settle() returns. For a discard
+/// Exact: where changing() was false, a change that was over before has been told when settle() returns. For a discard
 /// (madvise) the kernel tells before it does it; who registers that very memory meanwhile gets its old
 /// pages, and discarded_lately() says that nothing should be built on them.
 class MappingWatch {
@@ -54,7 +54,13 @@ public:
 
     // ---- any thread; no system call but sched_yield
 
-    /// Waits until all changes that were made before have been told. A load, nearly always.
+    /// Whether a change is under way, or over, and its event not read yet: until then somebody else may already have
+    /// other memory at the same addresses, and settle() not know of it. May stay true for good after an mremap that
+    /// has failed. One system call.
+    [[nodiscard]] bool changing() const noexcept;
+
+    /// Waits until all changes that were made before have been told, but for those that changing() tells of; what
+    /// the calling thread has changed is never among them. A load, nearly always.
     void settle() const noexcept {
         // Pairs with the stores in thread_main(). The thread that waits for an event to be read is woken
         // after `telling_` was set.

@@ -69,6 +69,7 @@ void RegistrationCache::mapping_changed(std::uint64_t low, std::uint64_t high) n
         }
         Entry& entry = entries_[index];
         // Pairs with the acquire in look().
+        entry.changed.store(true, std::memory_order_relaxed);  // before stale, which is released
         entry.stale.store(true, std::memory_order_release);
         if (entry.on_stack.exchange(true, std::memory_order_acq_rel)) {
             return;
@@ -168,7 +169,7 @@ void RegistrationCache::withdraw(std::uint32_t index) noexcept {
     constexpr std::uint64_t kPage = 4095;
     all_.overlapping(entry.base & ~kPage, (entry.end + kPage) & ~kPage,
                      [&](std::uint32_t) { shared = true; });
-    if (entry.watched && !shared && !entry.stale.load(std::memory_order_relaxed)) {
+    if (entry.watched && !shared && !entry.changed.load(std::memory_order_relaxed)) {
         watch_->unwatch(entry.base, entry.end - entry.base);
     }
 }
@@ -207,6 +208,9 @@ bool RegistrationCache::drop(std::unique_lock<std::mutex>& lock, std::uint32_t c
 // A free entry, for so many bytes more; kNone if there is no room. May give the lock up for a while.
 std::uint32_t RegistrationCache::make_room(std::unique_lock<std::mutex>& lock,
                                            std::uint64_t bytes) {
+    if (bytes > limits_.bytes) {
+        return kNone;  // for nobody's good
+    }
     const auto room = [&] {
         return counts_.entries < limits_.entries && counts_.bytes + bytes <= limits_.bytes;
     };
@@ -229,6 +233,10 @@ std::uint32_t RegistrationCache::make_room(std::unique_lock<std::mutex>& lock,
 
 std::uint32_t RegistrationCache::look(Domain& domain, std::uint64_t address, std::uint64_t length,
                                       std::uint32_t access, bool exactly) noexcept {
+    // Of what only has to be mapped, whoever has the addresses now has mapped them.
+    if (&domain != &process_ && watch_->changing()) {
+        return kNone;
+    }
     // What has changed before we were called is marked now.
     watch_->settle();
     for (std::uint32_t allowed = access; allowed < (exactly ? access + 1 : 4); ++allowed) {
@@ -306,6 +314,7 @@ RegistrationCache::Handle RegistrationCache::begin(Domain& domain, std::uint64_t
     entry.domain = &domain;
     entry.registration = nullptr;
     entry.stale.store(false, std::memory_order_relaxed);
+    entry.changed.store(false, std::memory_order_relaxed);
     // Into the index before it is watched, so that the first change that can be heard finds it.
     if (!all_.insert(entry.base, entry.end, index)) {
         free_entry(index);
@@ -334,11 +343,18 @@ RegistrationCache::Handle RegistrationCache::begin(Domain& domain, std::uint64_t
 
 void RegistrationCache::complete(Handle handle, void* registration) {
     const std::uint32_t index = handle - 1;
-    Entry& entry = entries_[index];  // pending: it is the caller's
-    // A page of a file can be taken away without a word. (Only whether there is something is kept of others.)
-    const bool unsafe =
-        registration != nullptr && watch_->shared(entry.base, entry.end - entry.base);
+    bool unsafe = false;
+    // Of a domain that is there, so that we are on.
+    if (registration != nullptr) {
+        const Entry& pending = entries_[index];  // the caller's
+        // A page of a file can be taken away without a word. (Only whether there is something is kept of others.)
+        unsafe = watch_->shared(pending.base, pending.end - pending.base);
+    }
     const std::lock_guard lock(mutex_);
+    if (!on()) {
+        return;  // the process's, that was noted when the last one stopped us
+    }
+    Entry& entry = entries_[index];
     entry.registration = registration;
     if (unsafe) {
         entry.stale.store(true, std::memory_order_relaxed);
@@ -351,6 +367,9 @@ void RegistrationCache::complete(Handle handle, void* registration) {
 
 void RegistrationCache::cancel(Handle handle) {
     const std::lock_guard lock(mutex_);
+    if (!on()) {
+        return;
+    }
     withdraw(handle - 1);
     free_entry(handle - 1);
 }
@@ -358,6 +377,9 @@ void RegistrationCache::cancel(Handle handle) {
 void RegistrationCache::release(Handle handle) {
     const std::uint32_t index = handle - 1;
     std::unique_lock lock(mutex_);
+    if (!on()) {
+        return;
+    }
     Entry& entry = entries_[index];
     if (--entry.users != 0) {
         return;

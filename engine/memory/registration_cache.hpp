@@ -153,6 +153,7 @@ private:
         // The watch's thread sets them; who has the lock takes them back.
         std::atomic<bool> stale{
             false};  // not to be found, nor kept. May be set of an entry that is used anew
+        std::atomic<bool> changed{false};   // its mapping has, so that the pages may be anybody's
         std::atomic<bool> on_stack{false};  // of stale_
         std::atomic<std::uint32_t> next_stale{kNone};
     };

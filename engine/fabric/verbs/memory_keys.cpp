@@ -241,7 +241,10 @@ ibv_mr* MemoryKeys::register_local(std::uint64_t address, std::uint64_t length,
     }
     auto& cache = memory::RegistrationCache::of_process();
     memory::RegistrationCache::Handle handle = 0;
-    if (kept_ != nullptr) {
+    // Of a shareable arena nothing would be kept: it is a file's memory.
+    const memory::Arena* arena = memory::Arenas::of_process().find(address, length);
+    const bool keeps = kept_ != nullptr && (arena == nullptr || !arena->shareable);
+    if (keeps) {
         // On iWARP what is written to has rights that what is read must not get.
         const auto found =
             cache.find(*kept_, address, length, access, device_.transport() == Transport::kIwarp);

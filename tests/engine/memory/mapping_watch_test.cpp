@@ -6,6 +6,8 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -170,6 +172,42 @@ TEST_F(MappingWatchTest, WatchedMemoryIsUsedAsBefore) {
     ::close(ends[0]);
     ::close(ends[1]);
     expect_nothing();
+}
+
+// Between the moment in which others may have the addresses and the one in which the change is told.
+TEST_F(MappingWatchTest, AChangeThatIsNotToldYetIsUnderWay) {
+    struct SlowEars final : MappingWatch::Listener {
+        void mapping_changed(std::uint64_t, std::uint64_t) noexcept override {
+            heard.fetch_add(1);
+            while (!go_on.load()) {
+                std::this_thread::yield();
+            }
+        }
+        std::atomic<int> heard{0};
+        std::atomic<bool> go_on{false};
+    } slow;
+    std::string error;
+    const auto other = MappingWatch::start(slow, error);
+    ASSERT_NE(other, nullptr) << error;
+    EXPECT_FALSE(other->changing());
+    ASSERT_TRUE(other->watch(pages.address(0), 8 * MappedPages::size()));
+    EXPECT_FALSE(other->changing());
+    std::thread first([&] { pages.unmap(0, 1); });
+    while (slow.heard.load() == 0) {
+        std::this_thread::yield();
+    }
+    // The watch's thread is held up, so the second change is not read.
+    std::thread second([&] { pages.unmap(4, 1); });
+    while (!other->changing()) {
+        std::this_thread::yield();
+    }
+    slow.go_on.store(true);
+    first.join();
+    second.join();
+    while (slow.heard.load() < 2) {
+        std::this_thread::yield();
+    }
+    EXPECT_FALSE(other->changing());
 }
 
 TEST_F(MappingWatchTest, AChildIsNotWatchedAndDisturbsNobody) {

@@ -211,6 +211,13 @@ TEST_F(RegistrationCacheTest, BytesAreBoundedToo) {
     EXPECT_NE(use_pages(40, 11), large) << "more than the whole is not kept";
 }
 
+TEST_F(RegistrationCacheTest, WhatCanNeverBeKeptDrivesNothingOut) {
+    start({10 * MappedPages::size(), 100});
+    const std::uintptr_t kept = use_pages(0, 1);
+    (void)use_pages(20, 11);
+    EXPECT_EQ(use_pages(0, 1), kept);
+}
+
 TEST_F(RegistrationCacheTest, WhatIsInUseIsNotEvicted) {
     start({1 << 30, 2});
     Handle handles[3];
