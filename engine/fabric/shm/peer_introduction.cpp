@@ -17,8 +17,9 @@ void Peer::take_hello(const ControlMessage& message) {
     state_ = State::kLinking;
     probe(message);
     if (fabric_.config().share_arenas == ShareArenas::kOn) {
+        std::uint32_t uid = 0;
         sharing_ = message.shares_arenas != 1 ? Sharing::kOffThere
-                   : peer_process(fd_) == 0   ? Sharing::kOtherUser
+                   : !same_user(fd_, uid)     ? Sharing::kOtherUser
                                               : Sharing::kNoneYet;
     }
     if (!initiator_) {

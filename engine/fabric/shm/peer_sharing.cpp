@@ -29,11 +29,15 @@ void Peer::offer_arenas() {
 bool Peer::take_arena(const ControlMessage& message, int fd) {
     const std::uint32_t id = message.arena_id;
     // Only the control thread adds to them, so it may look.
-    if (sharing_ != Sharing::kNoneYet || !PeerArenas::is_id(id) || link_->arenas.has(id)) {
+    if ((sharing_ != Sharing::kNoneYet && sharing_ != Sharing::kOtherUser) ||
+        !PeerArenas::is_id(id) || link_->arenas.has(id)) {
         return false;
     }
     ArenaMapping mapping;
-    const std::string why = mapping.open(fd, {id, message.arena_size, message.arena_offset});
+    // The two ends may see users differently.
+    const std::string why = sharing_ == Sharing::kOtherUser
+                                ? "it runs under another user id"
+                                : mapping.open(fd, {id, message.arena_size, message.arena_offset});
     ::close(fd);
     ControlMessage answer = message_of(MessageKind::kArenaAnswer);
     answer.arena_id = id;

@@ -75,6 +75,13 @@ std::unique_ptr<Segment> Segment::create(const SegmentShape& shape, std::string&
 }
 
 std::unique_ptr<Segment> Segment::open(int fd, const SegmentShape& shape, std::string& error) {
+    // Without the seal the peer could cut the file short later and we would die of SIGBUS; also between a look at
+    // the size and one at the seal.
+    const int seals = ::fcntl(fd, F_GET_SEALS);
+    if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) {
+        error = "the peer offers shared memory that it could take away again";
+        return nullptr;
+    }
     struct stat about {};
     if (!shape.sane() || ::fstat(fd, &about) != 0 ||
         static_cast<std::size_t>(about.st_size) != shape.bytes()) {
@@ -85,12 +92,6 @@ std::unique_ptr<Segment> Segment::open(int fd, const SegmentShape& shape, std::s
     struct statfs file_system {};
     if (::fstatfs(fd, &file_system) != 0 || file_system.f_type != TMPFS_MAGIC) {
         error = "the peer offers shared memory of a kind that is not accepted";
-        return nullptr;
-    }
-    // Without the seals the peer could cut the file short later and we would die of SIGBUS.
-    const int seals = ::fcntl(fd, F_GET_SEALS);
-    if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) {
-        error = "the peer offers shared memory that it could take away again";
         return nullptr;
     }
     std::byte* base = map(fd, shape.bytes());

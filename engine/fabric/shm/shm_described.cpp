@@ -208,6 +208,36 @@ bool ShmPort::take_described(Connection* connection, Link& link, const RecordHea
     return true;
 }
 
+// Whether `connection` may copy out of an arena now. If not it is among the first in the next turn: whoever copies long
+// messages without end would else take all of every turn, being as far ahead of the others each time.
+bool ShmPort::may_copy(Connection& connection) noexcept {
+    if (copy_left_ != 0 && starved_head_ == nullptr) [[likely]] {
+        return true;
+    }
+    if (!connection.queued) {
+        connection.queued = true;
+        connection.next_queued = nullptr;
+        (starved_head_ == nullptr ? starved_head_ : starved_tail_->next_queued) = &connection;
+        starved_tail_ = &connection;
+    }
+    if (armed_) [[unlikely]] {
+        core_.wake();
+    }
+    return false;
+}
+
+void ShmPort::put_starved_first() noexcept {
+    if (starved_head_ == nullptr) [[likely]] {
+        return;
+    }
+    starved_tail_->next_queued = queued_head_;
+    if (queued_head_ == nullptr) {
+        queued_tail_ = starved_tail_;
+    }
+    queued_head_ = starved_head_;
+    starved_head_ = starved_tail_ = nullptr;
+}
+
 // Has service() come by in the next turn, even if nobody but us knows that there is something to do.
 void ShmPort::come_back_to(Connection& connection) noexcept {
     queue(connection);
@@ -218,7 +248,7 @@ void ShmPort::come_back_to(Connection& connection) noexcept {
 
 // Copies the next part of the described message that is received.
 void ShmPort::copy_described(Connection& connection) noexcept {
-    if (connection.confirming || connection.leaving) {
+    if (connection.confirming || connection.leaving || !may_copy(connection)) {
         return;
     }
     const EarlyMessage& message = *connection.copying;

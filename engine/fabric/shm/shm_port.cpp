@@ -326,6 +326,7 @@ std::uint32_t ShmPort::poll(std::uint32_t budget) noexcept {
             work += poll_link(*link, budget);
         }
     }
+    put_starved_first();
     if (queued_head_ != nullptr) {
         service_queue();
     }
@@ -359,6 +360,7 @@ void ShmPort::arm() noexcept {
     if (awaiting_ != 0) {
         knock_at_silent_peers(true);  // nobody will look at the clock
     }
+    put_starved_first();
     armed_for_room_ = queued_head_ != nullptr;
     try_all_ = armed_for_room_;  // nobody rings for room that is there already
     for (Link* link : links_) {

@@ -168,6 +168,8 @@ private:
     void conclude_described(Connection& connection) noexcept;
     void give_up_described(Connection& connection) noexcept;
     void come_back_to(Connection& connection) noexcept;
+    [[nodiscard]] bool may_copy(Connection& connection) noexcept;
+    void put_starved_first() noexcept;
     void note_shared(Link& link) noexcept;
 
     // What one copy between the processes may take of a turn, bytes: other connections want their turn, and a
@@ -248,6 +250,7 @@ private:
     }
     [[nodiscard]] Connection* find_suspended(std::uint32_t id) noexcept;
     void drain(Link& link) noexcept;
+    void end_long_of_leaver(Connection& connection) noexcept;
     void leave_link(Connection& connection) noexcept;
     void break_connection(Connection& connection, Status reason) noexcept;
     void abort_pending(Connection& connection, Status status) noexcept;
@@ -270,6 +273,9 @@ private:
     std::uint32_t looks_;  // at idle links in one poll
     Connection* queued_head_ = nullptr;
     Connection* queued_tail_ = nullptr;
+    Connection* starved_head_ =
+        nullptr;  // that found no bytes left to copy in their turn; queued as well
+    Connection* starved_tail_ = nullptr;
     bool try_all_ = false;  // the core goes to sleep: the next pass leaves nobody out
     EarlyMessage* early_pool_ =
         nullptr;  // blocks of kMaxInRing bytes: some from the start, and reused

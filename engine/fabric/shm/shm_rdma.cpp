@@ -176,6 +176,9 @@ bool ShmPort::fetch_rdma(Connection& connection) noexcept {
     RdmaInitiator& out = connection.rdma_out;
     const std::uint32_t whole = connection.sends.front().length;
     if (out.progress != whole && out.from != nullptr) {
+        if (!may_copy(connection)) {
+            return false;
+        }
         const std::uint32_t step = std::min(whole - out.progress, copy_left_);
         Scatter(connection.sends, out.progress).write<copy_long>(out.from + out.progress, step);
         copy_left_ -= step;

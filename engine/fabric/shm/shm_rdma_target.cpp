@@ -180,6 +180,9 @@ void ShmPort::serve_rdma(Connection& connection) noexcept {
 // Copies the next part of a write out of the initiator's memory.
 void ShmPort::pull_rdma(Connection& connection) noexcept {
     RdmaTarget& in = connection.rdma_in;
+    if (in.arenas && !may_copy(connection)) {
+        return;
+    }
     const std::uint32_t step =
         std::min(in.length - in.progress, in.arenas ? copy_left_ : copy_per_turn(connection));
     iovec remote[kMaxSges];

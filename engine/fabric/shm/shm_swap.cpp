@@ -156,7 +156,16 @@ void ShmPort::go_on(std::uint32_t id, const Link& link) noexcept {
 void ShmPort::let_go(std::uint32_t id, Link& link) noexcept {
     drain(link);  // what it had copied before it left
     if (Connection* connection = find(id, link); connection != nullptr && connection->suspended) {
+        end_long_of_leaver(*connection);
         leave_link(*connection);
+    }
+}
+
+// A process does not leave while a message of its own is under way. One that says so has lied: what is left of the
+// message is in memory that goes with the link.
+void ShmPort::end_long_of_leaver(Connection& connection) noexcept {
+    if (connection.long_is_last()) [[unlikely]] {
+        break_connection(connection, Status::kReset);
     }
 }
 
@@ -171,6 +180,8 @@ void ShmPort::leave_link(Connection& connection) noexcept {
     connection.sent -= connection.described;  // to be described again
     connection.described = 0;
     connection.credit_due = connection.stall_due = connection.invite_due = false;
+    connection.confirm_due = connection.confirmed_due = false;
+    connection.copied_due = 0;
     connection.stalled = false;
     connection.peer_waits = false;
     unlink(connection);
@@ -196,8 +207,10 @@ bool ShmPort::go_on_with(std::uint32_t id, Link& link, std::uint32_t peer_id, co
     if (connection == nullptr) {
         return false;
     }
+    end_long_of_leaver(*connection);
     leave_link(*connection);  // the next process may be faster than the last one's farewell
-    if (peer.sent != connection->arrived || peer.arrived != connection->sent ||
+    if (connection->broken || peer.sent != connection->arrived ||
+        peer.arrived != connection->sent ||
         static_cast<std::int32_t>(connection->sent - credit) < 0) {
         reset_suspended(id);
         return false;

@@ -168,6 +168,32 @@ TEST_F(DescribedSwapTest, NothingNewIsDescribedWhileThePeerLeaves) {
     EXPECT_TRUE(later.good());
 }
 
+// What is left of the message lies in memory that goes with the link.
+TEST_F(DescribedSwapTest, WhoLeavesInTheMiddleOfItsOwnMessageEndsTheConnection) {
+    for (const bool copying : {false, true}) {
+        Socket from;
+        Socket to;
+        ports_.connect(from, to);
+        Operation* receive = copying ? &to.receive(16 * kMiB) : nullptr;
+        const std::uint32_t id = end_of(to).id;
+        ASSERT_EQ(ports_.b.port.suspend(id, *ports_.link_b, false), Hold::kHeld);
+        Operation& sent = send_at(from, arena(0), message_of(1, 16 * kMiB));
+        turn_b();
+        ports_.b.port.let_go(id, *ports_.link_b);
+        turn_b();
+        EXPECT_EQ(to.gate.view().state, PostGate::State::kReset);
+        if (copying) {
+            EXPECT_EQ(receive->status, Status::kReset);
+        }
+        to.close();
+        from.close();
+        ports_.settle();
+        EXPECT_TRUE(sent.ended());
+        expect_all_ended(from);
+        expect_all_ended(to);
+    }
+}
+
 TEST_F(DescribedSwapTest, ASenderMayCloseWhileItsPeerIsBetweenProcesses) {
     Operation& first = send(0);
     b_.receive(kMiB);

@@ -142,6 +142,39 @@ TEST_F(DescribedTest, AMessageThatIsBeingCopiedHoldsUpNoOtherConnection) {
     ports_.settle();
 }
 
+TEST_F(DescribedTest, AStreamOfLongMessagesLeavesOthersTheirShare) {
+    Socket other_a;
+    Socket other_b;
+    ports_.connect(other_a, other_b);
+    std::deque<Operation*> stream;
+    for (int i = 0; i < 16; ++i) {
+        stream.push_back(&b_.receive(kMiB));
+    }
+    Operation& one = other_b.receive(kMiB);
+    turn_b();
+    turn_a();
+    for (std::size_t i = 0; i < stream.size(); ++i) {
+        send_at(a_, arena(), message_of(1, kMiB));
+    }
+    send_at(other_a, arena(2 * kMiB), message_of(2, kMiB));
+    while (!stream.back()->ended()) {
+        turn_a();
+        turn_b();
+        if (one.ended()) {
+            break;
+        }
+    }
+    EXPECT_TRUE(one.good());
+    EXPECT_FALSE(stream[stream.size() / 2]->ended()) << "it waited for most of them";
+    ports_.settle();
+    for (Operation* receive : stream) {
+        EXPECT_TRUE(receive->good());
+    }
+    other_a.close();
+    other_b.close();
+    ports_.settle();
+}
+
 TEST_F(DescribedTest, MessagesOfAllKindsStayInOrder) {
     std::mt19937 random(11);
     std::deque<Operation*> receives;
