@@ -24,7 +24,9 @@ using RegionRef = std::uint32_t;
 
 /// Who may call what:
 ///   add, remove_from_index, reset: any thread, off the data path (they take a mutex and allocate)
-///   find, live, covers:            any thread, at any time, lock-free, without a system call
+///   find, live, covers:            any thread, at any time, without a lock or a system call; they look again
+///                                  while a writer is at work, so threads of different real-time priority
+///                                  that register and post must not share a CPU
 ///   hold, release, retire:         the core that owns the socket's connection
 /// Memory that find() may be reading is never given back before the table is destroyed, so it needs no
 /// protection against a concurrent close; its answer may then be out of date, and hold() refuses it.
