@@ -36,6 +36,14 @@ protected:
         all.insert(all.end(), more.begin(), more.end());
         auto result = lab_.start(all, {{"SANPOLL_ADVERSARIAL_STEPS", "3000"}})
                           .wait(std::chrono::seconds(time_limit + 60));
+        // ctest takes a test for skipped that prints this, whatever else it prints: gtest's word of a test inside the
+        // machine would hide that others have failed there.
+        for (std::string* text : {&result.out, &result.err}) {
+            const std::string_view word = "[  SKIPPED ]";
+            for (std::size_t at = 0; (at = text->find(word, at)) != std::string::npos;) {
+                text->replace(at, word.size(), "[  skipped ]");
+            }
+        }
         EXPECT_TRUE(result.ended) << "it took too long";
         EXPECT_EQ(result.status, 0) << result.out << result.err;
         EXPECT_EQ(result.out.find("FAILED"), std::string::npos) << result.out;
