@@ -145,6 +145,7 @@ public:
         // While the gate is open and the token is ours, nobody can end the endpoint: that is a control
         // operation behind the gate's close.
         const PostGate::View view = gate.view();
+        // Acquire: pairs with the release by which the connection came to its socket.
         const bool at_rest =
             view.generation == generation && view.state == PostGate::State::kOpen &&
             endpoint.load(std::memory_order_acquire)->next_sequence == view.sequence;

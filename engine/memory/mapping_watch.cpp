@@ -245,9 +245,9 @@ void MappingWatch::note_discard(std::uint64_t low, std::uint64_t high) noexcept 
         low = std::min(low, discarded_low_.load(std::memory_order_relaxed));
         high = std::max(high, discarded_high_.load(std::memory_order_relaxed));
     }
+    // They and the last pair with the acquires in discarded_lately().
     discarded_low_.store(low, std::memory_order_release);
     discarded_high_.store(high, std::memory_order_release);
-    // Last. Pairs with the acquire in discarded_lately().
     discarded_until_ns_.store(now + discard_ns_, std::memory_order_release);
 }
 

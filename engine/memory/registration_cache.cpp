@@ -49,7 +49,7 @@ void RegistrationCache::stop() {
         }
         stopping_ = true;
     }
-    stale_count_.fetch_add(1, std::memory_order_release);
+    stale_count_.fetch_add(1, std::memory_order_release);  // pairs with the acquires in reap()
     stale_count_.notify_all();
     reaper_.join();
     forget(process_);
@@ -71,6 +71,7 @@ void RegistrationCache::mapping_changed(std::uint64_t low, std::uint64_t high) n
         // Pairs with the acquire in look().
         entry.changed.store(true, std::memory_order_relaxed);  // before stale, which is released
         entry.stale.store(true, std::memory_order_release);
+        // Pairs with the release in hear(): next_stale is ours again.
         if (entry.on_stack.exchange(true, std::memory_order_acq_rel)) {
             return;
         }
@@ -83,7 +84,7 @@ void RegistrationCache::mapping_changed(std::uint64_t low, std::uint64_t high) n
         any = true;
     });
     if (any) {
-        stale_count_.fetch_add(1, std::memory_order_release);
+        stale_count_.fetch_add(1, std::memory_order_release);  // pairs with the acquires in reap()
         stale_count_.notify_all();
     }
 }

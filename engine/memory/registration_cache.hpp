@@ -26,7 +26,7 @@ namespace sanpoll::engine::memory {
 /// recently used one that nobody uses goes first. What finds no room is not kept.
 ///
 /// Any thread may call anything; off the data path: they take a lock and may register or drop memory,
-/// which may block. find() of what is there takes some 100 ns.
+/// which may block. find() of what is there is a search and, for a device's domain, one system call.
 class RegistrationCache final : private MappingWatch::Listener {
 public:
     struct Limits {
@@ -78,6 +78,7 @@ public:
     [[nodiscard]] std::string start(const Limits& limits);
     /// Off. Domains have been forgotten before; the process's own is by this.
     void stop();
+    // Acquire pairs with the release in start(): whoever sees it on finds everything made.
     [[nodiscard]] bool on() const noexcept { return on_.load(std::memory_order_acquire); }
 
     /// A registration of `domain` that contains [address, address + length) and allows `access` (kRead, kWrite),

@@ -198,7 +198,8 @@ bool MemoryKeys::Kept::drop(void* registration) noexcept {
     return false;
 }
 
-// The arena's own registration, if the memory lies in one and needs no rights for the peer. nullptr: the memory needs a registration of its own.
+// The arena's own registration, if the memory lies in one and needs no rights for the peer. nullptr: the memory needs
+// a registration of its own.
 ibv_mr* MemoryKeys::arena_mr(std::uint64_t address, std::uint64_t length, int access) {
     const memory::Arena* arena = memory::Arenas::of_process().find(address, length);
     if (arena == nullptr) {
