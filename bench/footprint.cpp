@@ -1,5 +1,11 @@
 // footprint: what a process with idle connections has in memory, and how long it takes to open and close a
 // connection beside few and beside many others. Two processes, or both ends in one. See bench/README.md.
+//
+// --json: {"program", "connections", "timed", "receives", "processes", "memory": [{"when", "process", "peak_kib",
+// "resident_kib", "anonymous_kib", "file_kib", "shared_kib", "proportional_kib"}], "results": [{"end",
+// "bytes_per_connection"}], "times": [{"what": "connect" or "close", "open": connections beside it, "p50_us",
+// "p99_us"}], "closing_all_ms", "tcp_kernel_bytes_per_end": null where the kernel does not tell}. No sentinels: the
+// processes are not pinned, and bytes do not depend on it.
 #include <arpa/inet.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -14,6 +20,8 @@
 #include "bench/child_process.hpp"
 #include "bench/clock.hpp"
 #include "bench/control_channel.hpp"
+#include "bench/footprint_figures.hpp"
+#include "bench/json_output.hpp"
 #include "bench/process_memory.hpp"
 #include "bench/san_socket.hpp"
 #include "bench/tcp_connection.hpp"
@@ -40,6 +48,7 @@ struct Options {
     bool one_process = false;
     bool tcp = true;
     std::string library;
+    std::string json;     // empty: none
     int control_fd = -1;  // set in the acceptor's process
 };
 
@@ -253,23 +262,6 @@ int run_acceptor(const Options& options) {
 
 // ---- the connector's process -----------------------------------------------------------------------------------
 
-double median_us(std::vector<std::uint64_t> times) {
-    if (times.empty()) return 0;
-    std::sort(times.begin(), times.end());
-    return static_cast<double>(times[times.size() / 2]) / 1000;
-}
-
-struct Shot {
-    const char* when;
-    ProcessMemory connector;
-    ProcessMemory acceptor;
-};
-
-void print(const char* when, const char* who, const ProcessMemory& memory) {
-    fmt::print("{:<18} {:<10} {:>9} {:>9} {:>10} {:>9} {:>9} {:>9}\n", when, who, memory.peak,
-               memory.resident, memory.anonymous, memory.file, memory.shared, memory.proportional);
-}
-
 class Leader {
 public:
     Leader(const Options& options, const ControlChannel* acceptor, pid_t acceptor_pid)
@@ -317,13 +309,13 @@ public:
         shots_.push_back({when, memory_of(::getpid()),
                           acceptor_ != nullptr ? memory_of(acceptor_pid_) : ProcessMemory{}});
     }
-    [[nodiscard]] const std::vector<Shot>& shots() const { return shots_; }
+    [[nodiscard]] const std::vector<FootprintShot>& shots() const { return shots_; }
 
 private:
     const Options& options_;
     const ControlChannel* acceptor_;
     const pid_t acceptor_pid_;
-    std::vector<Shot> shots_;
+    std::vector<FootprintShot> shots_;
     std::unique_ptr<Provider> provider_;
     SanEvent event_;
     std::optional<Acceptor> own_acceptor_;
@@ -332,13 +324,8 @@ private:
     std::uint16_t port_ = 0;
 };
 
-// Bytes that each connection more has cost.
-double each(std::uint64_t few_kib, std::uint64_t many_kib, std::size_t connections) {
-    return static_cast<double>(many_kib - std::min(few_kib, many_kib)) * 1024 /
-           static_cast<double>(connections);
-}
-
-void measure_tcp(const Options& options, const ControlChannel& acceptor) {
+// Bytes an end of the kernel's objects for a TCP connection; nothing where the kernel does not tell.
+std::optional<double> measure_tcp(const Options& options, const ControlChannel& acceptor) {
     const std::uint16_t port = acceptor.receive(kPatience).at("port");
     const std::uint64_t before = kernel_socket_bytes();
     std::vector<Descriptor> tcp;
@@ -353,17 +340,41 @@ void measure_tcp(const Options& options, const ControlChannel& acceptor) {
     acceptor.send(0);
     (void)acceptor.receive(kPatience);
     const std::uint64_t after = kernel_socket_bytes();
-    if (before == 0 || after <= before) {
-        fmt::print("kernel TCP: /proc/slabinfo is for root\n");
-    } else {
-        fmt::print(
-            "kernel TCP, objects of the kernel alone: {:.0f} bytes an end\n",
-            static_cast<double>(after - before) / static_cast<double>(options.connections) / 2);
-    }
     acceptor.send("quit");
+    if (before == 0 || after <= before) return std::nullopt;
+    return static_cast<double>(after - before) / static_cast<double>(options.connections) / 2;
+}
+
+Footprint measure(const Options& options, const ControlChannel* acceptor, pid_t acceptor_pid) {
+    Footprint figures;
+    figures.connections = options.connections;
+    figures.timed = options.timed;
+    figures.receives = options.receives;
+    figures.one_process = options.one_process;
+    figures.tcp = options.tcp;
+    {
+        Leader leader(options, acceptor, acceptor_pid);
+        (void)leader.open(1);
+        leader.take("1 connection");
+        figures.connect_few = leader.open(options.timed);
+        figures.close_few = leader.close(options.timed);
+        leader.take("few");
+        (void)leader.open(options.connections - 1);
+        leader.take("many");
+        figures.connect_many = leader.open(options.timed);
+        figures.close_many = leader.close(options.timed);
+        figures.shots = leader.shots();
+        const std::uint64_t start = Clock::monotonic_ns();
+        (void)leader.close(options.connections);
+        figures.closing_all_ms = static_cast<double>(Clock::monotonic_ns() - start) / 1e6;
+        if (acceptor != nullptr) acceptor->send({{"do", "quit"}});
+    }
+    if (acceptor != nullptr && options.tcp) figures.tcp_bytes = measure_tcp(options, *acceptor);
+    return figures;
 }
 
 int run_leader(const Options& options) {
+    JsonOutput output(options.json);
     let_open_files(options.connections + 1000);
     std::optional<ControlChannel> channel;
     std::optional<ChildProcess> child;
@@ -377,48 +388,10 @@ int run_leader(const Options& options) {
                                 {}, {theirs.fd()}));
         channel.emplace(std::move(ours));
     }
-    {
-        Leader leader(options, channel ? &*channel : nullptr, child ? child->pid() : 0);
-        (void)leader.open(1);
-        leader.take("1 connection");
-        const auto connect_few = leader.open(options.timed);
-        const auto close_few = leader.close(options.timed);
-        leader.take("few");
-        (void)leader.open(options.connections - 1);
-        leader.take("many");
-        const auto connect_many = leader.open(options.timed);
-        const auto close_many = leader.close(options.timed);
-
-        fmt::print("{:<18} {:<10} {:>9} {:>9} {:>10} {:>9} {:>9} {:>9}  (KiB)\n", "", "", "peak",
-                   "resident", "anonymous", "file", "shared", "pss");
-        for (const Shot& shot : leader.shots()) {
-            print(shot.when, options.one_process ? "both ends" : "connector", shot.connector);
-            if (!options.one_process) print(shot.when, "acceptor", shot.acceptor);
-        }
-        const Shot& few = leader.shots()[2];
-        const Shot& many = leader.shots().back();
-        if (options.one_process) {
-            fmt::print(
-                "bytes a connection, both ends: {:.0f}\n",
-                each(few.connector.resident, many.connector.resident, options.connections - 1));
-        } else {
-            fmt::print(
-                "bytes a connection: connector {:.0f}, acceptor {:.0f}\n",
-                each(few.connector.resident, many.connector.resident, options.connections - 1),
-                each(few.acceptor.resident, many.acceptor.resident, options.connections - 1));
-        }
-        fmt::print("{} connects: {:.1f} us median beside 1 open, {:.1f} us beside {}\n",
-                   options.timed, median_us(connect_few), median_us(connect_many),
-                   options.connections);
-        fmt::print("{} closes: {:.1f} us median beside 1 open, {:.1f} us beside {}\n",
-                   options.timed, median_us(close_few), median_us(close_many), options.connections);
-        const std::uint64_t start = Clock::monotonic_ns();
-        (void)leader.close(options.connections);
-        fmt::print("closing all: {:.1f} ms\n",
-                   static_cast<double>(Clock::monotonic_ns() - start) / 1e6);
-        if (channel) channel->send({{"do", "quit"}});
-    }
-    if (channel && options.tcp) measure_tcp(options, *channel);
+    const Footprint footprint =
+        measure(options, channel ? &*channel : nullptr, child ? child->pid() : 0);
+    if (output.leaves_stdout()) print(footprint);
+    output.write(json_of(footprint));
     return 0;
 }
 
@@ -438,6 +411,7 @@ int main(int argc, char** argv) {
     app.add_flag("--one-process", options.one_process, "both ends in one process");
     app.add_flag("--no-tcp", no_tcp, "without kernel TCP beside it");
     app.add_option("--library", options.library, "the provider's library");
+    app.add_option("--json", options.json, "also write the results to this file; - : only them");
     app.add_option("--control-fd", options.control_fd)->group("");
     CLI11_PARSE(app, argc, argv);
     options.tcp = !no_tcp;

@@ -1,11 +1,17 @@
 // message_bench: how fast long messages move between two processes, out of arenas and out of ordinary memory, beside
 // a plain copy of as many bytes that the other core has just written, in the same run. See bench/README.md.
+//
+// --json: {"program", "message_bytes", "count", "window", "receives", "rounds", "placement": words, "fabric",
+// "arenas", "sentinels", "rounds_repeated", "rounds_moved", "results": [{"transport": "plain copy" or "shm",
+// "way": words, "just_written": whether each message is written before it is sent, "bytes_per_second": median,
+// "ratio_to_plain_copy": median of the rounds' ratios to the better plain copy, "rounds": bytes a second of each}]}.
 #include <fmt/format.h>
 #include <sanpoll.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
@@ -17,8 +23,10 @@
 #include "bench/control_channel.hpp"
 #include "bench/copied_file.hpp"
 #include "bench/cpu_placement.hpp"
+#include "bench/json_output.hpp"
 #include "bench/rdma_end.hpp"
 #include "bench/san_socket.hpp"
+#include "bench/sentinels.hpp"
 #include "sanpoll/switch.hpp"
 
 namespace sanpoll::bench {
@@ -36,6 +44,7 @@ struct Options {
     std::size_t receives = 4;  // receives posted, likewise
     std::size_t rounds = 5;
     std::string address = "127.0.0.1";
+    std::string json;     // empty: none
     int control_fd = -1;  // set in the receiver's process, as is the next
     int file_fd = -1;
 
@@ -174,12 +183,111 @@ private:
     std::deque<RdmaEnd> ends_;
 };
 
-double median(std::vector<double>& values) {
+double median(std::vector<double> values) {
     std::sort(values.begin(), values.end());
     return values[values.size() / 2];
 }
 
+// The rows of the table: two plain copies, then each way with messages just written and written once.
+constexpr std::size_t kRows = 2 + 2 * std::size(kWays);
+using Round = std::array<double, kRows>;  // seconds
+
+std::string name_of(std::size_t row) {
+    if (row == 0) return "plain copy of what was just written, memcpy";
+    return row == 1 ? "the same, vector loop" : kWays[(row - 2) / 2].name;
+}
+bool just_written(std::size_t row) { return row < 2 || row % 2 == 0; }
+
+// In turn, so that a processor that is moved about is so for all of them.
+Round measure_once(Sender& sender) {
+    Round now{};
+    now[0] = sender.plain_copy(true);
+    now[1] = sender.plain_copy(false);
+    for (std::size_t way = 0; way < std::size(kWays); ++way) {
+        now[2 + 2 * way] = sender.stream(way, true);
+        now[3 + 2 * way] = sender.stream(way, false);
+    }
+    return now;
+}
+
+struct Measured {
+    std::vector<Round> rounds;
+    std::size_t repeated = 0;
+    std::size_t moved = 0;  // rounds that stayed in another placement
+};
+
+Measured measure(Sender& sender, Sentinels& sentinels, std::size_t rounds) {
+    constexpr int kRetries = 3;
+    Measured measured;
+    (void)measure_once(sender);  // warms up
+    (void)sentinels.stayed();
+    while (measured.rounds.size() < rounds) {
+        for (int attempt = 0;; ++attempt) {
+            const Round now = measure_once(sender);
+            const bool stayed = sentinels.stayed();
+            if (stayed || attempt == kRetries) {
+                measured.moved += stayed ? 0 : 1;
+                measured.rounds.push_back(now);
+                break;
+            }
+            ++measured.repeated;
+        }
+    }
+    return measured;
+}
+
+// What the rounds say of one row.
+struct Row {
+    std::vector<double> rates;  // bytes a second
+    double ratio = 0;           // to the better plain copy
+};
+
+Row row_of(const Measured& measured, std::size_t row, double bytes) {
+    Row all;
+    std::vector<double> ratios;
+    for (const Round& round : measured.rounds) {
+        all.rates.push_back(bytes / round[row]);
+        ratios.push_back(std::min(round[0], round[1]) / round[row]);
+    }
+    all.ratio = median(std::move(ratios));
+    return all;
+}
+
+json json_of(const Measured& measured, double bytes) {
+    json results = json::array();
+    for (std::size_t row = 0; row < kRows; ++row) {
+        const Row all = row_of(measured, row, bytes);
+        results.push_back({{"transport", row < 2 ? "plain copy" : "shm"},
+                           {"way", row == 0   ? "memcpy"
+                                   : row == 1 ? "vector loop"
+                                              : kWays[(row - 2) / 2].name},
+                           {"just_written", just_written(row)},
+                           {"bytes_per_second", median(all.rates)},
+                           {"ratio_to_plain_copy", all.ratio},
+                           {"rounds", all.rates}});
+    }
+    return results;
+}
+
+void print(const Measured& measured, double bytes) {
+    fmt::print("{:<52} {:>6}   {:<15} {}\n", "", "GB/s", "range", "of the better plain copy");
+    for (std::size_t row = 0; row < kRows; ++row) {
+        const Row all = row_of(measured, row, bytes);
+        const auto [least, most] = std::minmax_element(all.rates.begin(), all.rates.end());
+        const char* const when = row < 2             ? ""
+                                 : just_written(row) ? ", just written"
+                                                     : ", written once";
+        fmt::print("{:<52} {:6.2f}   {:6.2f} - {:6.2f} {:6.2f}\n", name_of(row) + when,
+                   median(all.rates) / 1e9, *least / 1e9, *most / 1e9, all.ratio);
+    }
+    if (measured.moved != 0) {
+        fmt::print("the host moved the processors during {} of {} rounds\n", measured.moved,
+                   measured.rounds.size());
+    }
+}
+
 int run_sender(const Options& options) {
+    JsonOutput output(options.json);
     auto [ours, theirs] = ControlChannel::pair();
     CopiedFile file = CopiedFile::create(options.message(), options.window);
     const ChildProcess receiver = ChildProcess::start(
@@ -196,41 +304,30 @@ int run_sender(const Options& options) {
     (void)pin_this_thread(cpus.client);
     const std::uint16_t port = ours.receive(kPatience).at("port");
     Sender sender(options, ours, file, *provider, port);
-    // In turn, so that a processor that is moved about is so for all of them. The first round warms up.
-    constexpr std::size_t kRows = 2 + 2 * std::size(kWays);
-    std::vector<double> seconds[kRows];
-    std::vector<double> ratios[kRows];
-    for (std::size_t round = 0; round <= options.rounds; ++round) {
-        double now[kRows];
-        now[0] = sender.plain_copy(true);
-        now[1] = sender.plain_copy(false);
-        for (std::size_t way = 0; way < std::size(kWays); ++way) {
-            now[2 + 2 * way] = sender.stream(way, true);
-            now[3 + 2 * way] = sender.stream(way, false);
-        }
-        for (std::size_t row = 0; row < kRows && round != 0; ++row) {
-            seconds[row].push_back(now[row]);
-            ratios[row].push_back(std::min(now[0], now[1]) / now[row]);
-        }
-    }
+    Sentinels sentinels(Clock::calibrate(), cpus.server, cpus.client);
+    const Measured measured = measure(sender, sentinels, options.rounds);
     ours.send({{"do", "quit"}});
-    fmt::print("{} messages of {} KiB, {} sends posted ahead, {} receives, {} rounds, {}\n",
-               options.count, options.message_kb, options.window, options.receives, options.rounds,
-               cpus.why);
-    fmt::print("over {}; arenas {}\n", sender.facts().name, sender.facts().arenas);
-    fmt::print("{:<52} {:>6}   {:<15} {}\n", "", "GB/s", "range", "of the better plain copy");
     const auto bytes = static_cast<double>(options.count * options.message());
-    for (std::size_t row = 0; row < kRows; ++row) {
-        const std::string name = row == 0 ? "plain copy of what was just written, memcpy"
-                                 : row == 1
-                                     ? "the same, vector loop"
-                                     : fmt::format("{}, {}", kWays[(row - 2) / 2].name,
-                                                   row % 2 == 0 ? "just written" : "written once");
-        const double middle = median(seconds[row]);
-        fmt::print("{:<52} {:6.2f}   {:6.2f} - {:6.2f} {:6.2f}\n", name, bytes / middle / 1e9,
-                   bytes / seconds[row].back() / 1e9, bytes / seconds[row].front() / 1e9,
-                   median(ratios[row]));
+    if (output.leaves_stdout()) {
+        fmt::print("{} messages of {} KiB, {} sends posted ahead, {} receives, {} rounds, {}\n",
+                   options.count, options.message_kb, options.window, options.receives,
+                   options.rounds, cpus.why);
+        fmt::print("over {}; arenas {}\n", sender.facts().name, sender.facts().arenas);
+        print(measured, bytes);
     }
+    output.write({{"program", "message_bench"},
+                  {"message_bytes", options.message()},
+                  {"count", options.count},
+                  {"window", options.window},
+                  {"receives", options.receives},
+                  {"rounds", options.rounds},
+                  {"placement", cpus.why},
+                  {"fabric", sender.facts().name},
+                  {"arenas", sender.facts().arenas},
+                  {"sentinels", sentinels.json()},
+                  {"rounds_repeated", measured.repeated},
+                  {"rounds_moved", measured.moved},
+                  {"results", json_of(measured, bytes)}});
     return 0;
 }
 
@@ -249,6 +346,7 @@ int main(int argc, char** argv) {
     app.add_option("--rounds", options.rounds, "measurements of each kind")
         ->check(CLI::Range(1, 1000));
     app.add_option("--address", options.address, "where the receiver listens");
+    app.add_option("--json", options.json, "also write the results to this file; - : only them");
     app.add_option("--control-fd", options.control_fd)->group("");
     app.add_option("--file-fd", options.file_fd)->group("");
     CLI11_PARSE(app, argc, argv);

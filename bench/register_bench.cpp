@@ -1,5 +1,8 @@
 // register_bench: what WSPRegisterMemory and WSPDeregisterMemory cost on a connection, with and without the
 // registration cache, and for memory that is the provider's own. See bench/README.md.
+//
+// --json: {"program", "fabric", "buffer_bytes", "entries", "count", "results": [{"memory": words, "cache": whether
+// it is on, "register_ns", "deregister_ns": medians}], "lacking": [words]}. One thread: no sentinels.
 #include <fmt/format.h>
 #include <sanpoll.h>
 #include <sys/mman.h>
@@ -11,16 +14,19 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <sanpoll/switch.hpp>
 #include <string>
 #include <vector>
 
+#include "bench/json_output.hpp"
 #include "bench/san_socket.hpp"
 
 namespace sanpoll::bench {
 namespace {
 
+using nlohmann::json;
 using sanpoll_switch::Provider;
 
 struct Options {
@@ -28,6 +34,7 @@ struct Options {
     std::size_t size_kb = 4;      // of one of them
     std::size_t count = 20000;    // registrations of a measurement
     std::string address;
+    std::string json;  // empty: none
 };
 
 // A started provider and a connection of it to itself.
@@ -114,35 +121,71 @@ Cost measure(const Connection& connection, const std::vector<char*>& order, std:
     return {median(&Cost::add), median(&Cost::remove)};
 }
 
-void print(const std::string& what, const Cost& cost) {
-    fmt::print("{:<58} {:>10.0f} {:>12.0f}\n", what, cost.add, cost.remove);
-}
+// Takes the results: the table as they come, if it is wanted, and the JSON at the end.
+class Results {
+public:
+    explicit Results(bool table) : table_(table) {}
+
+    void begin(const Options& options, const std::string& fabric) {
+        fabric_ = fabric;
+        if (!table_) return;
+        fmt::print("{} KiB each, over {}; ns a call, medians\n{:<58} {:>10} {:>12}\n",
+                   options.size_kb, fabric, "", "register", "deregister");
+    }
+    void add(const std::string& what, bool cache, const Cost& cost) {
+        if (table_) fmt::print("{:<58} {:>10.0f} {:>12.0f}\n", what, cost.add, cost.remove);
+        results_.push_back({{"memory", what},
+                            {"cache", cache},
+                            {"register_ns", cost.add},
+                            {"deregister_ns", cost.remove}});
+    }
+    void lack(const std::string& what) {
+        if (table_) fmt::print("{}\n", what);
+        lacking_.push_back(what);
+    }
+    [[nodiscard]] json all(const Options& options) const {
+        return {{"program", "register_bench"},
+                {"fabric", fabric_},
+                {"buffer_bytes", options.size_kb << 10},
+                {"entries", options.entries},
+                {"count", options.count},
+                {"results", results_},
+                {"lacking", lacking_}};
+    }
+
+private:
+    const bool table_;
+    std::string fabric_;
+    json results_ = json::array();
+    json lacking_ = json::array();
+};
 
 // Buffers of the provider's heap.
 void measure_heap(const Connection& connection, const SANPOLL_MEMORY_FUNCTIONS& memory,
-                  const Options& options) {
+                  const Options& options, Results& results) {
     std::vector<char*> buffers;
     DWORD reason = SANPOLL_MEMORY_OK;
     while (buffers.size() < options.entries) {
         auto* const buffer =
             static_cast<char*>(memory.lpAllocate(options.size_kb << 10, 0, 0, &reason));
         if (buffer == nullptr) {
-            fmt::print("no buffers of the provider's heap: {}\n", memory.lpReasonText(reason));
+            results.lack(
+                fmt::format("no buffers of the provider's heap: {}", memory.lpReasonText(reason)));
             break;
         }
         buffers.push_back(buffer);
     }
     if (buffers.size() == options.entries) {
         std::shuffle(buffers.begin(), buffers.end(), std::mt19937_64(1));
-        print("of the provider's heap (SANPOLL_MEMORY_FUNCTIONS)",
-              measure(connection, buffers, options.size_kb << 10, options.count));
+        results.add("of the provider's heap (SANPOLL_MEMORY_FUNCTIONS)", false,
+                    measure(connection, buffers, options.size_kb << 10, options.count));
     }
     for (char* buffer : buffers) {
         (void)memory.lpFree(buffer, nullptr);
     }
 }
 
-int run(const Options& options) {
+void run(const Options& options, Results& results) {
     const std::size_t length = options.size_kb << 10;
     // With a hole between two buffers, as buffers that are allocated one by one have them.
     const std::size_t stride = length + 4096;
@@ -158,10 +201,9 @@ int run(const Options& options) {
     std::shuffle(buffers.begin(), buffers.end(), std::mt19937_64(1));
     {
         const Connection connection(false, options);
-        fmt::print("{} KiB each, over {}; ns a call, medians\n{:<58} {:>10} {:>12}\n",
-                   options.size_kb, connection.socket().fabric().name, "", "register",
-                   "deregister");
-        print("without the cache", measure(connection, buffers, length, options.count));
+        results.begin(options, connection.socket().fabric().name);
+        results.add("without the cache", false,
+                    measure(connection, buffers, length, options.count));
         GUID id = WSAID_SANPOLL_MEMORY;
         SANPOLL_MEMORY_FUNCTIONS functions{};
         functions.cbSize = sizeof(functions);
@@ -170,22 +212,21 @@ int run(const Options& options) {
         if (connection.provider().table().lpWSPIoctl(
                 INVALID_SOCKET, SIO_GET_MULTIPLE_EXTENSION_FUNCTION_POINTER, &id, sizeof(id),
                 &functions, sizeof(functions), &returned, nullptr, nullptr, nullptr, &error) == 0) {
-            measure_heap(connection, functions, options);
+            measure_heap(connection, functions, options, results);
         }
     }
     const Connection connection(true, options);
     if (!connection.cached()) {
-        fmt::print("the registration cache is not to be had here\n");
-        return 0;
+        results.lack("the registration cache is not to be had here");
+        return;
     }
     for (char* buffer : buffers) {
         connection.remove(connection.add(buffer, length));
     }
-    print(fmt::format("with the cache, {} kept", options.entries),
-          measure(connection, buffers, length, options.count));
-    print("  the same one each time",
-          measure(connection, {buffers.front()}, length, options.count));
-    return 0;
+    results.add(fmt::format("with the cache, {} kept", options.entries), true,
+                measure(connection, buffers, length, options.count));
+    results.add("with the cache, the same one each time", true,
+                measure(connection, {buffers.front()}, length, options.count));
 }
 
 }  // namespace
@@ -200,10 +241,15 @@ int main(int argc, char** argv) {
     app.add_option("--count", options.count, "registrations of a measurement")
         ->check(CLI::Range(16, 100000000));
     app.add_option("--address", options.address, "address of this host whose fabric carries it");
+    app.add_option("--json", options.json, "also write the results to this file; - : only them");
     CLI11_PARSE(app, argc, argv);
     std::signal(SIGPIPE, SIG_IGN);
     try {
-        return sanpoll::bench::run(options);
+        sanpoll::bench::JsonOutput output(options.json);
+        sanpoll::bench::Results results(output.leaves_stdout());
+        sanpoll::bench::run(options, results);
+        output.write(results.all(options));
+        return 0;
     } catch (const std::exception& fault) {
         fmt::print(stderr, "register_bench: {}\n", fault.what());
         return 1;
