@@ -1,0 +1,112 @@
+"""Arithmetic over what programs measured: medians, spreads, ratios, and rows picked out of their JSON.
+
+Nothing here makes a figure up: what was not measured is None, and None goes through everything.
+"""
+from statistics import median
+
+
+def number(value):
+    """The value if it is a finite number, else None. JSON's true is no number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if value == value and abs(value) != float("inf") else None
+
+
+def rows(result, name="results"):
+    """The array of that name in a program's JSON; [] without one."""
+    found = result.get(name) if isinstance(result, dict) else None
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
+
+def pick(all_rows, **wanted):
+    """Rows whose keys have the wanted values. A tuple or set allows any of its values."""
+    def fits(row):
+        for key, value in wanted.items():
+            allowed = value if isinstance(value, (tuple, set, frozenset)) else (value,)
+            if row.get(key) not in allowed:
+                return False
+        return True
+    return [row for row in all_rows if fits(row)]
+
+
+def first(all_rows, **wanted):
+    """The first such row, or {}."""
+    found = pick(all_rows, **wanted)
+    return found[0] if found else {}
+
+
+def per_round(row, key):
+    """The rounds' values of a figure, None where the host moved the CPUs meanwhile, unless it always did.
+
+    They are in row[KEY_rounds], or in row["rounds"]: numbers, or objects that have the key.
+    """
+    own = row.get(key + "_rounds")
+    values = []
+    for one in own if isinstance(own, list) else row.get("rounds") if isinstance(row.get("rounds"), list) else []:
+        inner = isinstance(one, dict)
+        values.append((number(one.get(key)) if inner else number(one), inner and one.get("moved") is True))
+    if all(moved for _, moved in values):
+        return [value for value, _ in values]
+    return [None if moved else value for value, moved in values]
+
+
+class Sample:
+    """One figure: its median over the rounds, and the rounds' values as far as the program tells them."""
+
+    def __init__(self, value, rounds=()):
+        self.rounds = [number(one) for one in rounds]
+        there = [one for one in self.rounds if one is not None]
+        self.value = number(value)
+        if self.value is None and there:
+            self.value = median(there)
+
+    def __bool__(self):
+        return self.value is not None
+
+    def spread(self):
+        """(least, most) of the rounds, or None if there is one at most."""
+        there = [one for one in self.rounds if one is not None]
+        return (min(there), max(there)) if len(there) > 1 else None
+
+    def scaled(self, factor):
+        if not self:
+            return self
+        return Sample(self.value * factor, [None if one is None else one * factor for one in self.rounds])
+
+
+def sample(row, key, round_key=None):
+    """The figure `key` of a row with its rounds, which may call it otherwise."""
+    return Sample(row.get(key), per_round(row, round_key or key))
+
+
+def ratio(over, under):
+    """over / under. Where both were measured in the same rounds, the median of the rounds' ratios."""
+    if not over or not under or under.value <= 0:
+        return Sample(None)
+    if len(over.rounds) == len(under.rounds):
+        each = [a / b for a, b in zip(over.rounds, under.rounds) if a is not None and b]
+        if len(each) > 1:
+            return Sample(median(each), each)
+    return Sample(over.value / under.value)
+
+
+def best(named, least):
+    """(name, sample) of the best one: the least or else the greatest; None if there is none."""
+    there = [(name, one) for name, one in named if one]
+    if not there:
+        return None
+    choose = min if least else max
+    return choose(there, key=lambda pair: pair[1].value)
+
+
+def quantile(histogram, share):
+    """The value that a share of [[upper end, count], ...] does not exceed; None of nothing."""
+    total = sum(count for _, count in histogram)
+    if total == 0:
+        return None
+    wanted, seen = share * total, 0
+    for upper, count in histogram:
+        seen += count
+        if seen >= wanted:
+            return upper
+    return histogram[-1][0]

@@ -1,0 +1,64 @@
+"""Runs the parts and gathers what they measured into one object, which is all that the report and plots are made of."""
+import time
+
+import machine
+import parts
+import peers
+import program
+import targets
+from progress import Progress
+
+FORMAT = 1
+
+
+def commands_of(names, plan):
+    return [(parts.named(name), parts.named(name).commands(plan)) for name in names]
+
+
+def run_part(part, commands, folder, progress, label):
+    """The part's entry; "interrupted" is true if the user stopped it."""
+    entry = {"name": part.NAME, "title": part.TITLE, "about": part.ABOUT, "commands": [], "interrupted": False}
+    for command in commands:
+        progress.begin(f"{label} {part.NAME}: {command.name}", command.seconds)
+        try:
+            outcome = program.run(command, folder, progress.tick)
+        except KeyboardInterrupt:
+            entry["interrupted"] = True
+            outcome = program.Outcome(command, None, "the user interrupted it", 0, " ".join(command.argv))
+        progress.end(outcome.why or "done")
+        entry["commands"].append(outcome.json())
+        if entry["interrupted"]:
+            break
+    return entry
+
+
+def missing(run):
+    """[(part, command, why)] of what was not run or failed."""
+    return [(part["name"], command["name"], command["why_not"])
+            for part in run["parts"] for command in part["commands"] if command["why_not"]]
+
+
+def results_of(run):
+    """{part: {command: result}} of what there is."""
+    return {part["name"]: {command["name"]: command["result"] for command in part["commands"] if command["result"]}
+            for part in run["parts"]}
+
+
+def run(root, folder, names, plan, out):
+    """The whole run; whatever fails is named in it."""
+    planned = commands_of(names, plan)
+    progress = Progress(sum(command.seconds for _, commands in planned for command in commands), out)
+    start = time.monotonic()
+    whole = {"format": FORMAT, "quick": plan.quick, "rounds": plan.rounds, "machine": machine.describe(root),
+             "peers": peers.installed(), "parts": [], "interrupted": False}
+    for number, (part, commands) in enumerate(planned, 1):
+        entry = run_part(part, commands, folder, progress, f"{number}/{len(planned)}")
+        whole["parts"].append(entry)
+        whole["interrupted"] = entry.pop("interrupted")
+        if whole["interrupted"]:
+            break
+    whole["not_asked_for"] = [name for name in parts.NAMES if name not in [part["name"] for part in whole["parts"]]]
+    whole["load_average_after"] = machine.load_average()
+    whole["seconds"] = round(time.monotonic() - start, 1)
+    whole["targets"] = targets.evaluate(results_of(whole))
+    return whole
