@@ -171,19 +171,17 @@ def busy_among_idle(results, idle):
     return Reading(value) if value else lacking(f"scale_bench has nothing beside {idle} idle connections")
 
 
-def connect_ahead(results, key, at_once, beside):
-    """Ours beside TCP, each in the better of its ways to wait."""
-    found = pick(rows(result_of(results, "connect", "connect")), at_once=at_once, beside=beside)
+def connect_ahead(results, key, under_way):
+    """Ours beside TCP, one other connection open, each in the better of its ways to wait."""
+    found = pick(rows(result_of(results, "connect", "connect")), under_way=under_way, open=1)
     least = key.endswith("_ns")
     sides = {}
-    for transport in ("san", "tcp"):
+    for transport in ("shm", "tcp"):
         sides[transport] = best([(row.get("wait"), sample(row, key)) for row in pick(found, transport=transport)], least)
-    if not sides["san"]:
-        return lacking("connect_bench has no time of ours")
-    if not sides["tcp"]:
-        return lacking("connect_bench has no time of TCP's")
-    reading = compared(sides["san"][1], [("kernel TCP", sides["tcp"][1])], least, key)
-    return reading._replace(detail=f"ours waits by {sides['san'][0]}, TCP by {sides['tcp'][0]}")
+        if not sides[transport]:
+            return lacking(f"connect_bench has no {key} of {transport}")
+    reading = compared(sides["shm"][1], [("kernel TCP", sides["tcp"][1])], least, key)
+    return reading._replace(detail=f"ours waits by {sides['shm'][0]}, TCP by {sides['tcp'][0]}")
 
 
 def paced_tail(results, load):

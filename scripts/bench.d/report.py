@@ -115,6 +115,7 @@ def _sentinels(result):
              f"({three_digits(trips[0])} - {three_digits(trips[-1])}), placement {', '.join(places)}")
     for key, what in (("samples_repeated", "samples repeated"), ("rounds_repeated", "rounds repeated"),
                       ("samples_moved", "samples counted although the CPUs were moved"),
+                      ("repeated", "samples repeated"), ("moved", "samples counted although the CPUs were moved"),
                       ("rounds_moved", "rounds counted although the CPUs were moved")):
         if figures.number(result.get(key)):
             words += f"; {result[key]} {what}"

@@ -71,9 +71,11 @@ RESULTS = {
                  for count in (0, 1, 100, 1000, 10000)],
         "busy": [{"connections": count, "messages_per_second": 20e6 / (1 + count / 1000)} for count in (1, 10, 100, 1000)]}},
     "connect": {"connect": {"results": [
-        {"transport": transport, "wait": wait, "at_once": 1, "beside": 1, "whole_p50_ns": ns}
-        for transport, wait, ns in (("san", "poll", 9000), ("san", "sleep", 20000), ("tcp", "poll", 12000),
-                                    ("tcp", "sleep", 15000))]}},
+        {"what": "connect", "transport": transport, "wait": wait, "under_way": under_way, "open": 1, "p50_ns": ns,
+         "connections_per_second": 1e9 / ns}
+        for transport, wait, ns in (("shm", "poll", 9000), ("shm", "sleep", 20000), ("tcp", "poll", 12000),
+                                    ("tcp", "sleep", 15000))
+        for under_way in (1, 16)]}},
     "tail": {"tail": {"results": [
         {"bytes": 64, "load_percent": load, "p50_ns": 100, "p99_ns": 500, "machine_p99_gap_ns": 400,
          "histogram": [[100, 500], [200, 490], [500, 9], [100000, 1]]} for load in (10, 50, 90)]}},
