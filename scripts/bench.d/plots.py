@@ -43,6 +43,8 @@ def _lines(series, path, title, across, up, logs, ticks=None):
     for axis, logarithmic in zip("xy", logs):
         if logarithmic:
             getattr(axes, f"set_{axis}scale")("log")
+    if not logs[1]:
+        axes.set_ylim(bottom=0)  # a difference is not to look larger than it is
     if ticks:
         axes.set_xticks([at for at, _ in ticks], [words for _, words in ticks])
         axes.minorticks_off()

@@ -105,20 +105,29 @@ def configurations(run):
     return sorted((str(name), words) for name, words in said.items())
 
 
+def _sentinels_of(result):
+    """The program's list of them, or those around its rounds."""
+    taken = figures.rows(result, "sentinels")
+    if not taken:
+        taken = [one[side] for row in figures.rows(result) for one in figures.rows(row, "rounds")
+                 for side in ("before", "after") if isinstance(one.get(side), dict)]
+    return [one for one in taken if figures.number(one.get("round_trip_ns"))]
+
+
 def _sentinels(result):
-    taken = [one for one in result.get("sentinels") or [] if figures.number(one.get("round_trip_ns"))]
+    taken = _sentinels_of(result)
     if not taken:
         return None
     trips = sorted(one["round_trip_ns"] for one in taken)
-    places = sorted({str(one.get("placement")) for one in taken})
+    places = sorted({str(one.get("placement") or one.get("class")) for one in taken})
     words = (f"{len(taken)} sentinels: raw round trip of a cache line {three_digits(trips[len(trips) // 2])} ns "
              f"({three_digits(trips[0])} - {three_digits(trips[-1])}), placement {', '.join(places)}")
-    for key, what in (("samples_repeated", "samples repeated"), ("rounds_repeated", "rounds repeated"),
-                      ("samples_moved", "samples counted although the CPUs were moved"),
-                      ("repeated", "samples repeated"), ("moved", "samples counted although the CPUs were moved"),
-                      ("rounds_moved", "rounds counted although the CPUs were moved")):
-        if figures.number(result.get(key)):
-            words += f"; {result[key]} {what}"
+    counts = {**(result.get("placement") if isinstance(result.get("placement"), dict) else {}), **result}
+    for keys, what in ((("samples_repeated", "rounds_repeated", "repeated"), "repeated because the host moved the CPUs"),
+                       (("samples_moved", "rounds_moved", "moved"), "counted although it did")):
+        for key in keys:
+            if figures.number(counts.get(key)):
+                words += f"; {counts[key]} samples {what}"
     return words
 
 
