@@ -40,14 +40,16 @@ def per_round(row, key):
 
     They are in row[KEY_rounds], or in row["rounds"]: numbers, or objects that have the key.
     """
+    rounds = row.get("rounds") if isinstance(row.get("rounds"), list) else []
+    moved = [isinstance(one, dict) and one.get("moved") is True for one in rounds]
     own = row.get(key + "_rounds")
-    values = []
-    for one in own if isinstance(own, list) else row.get("rounds") if isinstance(row.get("rounds"), list) else []:
-        inner = isinstance(one, dict)
-        values.append((number(one.get(key)) if inner else number(one), inner and one.get("moved") is True))
-    if all(moved for _, moved in values):
-        return [value for value, _ in values]
-    return [None if moved else value for value, moved in values]
+    if isinstance(own, list):
+        values = [number(one) for one in own]
+    else:
+        values = [number(one.get(key)) if isinstance(one, dict) else number(one) for one in rounds]
+    if len(moved) != len(values) or all(moved):
+        return values
+    return [None if gone else value for value, gone in zip(values, moved)]
 
 
 class Sample:

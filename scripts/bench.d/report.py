@@ -76,18 +76,21 @@ def _revision(revision):
     return revision["commit"] + (", with changes that are not committed" if revision["dirty"] else ", clean")
 
 
+def _left_out(said):
+    """[(name, why or "")] of {name: why}, of [{"name", "why"}] or of [name]."""
+    if isinstance(said, dict):
+        return list(said.items())
+    return [(one.get("name", "?"), one.get("why", "")) if isinstance(one, dict) else (str(one), "") for one in said or []]
+
+
 def skipped_peers(run):
     """[(who, why)] of peers that are not installed or that a program left out."""
-    skipped = []
-    for peer in run["peers"]:
-        if not peer["version"]:
-            skipped.append((peer["name"], "not installed"))
+    skipped = [(peer["name"], "not installed") for peer in run["peers"] if not peer["version"]]
     for part in run["parts"]:
         for command in part["commands"]:
             result = command["result"] or {}
-            for one in (result.get("skipped") or []) + (result.get("missing") or []):
-                name, why = (one.get("name", "?"), one.get("why", "")) if isinstance(one, dict) else (str(one), "")
-                skipped.append((f"{name} ({part['name']})", why or "the build did not find it"))
+            skipped += [(f"{name} ({part['name']})", why or "the build did not find it")
+                        for key in ("skipped", "missing") for name, why in _left_out(result.get(key))]
     return skipped
 
 

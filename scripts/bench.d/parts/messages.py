@@ -8,13 +8,19 @@ NAME = "messages"
 TITLE = "Messages between two processes"
 ABOUT = ("`peer_bench`: the provider over shared memory, from ordinary memory (`shm`) and out of an arena (`shm-arena`), "
          "beside kernel TCP, unix sockets, io_uring, UCX and libfabric. The same loops drive all of them, in turn in "
-         "each round. `sanpoll-ping`: the dedicated mode, one application thread and one polling core.")
+         "each round. Then the provider's dedicated mode: between two processes, which on two CPUs share them with their "
+         "polling cores, and (`sanpoll-ping`) as one application thread with one polling core, each on a CPU of its own.")
 
 
 def commands(plan):
     quick = ["--quick"] if plan.quick else []
+    completions = [] if plan.quick else ["--completion", "polled,event,port"]
     return [
-        Command("peers", ["peer_bench", *quick, *plan.round_arguments(), "--json", JSON], plan.pick(70, 600)),
+        Command("peers", ["peer_bench", "--quiet", *quick, *completions, *plan.round_arguments(), "--json", JSON],
+                plan.pick(60, 600)),
+        Command("dedicated, two processes", ["peer_bench", "--quiet", *quick, "--mode", "dedicated", "--transports", "shm",
+                                             "--sizes", "8,64,64K", *plan.round_arguments(), "--json", JSON],
+                plan.pick(3, 15)),
         Command("dedicated", ["sanpoll-ping", "--mode", "dedicated", "--one-thread", "--no-tcp", "--no-rate", "--quiet",
                               "--sizes", "8,64", *plan.round_arguments(3, 9), "--json", JSON], plan.pick(8, 25)),
     ]
@@ -24,6 +30,7 @@ def commands(plan):
 FIGURES = (
     ("half_p50_ns", "Half round trip, median, ns", 1),
     ("half_p99_ns", "Half round trip, p99, ns", 1),
+    ("ratio_to_handoff", "Half round trip, median, in raw hand-offs of a cache line around the same samples", 1),
     ("messages_per_second", "Messages a second, a window of sends outstanding", 1),
     ("bytes_per_second", "Bandwidth, GB/s", 1e-9),
 )
@@ -46,14 +53,14 @@ def _pivot(results, key, title, scale):
     for ours in readings.OURS:
         if ours in names:
             ahead = [readings.message_ahead(whole, size, key, ours=ours) for size in sizes]
-            if any(one.figure for one in ahead):
+            if any(one.figure for one in ahead) and key != "ratio_to_handoff":
                 lines.append([f"{ours} beside the best peer, times better"] +
                              [three_digits(one.figure.value) if one.figure else "-" for one in ahead])
     return Table(title, ["transport"] + [size_name(size) for size in sizes], lines)
 
 
 def _others(results):
-    """Rows that the tables above do not show: other modes and ways of completion."""
+    """Rows that the comparison does not show: other modes and ways of completion."""
     whole = {"messages": results}
     all_rows = readings.message_rows(whole)
     shown = [id(readings.message_row(whole, row.get("transport"), row.get("size"))) for row in all_rows]
@@ -94,6 +101,8 @@ def tables(results):
     said = {}
     if results.get("dedicated"):
         said["dedicated"] = _dedicated(results)
+    if results.get("dedicated, two processes"):
+        said["dedicated, two processes"] = _others({"peers": results["dedicated, two processes"]})
     if results.get("peers"):
         pivots = [_pivot(results, *figure) for figure in FIGURES]
         said["peers"] = [one for one in pivots if one] + _rounds(results) + _others(results)

@@ -18,6 +18,8 @@ class Rounds(unittest.TestCase):
         rounds = [{"ns": 1, "moved": True}, {"ns": 2, "moved": False}]
         self.assertEqual(figures.per_round({"rounds": rounds}, "ns"), [None, 2])
         self.assertEqual(figures.per_round({"rounds": rounds[:1]}, "ns"), [1])
+        self.assertEqual(figures.per_round({"rounds": rounds, "rate_rounds": [5, 6]}, "rate"), [None, 6])
+        self.assertEqual(figures.per_round({"rounds": rounds, "rate_rounds": [5, 6, 7]}, "rate"), [5, 6, 7])
 
 
 class Ratio(unittest.TestCase):
