@@ -123,10 +123,10 @@ def _tail(results, path):
     for row in figures.rows(readings.result_of(results, "tail", "tail")):
         if row.get("bytes") == 64 and row.get("histogram"):
             series[f"{row.get('load_percent')} % of the peak rate"] = quantile_points(row["histogram"])
-    noise = readings.noise_histogram(results)
+    noise = readings.machine_histogram(results, 50)
     if noise:
-        series["the machine alone"] = quantile_points(noise)
-    return _lines(series, path, "Paced messages of 64 B: latency from the moment when each was due",
+        series["the machine alone, 50 %"] = quantile_points(noise)
+    return _lines(series, path, "Paced messages of 64 B: round trip from the moment when each was due",
                   "share of the messages that took no longer", "ns", (True, True), QUANTILE_TICKS)
 
 

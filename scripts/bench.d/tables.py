@@ -121,10 +121,11 @@ def of_rows(title, all_rows):
 
 
 def of_result(command, result):
-    """A table for every array of objects in a program's JSON, but the sentinels."""
+    """A table for every array of objects in a program's JSON, the results first. Not for the sentinels, which are told in
+    words, nor for a program's own targets: the suite judges."""
     tables = []
-    for key, value in result.items():
-        if key == "sentinels" or not isinstance(value, list) or not value:
+    for key, value in sorted(result.items(), key=lambda item: item[0] != "results"):
+        if key in ("sentinels", "targets", "skipped", "missing") or not isinstance(value, list) or not value:
             continue
         if all(isinstance(row, dict) for row in value) and any(_scalars(row) for row in value):
             tables.append(of_rows(f"{command}: {key.replace('_', ' ')}" if key != "results" else command, value))

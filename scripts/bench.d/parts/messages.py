@@ -17,7 +17,7 @@ def commands(plan):
     completions = [] if plan.quick else ["--completion", "polled,event,port"]
     return [
         Command("peers", ["peer_bench", "--quiet", *quick, *completions, *plan.round_arguments(), "--json", JSON],
-                plan.pick(60, 600)),
+                plan.pick(75, 600)),
         Command("dedicated, two processes", ["peer_bench", "--quiet", *quick, "--mode", "dedicated", "--transports", "shm",
                                              "--sizes", "8,64,64K", *plan.round_arguments(), "--json", JSON],
                 plan.pick(3, 15)),

@@ -13,7 +13,7 @@ ABOUT = ("Two pinned threads of one process. `ring_bench`: our rings beside thos
 
 def commands(plan):
     return [
-        Command("rings", ["ring_bench", *plan.round_arguments(3, 15), "--json", JSON], plan.pick(40, 180)),
+        Command("rings", ["ring_bench", *plan.round_arguments(3, 15), "--json", JSON], plan.pick(30, 150)),
         Command("engine", ["engine_bench", *plan.round_arguments(3, 15), "--json", JSON], plan.pick(15, 60)),
     ]
 

@@ -31,6 +31,11 @@ class Report(unittest.TestCase):
         self.assertIn("| shm beside the best peer, times better | 1.86 | 1.86 |", text)
         self.assertIn("| ours beside the best peer, times better | 1.50 | 1.50 - 2 |", text)
 
+    def test_has_the_machines_noise_beside_the_tail_and_no_verdicts_but_its_own(self):
+        text = report.markdown(fixtures.run())
+        self.assertIn("| client |", text)
+        self.assertNotIn("what the program thinks", text)
+
     def test_says_what_was_missed_and_what_was_not_run(self):
         results = fixtures.results()
         results["calls"]["calls"]["calls"][0]["instructions"] = 400
