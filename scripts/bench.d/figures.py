@@ -82,14 +82,14 @@ def sample(row, key, round_key=None):
 
 
 def ratio(over, under):
-    """over / under. Where both were measured in the same rounds, the median of the rounds' ratios."""
+    """over / under. Where both were measured in the same rounds, three or more, the median of the rounds' ratios: fewer
+    have no middle that a stalled round could not shift."""
     if not over or not under or under.value <= 0:
         return Sample(None)
+    each = []
     if len(over.rounds) == len(under.rounds):
         each = [a / b for a, b in zip(over.rounds, under.rounds) if a is not None and b]
-        if len(each) > 1:
-            return Sample(median(each), each)
-    return Sample(over.value / under.value)
+    return Sample(median(each) if len(each) > 2 else over.value / under.value, each)
 
 
 def best(named, least):

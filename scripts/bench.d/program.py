@@ -50,8 +50,9 @@ def find(name, folder):
 
 
 def _last_line(text):
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    """What it said last, without the advice that option parsers add."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("Run with --help")]
+    return lines[-1].rstrip(".") if lines else "it said nothing"
 
 
 def _kill(process):

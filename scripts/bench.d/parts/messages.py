@@ -16,8 +16,8 @@ def commands(plan):
     quick = ["--quick"] if plan.quick else []
     completions = [] if plan.quick else ["--completion", "polled,event,port"]
     return [
-        Command("peers", ["peer_bench", "--quiet", *quick, *completions, *plan.round_arguments(), "--json", JSON],
-                plan.pick(75, 600)),
+        Command("peers", ["peer_bench", "--quiet", *quick, *completions, *plan.round_arguments(3), "--json", JSON],
+                plan.pick(90, 600)),
         Command("dedicated, two processes", ["peer_bench", "--quiet", *quick, "--mode", "dedicated", "--transports", "shm",
                                              "--sizes", "8,64,64K", *plan.round_arguments(), "--json", JSON],
                 plan.pick(3, 15)),
@@ -77,7 +77,7 @@ def _rounds(results):
     for row in figures.pick(readings.message_rows(whole), size=64):
         spread = readings.message_figure(row, "half_p50_ns").spread()
         if spread:
-            lines.append([row.get("transport"), row.get("mode", "-"), row.get("completion", "-"),
+            lines.append([row.get("transport"), row.get("mode") or "-", row.get("completion") or "-",
                           f"{three_digits(spread[0])} - {three_digits(spread[1])}"])
     return [Table("64 B: the rounds' medians of the half round trip, ns", ["transport", "mode", "completion", "range"],
                   lines)] if lines else []

@@ -28,8 +28,12 @@ class Ratio(unittest.TestCase):
         self.assertEqual((found.value, found.spread()), (2, (2, 4)))
 
     def test_leaves_rounds_out_in_which_either_moved(self):
-        found = figures.ratio(Sample(2, [2, None, 6]), Sample(1, [1, 10, 3]))
-        self.assertEqual(found.rounds, [2, 2])
+        found = figures.ratio(Sample(2, [2, None, 6, 8]), Sample(1, [1, 10, 3, 2]))
+        self.assertEqual((found.value, found.rounds), (2, [2, 2, 4]))
+
+    def test_of_two_rounds_is_not_their_mean(self):
+        found = figures.ratio(Sample(6, [2, 10]), Sample(3, [5, 0.001]))
+        self.assertEqual((found.value, found.rounds), (2, [0.4, 10000]))
 
     def test_is_one_of_medians_otherwise(self):
         found = figures.ratio(Sample(3, [2, 4]), Sample(2))
