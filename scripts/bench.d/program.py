@@ -72,16 +72,24 @@ def _why(status, said):
     return f"it ended with status {status}: {_last_line(said)}"
 
 
+def _shown(command):
+    words = [f"{name}={shlex.quote(value)}" for name, value in sorted(command.environment.items())]
+    return " ".join(words + [shlex.quote(one.replace(JSON, "FILE")) for one in command.argv])
+
+
+def not_run(command, why):
+    return Outcome(command, None, why, 0, _shown(command))
+
+
 def run(command, folder, wait=None):
     """Runs it. `wait(process)` is called again and again until the program ends, and may take a second each time.
 
     KeyboardInterrupt kills the program and goes on its way.
     """
-    shown = " ".join(f"{name}={shlex.quote(value)}" for name, value in sorted(command.environment.items()))
-    shown = (shown + " " + " ".join(shlex.quote(one.replace(JSON, "FILE")) for one in command.argv)).strip()
+    shown = _shown(command)
     path = find(command.argv[0], folder)
     if path is None:
-        return Outcome(command, None, f"the program {command.argv[0]} is not there", 0, shown)
+        return not_run(command, f"the program {command.argv[0]} is not there")
     with tempfile.TemporaryDirectory(prefix="sanpoll-bench-") as scratch:
         output = os.path.join(scratch, "result.json")
         argv = [path] + [argument.replace(JSON, output) for argument in command.argv[1:]]

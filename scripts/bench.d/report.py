@@ -1,4 +1,6 @@
 """The report: Markdown for a reader who believes nothing that is not shown."""
+import shlex
+
 import figures
 import machine as machines
 import parts
@@ -162,11 +164,11 @@ def _list(title, pairs, otherwise):
 def markdown(run, plots=(), why_no_plots=None):
     machine, targets = run["machine"], run["targets"]
     count = {state: sum(entry["met"] is state for entry in targets) for state in (True, False, None)}
-    kind = "quick" if run["quick"] else "full"
+    command = " ".join(["scripts/bench", *(shlex.quote(one) for one in run["arguments"])])
     text = [
         "# sanpoll beside its peers\n",
-        f"A {kind} run of `scripts/bench` on {machine['date']}, {clock(run['seconds'])} min, revision "
-        f"{_revision(machine['sanpoll'])}.\n",
+        f"Made by `{command}` on {machine['date']} in {clock(run['seconds'])} min, revision "
+        f"{_revision(machine['sanpoll'])}." + (" The user interrupted it." if run["interrupted"] else "") + "\n",
         f"**{count[True]} of {len(targets)} targets met, {count[False]} missed, {count[None]} not measured.**\n",
     ]
     text += [f"> {remark}" if index == 0 else f">\n> {remark}" for index, remark in enumerate(machines.remarks(machine))]
@@ -180,6 +182,10 @@ def markdown(run, plots=(), why_no_plots=None):
         text.append("")
     text.append("## Machine\n")
     text.append(tables.markdown(_machine_table(machine)))
+    noise = [row for result in suite.results_of(run).get("tail", {}).values() for row in figures.rows(result, "noise")]
+    if noise:
+        text.append("### Its noise floor: what cores that only spin lose\n")
+        text.append(tables.markdown(tables.of_rows("", noise)))
     text.append("## Peers\n")
     text.append(tables.markdown(Table("", ["peer", "version", "from"], [
         [peer["name"], peer["version"] or "not installed", peer["source"] or "-"] for peer in run["peers"]])))

@@ -15,21 +15,22 @@ def commands_of(names, plan):
     return [(parts.named(name), parts.named(name).commands(plan)) for name in names]
 
 
-def run_part(part, commands, folder, progress, label):
-    """The part's entry; "interrupted" is true if the user stopped it."""
-    entry = {"name": part.NAME, "title": part.TITLE, "about": part.ABOUT, "commands": [], "interrupted": False}
+def run_part(part, commands, folder, progress, label, interrupted=False):
+    """The part's entry, and whether the user has interrupted the suite; then nothing more is run."""
+    entry = {"name": part.NAME, "title": part.TITLE, "about": part.ABOUT, "commands": []}
     for command in commands:
-        progress.begin(f"{label} {part.NAME}: {command.name}", command.seconds)
-        try:
-            outcome = program.run(command, folder, progress.tick)
-        except KeyboardInterrupt:
-            entry["interrupted"] = True
-            outcome = program.Outcome(command, None, "the user interrupted it", 0, " ".join(command.argv))
-        progress.end(outcome.why or "done")
+        if interrupted:
+            outcome = program.not_run(command, "the user had interrupted the suite")
+        else:
+            progress.begin(f"{label} {part.NAME}: {command.name}", command.seconds)
+            try:
+                outcome = program.run(command, folder, progress.tick)
+            except KeyboardInterrupt:
+                interrupted = True
+                outcome = program.not_run(command, "the user interrupted it")
+            progress.end(outcome.why or "done")
         entry["commands"].append(outcome.json())
-        if entry["interrupted"]:
-            break
-    return entry
+    return entry, interrupted
 
 
 def missing(run):
@@ -44,20 +45,18 @@ def results_of(run):
             for part in run["parts"]}
 
 
-def run(root, folder, names, plan, out):
-    """The whole run; whatever fails is named in it."""
+def run(root, folder, names, plan, out, arguments=()):
+    """The whole run; whatever fails is named in it. `arguments` are the user's, for the record."""
     planned = commands_of(names, plan)
     progress = Progress(sum(command.seconds for _, commands in planned for command in commands), out)
     start = time.monotonic()
-    whole = {"format": FORMAT, "quick": plan.quick, "rounds": plan.rounds, "machine": machine.describe(root),
+    whole = {"format": FORMAT, "arguments": list(arguments), "quick": plan.quick, "rounds": plan.rounds, "machine": machine.describe(root),
              "peers": peers.installed(), "parts": [], "interrupted": False}
     for number, (part, commands) in enumerate(planned, 1):
-        entry = run_part(part, commands, folder, progress, f"{number}/{len(planned)}")
+        entry, whole["interrupted"] = run_part(part, commands, folder, progress, f"{number}/{len(planned)}",
+                                               whole["interrupted"])
         whole["parts"].append(entry)
-        whole["interrupted"] = entry.pop("interrupted")
-        if whole["interrupted"]:
-            break
-    whole["not_asked_for"] = [name for name in parts.NAMES if name not in [part["name"] for part in whole["parts"]]]
+    whole["not_asked_for"] = [name for name in parts.NAMES if name not in names]
     whole["load_average_after"] = machine.load_average()
     whole["seconds"] = round(time.monotonic() - start, 1)
     whole["targets"] = targets.evaluate(results_of(whole))

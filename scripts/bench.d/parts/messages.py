@@ -14,9 +14,9 @@ ABOUT = ("`peer_bench`: the provider over shared memory, from ordinary memory (`
 
 def commands(plan):
     quick = ["--quick"] if plan.quick else []
-    completions = [] if plan.quick else ["--completion", "polled,event,port"]
+    more = [] if plan.quick else ["--completion", "polled,event,port", "--phase-ms", "50"]
     return [
-        Command("peers", ["peer_bench", "--quiet", *quick, *completions, *plan.round_arguments(3), "--json", JSON],
+        Command("peers", ["peer_bench", "--quiet", *quick, *more, *plan.round_arguments(3, 9), "--json", JSON],
                 plan.pick(90, 600)),
         Command("dedicated, two processes", ["peer_bench", "--quiet", *quick, "--mode", "dedicated", "--transports", "shm",
                                              "--sizes", "8,64,64K", *plan.round_arguments(), "--json", JSON],

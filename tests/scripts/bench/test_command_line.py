@@ -160,6 +160,29 @@ class WholeRun(Folder):
         self.assertEqual((done.returncode, len(done.stderr.splitlines())), (1, 1))
 
 
+    def test_what_was_measured_before_an_interruption_is_kept(self):
+        self.program_with("scale_bench", fixtures.RESULTS["scale"]["scale"])
+        started = os.path.join(self._folder.name, "pid")
+        self.program("connect_bench", f"echo $$ >{started}.new; mv {started}.new {started}; exec sleep 1000\n")
+        running = subprocess.Popen(
+            [BENCH, "--quick", "--no-setup", "--programs", self.programs, "--output", self.output, "--only", "scale",
+             "--only", "connect", "--only", "tail"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        while not os.path.exists(started) and running.poll() is None:
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=50)
+        self.assertEqual(running.returncode, 1, err)
+        self.assertIn("not run: connect, connect: the user interrupted it", out)
+        run = self.run_json()
+        self.assertIs(run["interrupted"], True)
+        self.assertEqual([part["commands"][0]["why_not"] for part in run["parts"]],
+                         [None, "the user interrupted it", "the user had interrupted the suite"])
+        self.assertNotIn("tail", run["not_asked_for"])
+        self.assertEqual(run["arguments"][0], "--quick")
+        with open(started, encoding="utf-8") as file, self.assertRaises(ProcessLookupError):
+            os.kill(int(file.read()), 0)
+
+
 class Programs(Folder):
     def test_that_take_too_long_are_killed_with_what_they_started(self):
         self.program("slow", "sleep 1000 & echo $! >\"$1\"\nwait\n")
