@@ -28,13 +28,18 @@ def listing():
     return 0
 
 
+def succeeds(*command):
+    return subprocess.run(command, check=False).returncode == 0
+
+
 def prepare(options):
-    """Installs and builds as the options say; whether that worked."""
-    if options.setup and subprocess.run([f"{ROOT}/scripts/setup", "--peers"], check=False).returncode != 0:
-        return False
-    if options.build and subprocess.run([f"{ROOT}/scripts/build", "release"], check=False).returncode != 0:
-        return False
-    return True
+    """Installs and builds as the options say; whether there is something to measure with."""
+    setup = f"{ROOT}/scripts/setup"
+    if options.setup and not succeeds(setup, "--peers"):
+        if not succeeds(setup):
+            return False
+        fail("peers cannot be installed: what is lacking is left out and named")
+    return not options.build or succeeds(f"{ROOT}/scripts/build", "release")
 
 
 def write(run, folder):

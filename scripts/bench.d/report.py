@@ -10,11 +10,13 @@ from progress import clock
 from tables import Table, three_digits
 
 METHOD = """\
-- **Peers run beside ours.** A ratio is made of two figures of one program's one run. In each round every candidate has its turn,
-  so that what the machine does meets all of them. Where a ratio has a spread, it is that of the rounds' own ratios.
-- **Sentinels.** Between two samples the raw hand-off of a cache line between the two CPUs is measured, and what it costs to
-  overwrite a line that the other CPU has read. A host that moves its virtual CPUs changes every latency by a factor of up to
-  four. A sample whose sentinels differ from each other or from the run's first is repeated; how often is said with the part.
+- **Peers run beside ours.** A ratio is made of two figures of one program's one run. In each round every candidate has its
+  turn, so that what the machine does meets all of them. Where a ratio has a spread, it is that of the rounds' own ratios,
+  and the value is their median (of the figures' own medians with fewer than three rounds).
+- **Sentinels.** Between samples the raw hand-off of a cache line between the two CPUs is measured, and what it costs to
+  overwrite a line that the other CPU has read. A host that moves its virtual CPUs changes every latency by a factor of up
+  to four. A sample whose sentinels differ from each other or from the run's first is repeated, a few times at most; how
+  often is said with the program. `rdma_bench` only shows its sentinels, and what is counted or runs in one thread has none.
 - **Median and spread.** A figure is the median of its rounds; the range is the least and the greatest round, not an error bar.
 - **Half round trip** is half of what one end sees from its send to the answer's completion; reading the clock is taken off.
 - **Pinned.** Measuring threads are pinned, each end to a CPU of its own. No program runs beside another.
@@ -42,7 +44,8 @@ def targets_table(entries):
 def _machine_table(machine):
     cpu, isolation = machine["cpu"], machine["isolation"]
     caches = ", ".join(f"{name} {one['size']}" for name, one in cpu["caches"].items()) or "unknown"
-    pools = ", ".join(f"{pool['free']} of {pool['total']} free, {pool['kib']} KiB" for pool in machine["hugepages"]["pools"])
+    pools = ", ".join(f"{pool['free']} of {pool['total']} free, {pool['kib']} KiB"
+                      for pool in machine["hugepages"]["pools"])
     line = isolation["command_line"]
     lines = [
         ["processor", cpu["model"]],

@@ -50,8 +50,8 @@ def run(root, folder, names, plan, out, arguments=()):
     planned = commands_of(names, plan)
     progress = Progress(sum(command.seconds for _, commands in planned for command in commands), out)
     start = time.monotonic()
-    whole = {"format": FORMAT, "arguments": list(arguments), "quick": plan.quick, "rounds": plan.rounds, "machine": machine.describe(root),
-             "peers": peers.installed(), "parts": [], "interrupted": False}
+    whole = {"format": FORMAT, "arguments": list(arguments), "quick": plan.quick, "rounds": plan.rounds,
+             "machine": machine.describe(root), "peers": peers.installed(), "parts": [], "interrupted": False}
     for number, (part, commands) in enumerate(planned, 1):
         entry, whole["interrupted"] = run_part(part, commands, folder, progress, f"{number}/{len(planned)}",
                                                whole["interrupted"])

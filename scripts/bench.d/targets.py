@@ -52,7 +52,8 @@ AERON = {8: 170 / 110, 64: 200 / 110}
 def _small_messages():
     for size, bound in ((8, 1.5), (64, 1.75)):
         yield Target(f"{size} B message, half round trip: beside the raw hand-off", "messages", "at most", bound, "times",
-                     "median half round trip, inline and polled / raw one-way hand-off of a cache line around the same samples",
+                     "median half round trip, inline and polled / raw one-way hand-off of a cache line around the same "
+                     "samples",
                      lambda results, size=size: readings.message_beside_handoff(results, size))
         for name, peers in (("UCX at all its layers", UCX), ("libfabric", LIBFABRIC)):
             yield Target(f"{size} B message, half round trip: ahead of {name}", "messages", "more than", 1.0, "times",
@@ -61,8 +62,8 @@ def _small_messages():
                          readings.message_ahead(results, size, "half_p50_ns", peers))
         yield Target(f"{size} B message, half round trip: ahead of Aeron IPC's figure in the notes", "messages", "less than",
                      round(AERON[size], 2), "times the raw hand-off",
-                     "half round trip / raw hand-off here, against Aeron IPC's on the machine of the notes: another run, so in "
-                     "hand-offs instead of nanoseconds",
+                     "half round trip / raw hand-off here, against Aeron IPC's on the machine of the notes: another run, so "
+                     "in hand-offs instead of nanoseconds",
                      lambda results, size=size: readings.message_beside_handoff(results, size))
     for size in (8, 64):
         yield Target(f"{size} B message rate: beside the best peer", "messages", "at least", 1.5, "times",
