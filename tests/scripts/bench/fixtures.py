@@ -107,5 +107,6 @@ def run(of=None):
                 {"name": command, "command": f"{command} --json FILE", "seconds": 1.0, "why_not": None, "result": result}
                 for command, result in of[name].items()]})
     return {"format": 1, "arguments": ["--quick"], "quick": True, "rounds": None,
-            "machine": machine.describe(ROOT), "peers": peers.installed(), "parts": entries, "interrupted": False, "seconds": 1.0, "load_average_after": [0, 0, 0],
+            "machine": machine.describe(ROOT), "peers": peers.installed(), "parts": entries,
+            "interrupted": False, "seconds": 1.0, "load_average_after": [0, 0, 0],
             "not_asked_for": [name for name in parts.NAMES if name not in of], "targets": targets.evaluate(of)}

@@ -1,6 +1,7 @@
 """scripts/bench as its user calls it, with programs that only pretend; and what its parts would run."""
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -181,6 +182,39 @@ class WholeRun(Folder):
         self.assertEqual(run["arguments"][0], "--quick")
         with open(started, encoding="utf-8") as file, self.assertRaises(ProcessLookupError):
             os.kill(int(file.read()), 0)
+
+
+class Preparation(Folder):
+    """In a tree of its own, whose setup and build only pretend."""
+
+    def tree(self, setup, build):
+        root = os.path.join(self._folder.name, "tree")
+        shutil.copytree(os.path.join(fixtures.ROOT, "scripts", "bench.d"), os.path.join(root, "scripts", "bench.d"))
+        shutil.copy(BENCH, os.path.join(root, "scripts", "bench"))
+        self.programs = os.path.join(root, "scripts")
+        self.program("setup", setup)
+        self.program("build", build)
+        self.programs = os.path.join(root, "build", "release", "bin")
+        os.makedirs(self.programs)
+        self.program_with("tail_bench", fixtures.RESULTS["tail"]["tail"])
+        return subprocess.run([os.path.join(root, "scripts", "bench"), "--quick", "--only", "tail", "--output", self.output],
+                              text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=50, check=False)
+
+    def test_installs_peers_and_builds_the_release(self):
+        done = self.tree("echo setup $* >&2\n", "echo build $* >&2\n")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("setup --peers\nbuild release\n", done.stderr)
+
+    def test_does_without_peers_that_cannot_be_installed(self):
+        done = self.tree('[ $# = 0 ]\n', "exit 0\n")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("peers cannot be installed", done.stderr)
+
+    def test_ends_where_nothing_can_be_built(self):
+        self.assertEqual(self.tree("exit 1\n", "exit 0\n").returncode, 1)
+        shutil.rmtree(os.path.join(self._folder.name, "tree"))
+        self.assertEqual(self.tree("exit 0\n", "exit 1\n").returncode, 1)
+        self.assertFalse(os.path.exists(os.path.join(self.output, "bench.json")))
 
 
 class Programs(Folder):
