@@ -1,4 +1,5 @@
 """Tables of the report, as data and as Markdown."""
+import re
 from typing import List, NamedTuple
 
 import figures
@@ -97,6 +98,17 @@ def _ranges(row):
     return found
 
 
+def _in_order(keys):
+    """Figures as they come, but those that differ only in their quantile together, the median first and the greatest last."""
+    def base_and_share(key):
+        found = re.search(r"(?:^|_)(p\d+|max)(?=_)", key)
+        if not found:
+            return key, 0.0
+        return key.replace(found[1], "", 1), 1.0 if found[1] == "max" else float("0." + found[1][1:])
+    bases = [base_and_share(key)[0] for key in keys]
+    return sorted(keys, key=lambda key: (bases.index(base_and_share(key)[0]), base_and_share(key)[1]))
+
+
 def of_rows(title, all_rows):
     """Any array of flat results as a table, one column a key: what describes the row, figures, ranges of their rounds."""
     columns = {}
@@ -110,6 +122,8 @@ def of_rows(title, all_rows):
         words = [key for key in columns if columns[key] is is_figure]
         if not is_figure:  # names before numbers
             words.sort(key=lambda key: not any(isinstance(row.get(key), str) for row in all_rows))
+        else:
+            words = _in_order(words)
         for key in words:
             header.append(key.replace("_", " "))
             getters.append(lambda row, _, key=key: cell(key, _scalars(row).get(key)))

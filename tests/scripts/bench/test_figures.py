@@ -71,6 +71,10 @@ class AnyTable(unittest.TestCase):
         self.assertEqual(table.rows, [["a|b", "1", "2", "1 - 3"]])
         self.assertIn("| a\\|b | 1 | 2 | 1 - 3 |", tables.markdown(table))
 
+    def test_has_quantiles_in_their_order(self):
+        table = tables.of_rows("x", [{"machine_p99_ns": 1, "max_ns": 1, "p50_ns": 1, "p999_ns": 1, "p99_ns": 1, "rate_ns": 1}])
+        self.assertEqual(table.columns, ["machine p99 ns", "p50 ns", "p99 ns", "p999 ns", "max ns", "rate ns"])
+
     def test_shows_rows_that_lack_what_others_have(self):
         table = tables.of_rows("x", [{"name": "a", "p50_ns": 1}, {"name": "b"}])
         self.assertEqual(table.rows, [["a", "1"], ["b", "-"]])

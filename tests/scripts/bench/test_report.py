@@ -31,6 +31,11 @@ class Report(unittest.TestCase):
         self.assertIn("| shm beside the best peer, times better | 1.86 | 1.86 |", text)
         self.assertIn("| ours beside the best peer, times better | 1.50 | 1.50 - 2 |", text)
 
+    def test_has_rdma_beside_ucx_by_size(self):
+        text = report.markdown(fixtures.run())
+        self.assertIn("| shm arena beside ucx put, times better | 1.09 | 1.09 | 1.09 |", text)
+        self.assertIn("| shm arena beside ucx put, times better | 1.03 | 1.03 | 1.03 |", text)
+
     def test_has_the_machines_noise_beside_the_tail_and_no_verdicts_but_its_own(self):
         text = report.markdown(fixtures.run())
         self.assertIn("| client |", text)
