@@ -18,6 +18,9 @@ WHY_NOT = "matplotlib is not installed (Debian: python3-matplotlib): no plots."
 COLOURS = ("#7f7f7f", "#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22", "#ff7f0e")
 OUR_COLOURS = {"shm": "#d62728", "shm-arena": "#7b0f10"}
 
+# Shares on the axis of quantile_points().
+QUANTILE_TICKS = [(2, "50 %"), (10, "90 %"), (100, "99 %"), (1000, "99.9 %"), (10000, "99.99 %")]
+
 
 def _style(names):
     """{name: arguments of a line}"""
@@ -26,37 +29,38 @@ def _style(names):
         if name in OUR_COLOURS:
             style[name] = {"color": OUR_COLOURS[name], "linewidth": 2.2, "zorder": 5}
         else:
-            style[name] = {"color": COLOURS[others.index(name) % len(COLOURS)], "linewidth": 1.2}
+            number = others.index(name)
+            style[name] = {"color": COLOURS[number % len(COLOURS)], "linewidth": 1.2,
+                           "linestyle": "-" if number < len(COLOURS) else "--"}
     return style
 
 
 def _lines(series, path, title, across, up, logs, ticks=None):
-    """series: {name: [(x, y)]}. Saves one plot; nothing where there is no point."""
+    """series: {name: [(x, y)]}. Saves one plot; nothing where there is no point. Distributions have no markers."""
     series = {name: points for name, points in series.items() if points}
     if not series:
         return False
     figure, axes = pyplot.subplots(figsize=(8, 4.8))
     style = _style(list(series))
     for name, points in series.items():
-        axes.plot([x for x, _ in points], [y for _, y in points], label=name, marker="o" if len(points) < 30 else None,
-                  markersize=3.5, **style[name])
+        axes.plot([x for x, _ in points], [y for _, y in points], label=name,
+                  marker=None if ticks is QUANTILE_TICKS else "o", markersize=3.5, **style[name])
     for axis, logarithmic in zip("xy", logs):
         if logarithmic:
             getattr(axes, f"set_{axis}scale")("log")
     if not logs[1]:
-        axes.set_ylim(bottom=0)  # a difference is not to look larger than it is
+        # From zero: a difference is not to look larger than it is.
+        axes.set_ylim(0, 1.1 * max(y for points in series.values() for _, y in points))
     if ticks:
         axes.set_xticks([at for at, _ in ticks], [words for _, words in ticks])
         axes.minorticks_off()
     axes.set(title=title, xlabel=across, ylabel=up)
     axes.grid(True, which="major", linewidth=0.4)
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.01, 1))
     figure.savefig(path, format="svg", bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)
     return True
 
-
-QUANTILE_TICKS = [(2, "50 %"), (10, "90 %"), (100, "99 %"), (1000, "99.9 %"), (10000, "99.99 %")]
 
 
 def quantile_points(histogram, scale=1.0):
@@ -105,9 +109,9 @@ def _over_size(key, scale, title, up, results, path):
 
 
 def _connections(results, path):
-    found = readings.idle_rows(results)
-    points = sorted((max(1, connections), value) for connections, value in found)
-    return _lines({"shm": points}, path, "Half round trip of 64 B of one busy connection among idle ones",
+    series = {name: sorted((max(1, connections), value) for connections, value in readings.idle_rows(results, key))
+              for name, key in (("shm", "idle"), ("dedicated mode", "idle_dedicated"))}
+    return _lines(series, path, "Half round trip of 64 B of one busy connection among idle ones",
                   "idle connections", "ns", (True, False))
 
 

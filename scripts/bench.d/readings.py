@@ -197,10 +197,10 @@ def paced_tail(results, load):
 
 # ---- what plots take ----------------------------------------------------------------------------------------------
 
-def idle_rows(results):
-    """[(idle connections, ns)]"""
+def idle_rows(results, key):
+    """[(idle connections, ns)] of "idle" or "idle_dedicated"."""
     return [(row["idle_connections"], row["half_p50_ns"])
-            for row in rows(result_of(results, "scale", "scale"), "idle")
+            for row in rows(result_of(results, "scale", "scale"), key)
             if row.get("idle_connections") is not None and sample(row, "half_p50_ns")]
 
 
