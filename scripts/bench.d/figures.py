@@ -38,11 +38,11 @@ def first(all_rows, **wanted):
 def per_round(row, key):
     """The rounds' values of a figure, None where the host moved the CPUs meanwhile, unless it always did.
 
-    They are in row[KEY_rounds], or in row["rounds"]: numbers, or objects that have the key.
+    They are in row[KEY_rounds] or row[rounds_KEY], or in row["rounds"]: numbers, or objects that have the key.
     """
     rounds = row.get("rounds") if isinstance(row.get("rounds"), list) else []
     moved = [isinstance(one, dict) and one.get("moved") is True for one in rounds]
-    own = row.get(key + "_rounds")
+    own = row.get(key + "_rounds") or row.get("rounds_" + key)
     if isinstance(own, list):
         values = [number(one) for one in own]
     else:

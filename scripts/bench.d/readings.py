@@ -160,9 +160,17 @@ def rdma_ahead(results, measure, size):
 
 
 def instructions(results, size):
-    row = first(rows(result_of(results, "calls", "calls"), "calls"), name=f"send_and_receive_{size}")
-    value = Sample(row.get("instructions"), row.get("instructions_counts") or [])
-    return Reading(value) if value else lacking("call_cost has no count of a send and its receive")
+    """Of a message, without what the caller's own part takes, which call_cost counts with calls of nothing."""
+    found = rows(result_of(results, "calls", "calls"), "calls")
+    whole, caller = (Sample(row.get("instructions"), row.get("instructions_counts") or [])
+                     for row in (first(found, name=f"{name}_{size}") for name in ("send_and_receive", "caller")))
+    if not whole:
+        return lacking("call_cost has no count of a send and its receive")
+    if not caller:
+        return Reading(whole, "with what the caller's own part takes")
+    each = [a - b for a, b in zip(whole.rounds, caller.rounds) if a is not None and b is not None]
+    return Reading(Sample(whole.value - caller.value, each),
+                   f"{whole.value:.0f}, of which {caller.value:.0f} are the caller's own")
 
 
 def busy_among_idle(results, idle):

@@ -100,7 +100,8 @@ def _others():
                      "times", "bytes a second of our writes / of UCX's puts",
                      lambda results, size=size: readings.rdma_ahead(results, "bandwidth", size))
     yield Target("instructions of one 64 B send and its receive, inline", "calls", "at most", 350, "instructions",
-                 "counted by callgrind at both ends: posts, and the polls that complete them, through the WSP* calls",
+                 "counted by callgrind at both ends: posts, and the polls that complete them, through the WSP* calls, without "
+                 "the caller's own part (its loop, the arguments)",
                  lambda results: readings.instructions(results, 64))
     yield Target("one busy connection among 10,000 idle ones: beside its time alone", "scale", "at most", 1.1, "times",
                  "median half round trip of 64 B beside 10,000 idle connections / alone, in turn in one run",

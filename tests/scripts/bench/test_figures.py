@@ -12,6 +12,7 @@ class Rounds(unittest.TestCase):
         self.assertEqual(figures.per_round({"rounds": [1, 2]}, "ns"), [1, 2])
         self.assertEqual(figures.per_round({"rounds": [{"ns": 1}, {"other": 2}]}, "ns"), [1, None])
         self.assertEqual(figures.per_round({"ns_rounds": [3], "rounds": [1, 2]}, "ns"), [3])
+        self.assertEqual(figures.per_round({"rounds_ns": [4]}, "ns"), [4])
         self.assertEqual(figures.per_round({"rounds": 5}, "ns"), [])
 
     def test_that_moved_do_not_count_unless_all_did(self):

@@ -79,6 +79,14 @@ class Targets(unittest.TestCase):
         self.assertIn("of any peer", entry["why_not_measured"])
         self.assertIs(self.entry(results, "64 B message, half round trip: beside the raw")["met"], True)
 
+    def test_instructions_are_without_the_callers_where_those_were_counted(self):
+        results = fixtures.results()
+        entry = self.entry(results, "instructions of")
+        self.assertEqual((entry["value"], entry["spread"]), (340, [340, 340]))
+        self.assertIn("420, of which 80", entry["detail"])
+        del results["calls"]["calls"]["calls"][1]
+        self.assertEqual(self.entry(results, "instructions of")["value"], 420)
+
     def test_dedicated_is_one_message_in_raw_round_trips(self):
         self.assertEqual(self.entry(fixtures.results(), "dedicated mode")["value"], 2.1)
 
