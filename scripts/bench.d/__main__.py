@@ -11,7 +11,6 @@ import parts
 import plots
 import report
 import suite
-import targets
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -75,7 +74,7 @@ def again(folder):
             run = json.load(file)
         if run.get("format") != suite.FORMAT:
             return fail(f"--report: {folder}/bench.json is not of a run of this version")
-        run["targets"] = targets.evaluate(suite.results_of(run))
+        suite.judged(run)
         summary(run, folder, write(run, folder))
     except (OSError, ValueError) as fault:
         return fail(f"--report: {folder}/bench.json: {fault}")

@@ -45,6 +45,12 @@ def results_of(run):
             for part in run["parts"]}
 
 
+def judged(run):
+    """The run with its targets' verdicts, by today's targets."""
+    run["targets"] = targets.evaluate(results_of(run), missing(run))
+    return run
+
+
 def run(root, folder, names, plan, out, arguments=()):
     """The whole run; whatever fails is named in it. `arguments` are the user's, for the record."""
     planned = commands_of(names, plan)
@@ -59,5 +65,4 @@ def run(root, folder, names, plan, out, arguments=()):
     whole["not_asked_for"] = [name for name in parts.NAMES if name not in names]
     whole["load_average_after"] = machine.load_average()
     whole["seconds"] = round(time.monotonic() - start, 1)
-    whole["targets"] = targets.evaluate(results_of(whole))
-    return whole
+    return judged(whole)

@@ -124,8 +124,9 @@ def _others():
 TARGETS = (*_rings(), *_small_messages(), *_long_messages(), *_others())
 
 
-def judge(target, results):
-    """The target's entry in bench.json."""
+def judge(target, results, not_run=()):
+    """The target's entry in bench.json. `not_run` has (part, command, why) of programs that failed or lack."""
+    failed = [f"{command} was not run: {why}" for part, command, why in not_run if part == target.part]
     if target.part not in results:
         reading = readings.lacking(f"the part {target.part} was not run")
     else:
@@ -133,7 +134,7 @@ def judge(target, results):
     entry = {"name": target.name, "value": None, "target": target.bound, "met": None, "comparison": target.comparison,
              "unit": target.unit, "part": target.part, "how": target.how, "detail": reading.detail, "spread": None}
     if not reading.figure:
-        entry["why_not_measured"] = reading.why or "the figure is not in the program's output"
+        entry["why_not_measured"] = "; ".join([reading.why or "the figure is not in the program's output"] + failed)
         return entry
     entry["value"] = round(reading.figure.value, 4)
     entry["met"] = COMPARISONS[target.comparison](reading.figure.value, target.bound)
@@ -142,5 +143,5 @@ def judge(target, results):
     return entry
 
 
-def evaluate(results):
-    return [judge(target, results) for target in TARGETS]
+def evaluate(results, not_run=()):
+    return [judge(target, results, not_run) for target in TARGETS]

@@ -17,10 +17,10 @@ def commands(plan):
     more = [] if plan.quick else ["--completion", "polled,event,port", "--phase-ms", "50"]
     return [
         Command("peers", ["peer_bench", "--quiet", *quick, *more, *plan.round_arguments(3, 9), "--json", JSON],
-                plan.pick(90, 600)),
+                plan.pick(70, 600)),
         Command("dedicated, two processes", ["peer_bench", "--quiet", *quick, "--mode", "dedicated", "--transports", "shm",
                                              "--sizes", "8,64,64K", *plan.round_arguments(), "--json", JSON],
-                plan.pick(3, 15)),
+                plan.pick(5, 15)),
         Command("dedicated", ["sanpoll-ping", "--mode", "dedicated", "--one-thread", "--no-tcp", "--no-rate", "--quiet",
                               "--sizes", "8,64", *plan.round_arguments(3, 9), "--json", JSON], plan.pick(8, 25)),
     ]

@@ -136,6 +136,7 @@ class WholeRun(Folder):
         entries = {entry["part"]: entry for entry in self.run_json()["targets"]}
         self.assertIs(entries["tail"]["met"], True)
         self.assertIsNone(entries["scale"]["met"])
+        self.assertIn("scale was not run: it ended with status 3", entries["scale"]["why_not_measured"])
 
     def test_a_missed_target_is_no_failure(self):
         result = json.loads(json.dumps(fixtures.RESULTS["calls"]["calls"]))
