@@ -109,7 +109,7 @@ def configurations(run):
                 said.update(result["configuration"])
             for row in figures.rows(result):
                 if isinstance(row.get("configuration"), str):
-                    said.setdefault(row.get("transport") or row.get("ring") or row.get("what"), row["configuration"])
+                    said.setdefault(row.get("name") or row.get("transport") or row.get("ring"), row["configuration"])
     return sorted((str(name), words) for name, words in said.items())
 
 
