@@ -199,8 +199,11 @@ def paced_tail(results, load):
         return lacking(f"tail_bench has no p50, p99 or machine gap at {load} %")
     each = [late / (2 * usual + machine) if None not in (late, usual, machine) and usual > 0 else None
             for late, usual, machine in zip(p99.rounds, p50.rounds, gap.rounds)]
-    return Reading(Sample(p99.value / (2 * p50.value + gap.value), each),
-                   f"p99 {p99.value:.0f} ns; 2 x p50 + gap = 2 x {p50.value:.0f} + {gap.value:.0f} ns")
+    detail = f"p99 {p99.value:.0f} ns; 2 x p50 + gap = 2 x {p50.value:.0f} + {gap.value:.0f} ns"
+    queued = sample(row, "machine_queued_p99_ns")
+    if queued:
+        detail += f"; where the machine's gaps are worked off at the peak rate their p99 is {queued.value:.0f} ns"
+    return Reading(Sample(p99.value / (2 * p50.value + gap.value), each), detail)
 
 
 # ---- what plots take ----------------------------------------------------------------------------------------------

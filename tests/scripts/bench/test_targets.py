@@ -98,6 +98,9 @@ class Targets(unittest.TestCase):
         results = fixtures.results()
         entry = self.entry(results, "p99 of paced")
         self.assertEqual((entry["value"], entry["spread"]), (round(500 / 600, 4), [450 / 600, 540 / 600]))
+        self.assertNotIn("worked off", entry["detail"])
+        results["tail"]["tail"]["results"][1]["machine_queued_p99_ns"] = 450
+        self.assertIn("their p99 is 450 ns", self.entry(results, "p99 of paced")["detail"])
         results["tail"]["tail"]["results"][1]["machine_p99_gap_ns"] = 0
         self.assertIs(self.entry(results, "p99 of paced")["met"], False)
 
