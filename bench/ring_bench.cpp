@@ -1,231 +1,160 @@
-// Rings between two threads on two CPUs: round trip of one value, and values a second. The slot ring of rings/
-// against the classic ring with indices, 8 and 56 bytes of content, single and in bursts.
+// ring_bench: the rings of rings/ beside those of others, and beside bare cache lines, between two pinned threads.
 //
-// ring_bench [Google Benchmark's options]; the CPUs are chosen as sanpoll-ping chooses them.
+// ring_bench [--rounds N] [--json FILE] [Google Benchmark's options]; --benchmark_filter chooses among the names that
+// --benchmark_list_tests prints. The CPUs are chosen as sanpoll-ping chooses them. Every round measures every ring
+// once, in turn, so that what the machine does meanwhile meets them all; each sample lies between two sentinels.
+//
+// JSON (FILE "-": standard output instead of the table):
+//   program, cpus [a, b], placement of the first sentinel, missing: peers that the build did not find
+//   results      for each what ("round_trip", "one_by_one", "bursts_of_32"), element_bytes and ring: its role ("ours",
+//                "peer", "raw"), configuration, the median as round_trip_ns or elements_per_second, rounds_moved, and
+//                rounds with the same key, moved and the sentinels before and after
+//   comparisons  for each cell our best ring, the best peer, times_best_peer (above 1: ours is faster) and, for round
+//                trips, times_raw_line (multiple of the raw round trip of one line)
+//   sentinels    all of them: round_trip_ns, overwrite_ns_per_line, placement
+//
+// Exit status: 0; 1 if a ring lost or doubled something, or nothing could be measured; 2 for a wrong option.
 #include <benchmark/benchmark.h>
+#include <fmt/format.h>
 
-#include <array>
-#include <atomic>
-#include <cstdint>
-#include <cstring>
-#include <span>
-#include <thread>
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <fstream>
+#include <memory>
 
-#include "bench/clock.hpp"
 #include "bench/cpu_placement.hpp"
-#include "bench/handoff.hpp"
-#include "bench/index_ring.hpp"
-#include "rings/spsc_ring.hpp"
+#include "bench/ring_report.hpp"
 
+namespace sanpoll::bench {
 namespace {
 
-using namespace sanpoll;
-
-constexpr std::uint32_t kCapacity = 1024;
-constexpr std::uint64_t kBatch =
-    20'000;  // values of one iteration: long against starting and stopping
-
-template <std::size_t Bytes>
-struct Value {
-    std::uint64_t number = 0;
-    std::array<std::byte, Bytes - sizeof(std::uint64_t)> rest{};
-};
-
-template <>
-struct Value<8> {
-    std::uint64_t number = 0;
-};
-
-// Both kinds of ring with one face.
-template <std::size_t Bytes>
-struct SlotRing {
-    using Item = Value<Bytes>;
-    rings::SpscRing ring{kCapacity};
-    bool push(const Item& item) { return ring.producer().try_push(item); }
-    bool pop(Item& item) { return ring.consumer().try_pop(item); }
-    std::size_t push_some(std::span<const Item> items) { return ring.producer().push_batch(items); }
-    std::size_t pop_some(std::span<Item> items) { return ring.consumer().pop_batch(items); }
-};
-
-template <std::size_t Bytes>
-struct ClassicRing {
-    using Item = Value<Bytes>;
-    bench::IndexRing<Item> ring{kCapacity};
-    bool push(const Item& item) { return ring.try_push(item); }
-    bool pop(Item& item) { return ring.try_pop(item); }
-};
-
-const bench::CpuChoice& cpus() {
-    static const bench::CpuChoice choice =
-        bench::choose_pair(bench::read_topology(bench::allowed_cpus()));
-    return choice;
-}
-
-// A second thread that runs `turn` once for each go() of the measuring one, pinned to the other CPU.
-template <typename Turn>
-class Partner {
+// Google Benchmark's own figures are of no use here: ours are medians of batches.
+class Silent final : public benchmark::BenchmarkReporter {
 public:
-    explicit Partner(Turn turn) : thread_([this, turn] { run(turn); }) {
-        bench::pin_this_thread(cpus().server);
-    }
-    ~Partner() {
-        go_.store(kStop, std::memory_order_release);
-        thread_.join();
-    }
-    Partner(const Partner&) = delete;
-    Partner& operator=(const Partner&) = delete;
-
-    void go() { go_.store(++turns_, std::memory_order_release); }
-    void wait() {
-        while (done_.load(std::memory_order_acquire) != turns_)
-            bench::cpu_pause();
-    }
-
-private:
-    static constexpr std::uint64_t kStop = ~0ULL;
-
-    void run(const Turn& turn) {
-        bench::pin_this_thread(cpus().client);
-        for (std::uint64_t next = 1;; ++next) {
-            std::uint64_t seen = go_.load(std::memory_order_acquire);
-            while (seen != next && seen != kStop) {
-                bench::cpu_pause();
-                seen = go_.load(std::memory_order_acquire);
-            }
-            if (seen == kStop) return;
-            turn();
-            done_.store(next, std::memory_order_release);
-        }
-    }
-
-    alignas(128) std::atomic<std::uint64_t> go_{0};
-    alignas(128) std::atomic<std::uint64_t> done_{0};
-    std::uint64_t turns_ = 0;
-    std::thread thread_;  // last: it uses all the others
+    bool ReportContext(const Context&) override { return true; }
+    void ReportRuns(const std::vector<Run>&) override {}
 };
 
-bool skipped_on_one_cpu(benchmark::State& state) {
-    if (cpus().server != cpus().client) return false;
-    state.SkipWithError("needs two CPUs");
-    return true;
-}
+struct Kinds {
+    std::vector<RingKind> all;
+    std::vector<std::string> missing;
 
-template <typename Ring>
-void round_trip(benchmark::State& state) {
-    if (skipped_on_one_cpu(state)) return;
-    using Item = typename Ring::Item;
-    const auto there = std::make_unique<Ring>();
-    const auto back = std::make_unique<Ring>();
-    Partner partner([&] {
-        Item item;
-        for (std::uint64_t i = 0; i < kBatch; ++i) {
-            while (!there->pop(item)) {
-            }
-            while (!back->push(item)) {
-            }
-        }
-    });
-    for (auto _ : state) {
-        partner.go();
-        Item item;
-        for (std::uint64_t i = 0; i < kBatch; ++i) {
-            item.number = i;
-            while (!there->push(item)) {
-            }
-            while (!back->pop(item)) {
-            }
-            if (item.number != i) state.SkipWithError("out of order");
-        }
-        partner.wait();
+    void add(const char* name, std::vector<RingKind> kinds) {
+        if (kinds.empty()) missing.emplace_back(name);
+        for (RingKind& kind : kinds)
+            all.push_back(std::move(kind));
     }
-    state.counters["round_trip"] =
-        benchmark::Counter(static_cast<double>(state.iterations()) * static_cast<double>(kBatch),
-                           benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+};
+
+Kinds every_kind() {
+    Kinds kinds;
+    kinds.add("raw lines", raw_lines());
+    kinds.add("own rings", own_rings());
+    kinds.add("index ring", index_ring());
+    kinds.add("rte_ring", rte_ring_barriers());
+    kinds.add("rte_ring C11", rte_ring_c11());
+    kinds.add("boost", boost_queue());
+    kinds.add("moodycamel", moodycamel_queue());
+    kinds.add("ck_ring", ck_ring_kinds());
+    return kinds;
 }
 
-template <typename Ring>
-void stream(benchmark::State& state) {
-    if (skipped_on_one_cpu(state)) return;
-    using Item = typename Ring::Item;
-    const auto ring = std::make_unique<Ring>();
-    Partner partner([&] {
-        Item item;
-        for (std::uint64_t i = 0; i < kBatch; ++i) {
-            item.number = i;
-            while (!ring->push(item)) {
+// One benchmark for each cell and ring, all rings of a cell one after the other.
+void register_all(const std::vector<RingKind>& kinds, RingStage& stage, RingReport& report) {
+    for (const RingPattern pattern :
+         {RingPattern::kRoundTrip, RingPattern::kOneByOne, RingPattern::kBursts}) {
+        for (const std::size_t bytes : {std::size_t{8}, std::size_t{64}}) {
+            for (const RingKind& kind : kinds) {
+                const bool raw = kind.role == RingKind::Role::kRaw;
+                if ((raw && pattern != RingPattern::kRoundTrip) || kind.make(bytes) == nullptr)
+                    continue;
+                const auto name = fmt::format("{}/{}/{}", to_string(pattern), bytes, kind.name);
+                benchmark::RegisterBenchmark(
+                    name.c_str(),
+                    [&stage, &report, &kind, bytes, pattern](benchmark::State& state) {
+                        for (auto _ : state) {
+                            const RingSample sample = stage.measure(kind, bytes, pattern);
+                            report.add(kind, bytes, pattern, sample);
+                            state.SetIterationTime(sample.ns / 1e9);
+                        }
+                    })
+                    ->UseManualTime()
+                    ->Iterations(1);
             }
         }
-    });
-    for (auto _ : state) {
-        partner.go();
-        Item item;
-        for (std::uint64_t i = 0; i < kBatch; ++i) {
-            while (!ring->pop(item)) {
-            }
-            if (item.number != i) state.SkipWithError("out of order");
-        }
-        partner.wait();
     }
-    state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(kBatch));
 }
 
-template <typename Ring>
-void stream_in_bursts(benchmark::State& state) {
-    if (skipped_on_one_cpu(state)) return;
-    using Item = typename Ring::Item;
-    constexpr std::size_t kBurst = 32;
-    static_assert(kBatch % kBurst == 0);
-    const auto ring = std::make_unique<Ring>();
-    Partner partner([&] {
-        std::array<Item, kBurst> burst;
-        for (std::uint64_t i = 0; i < kBatch; i += kBurst) {
-            for (std::size_t k = 0; k < kBurst; ++k)
-                burst[k].number = i + k;
-            for (std::span<const Item> left(burst); !left.empty();) {
-                left = left.subspan(ring->push_some(left));
-            }
-        }
-    });
-    for (auto _ : state) {
-        partner.go();
-        std::array<Item, kBurst> burst;
-        for (std::uint64_t i = 0; i < kBatch;) {
-            const std::size_t count = ring->pop_some(burst);
-            for (std::size_t k = 0; k < count; ++k) {
-                if (burst[k].number != i + k) state.SkipWithError("out of order");
-            }
-            i += count;
-        }
-        partner.wait();
+int run(int argc, char** argv) {
+    benchmark::Initialize(&argc, argv);
+    int rounds = 7;
+    std::string json_file;
+    CLI::App app{"Rings between two CPUs, ours and others'"};
+    app.add_option("--rounds", rounds, "samples of each ring")
+        ->check(CLI::Range(1, 1000))
+        ->capture_default_str();
+    app.add_option("--json", json_file, "write the figures to this file; - is standard output");
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& error) {
+        return app.exit(error) == 0 ? 0 : 2;
     }
-    state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(kBatch));
-}
 
-BENCHMARK(round_trip<SlotRing<8>>)->UseRealTime();
-BENCHMARK(round_trip<ClassicRing<8>>)->UseRealTime();
-BENCHMARK(round_trip<SlotRing<56>>)->UseRealTime();
-BENCHMARK(round_trip<ClassicRing<56>>)->UseRealTime();
-BENCHMARK(stream<SlotRing<8>>)->UseRealTime();
-BENCHMARK(stream<ClassicRing<8>>)->UseRealTime();
-BENCHMARK(stream<SlotRing<56>>)->UseRealTime();
-BENCHMARK(stream<ClassicRing<56>>)->UseRealTime();
-BENCHMARK(stream_in_bursts<SlotRing<8>>)->UseRealTime();
-BENCHMARK(stream_in_bursts<SlotRing<56>>)->UseRealTime();
+    const CpuChoice cpus = choose_pair(read_topology(allowed_cpus()));
+    if (cpus.server == cpus.client) {
+        fmt::print(stderr,
+                   "ring_bench: needs two CPUs, and may use only CPU {}; widen its "
+                   "affinity (taskset, cpuset)\n",
+                   cpus.server);
+        return 1;
+    }
+    const Clock clock = Clock::calibrate();
+    RingStage stage(clock, cpus.server, cpus.client);
+    const Kinds kinds = every_kind();
+    RingReport report;
+    register_all(kinds.all, stage, report);
+    Silent silent;
+    for (int round = 0; round < rounds; ++round)
+        benchmark::RunSpecifiedBenchmarks(&silent);
+    benchmark::Shutdown();
+    if (report.empty()) return 1;  // nothing fits the filter: Google Benchmark has said so
+
+    nlohmann::json result = report.json();
+    result["program"] = "ring_bench";
+    result["cpus"] = {cpus.server, cpus.client};
+    result["placement"] = to_string(stage.first_sentinel().placement);
+    result["missing"] = kinds.missing;
+    const std::string text = result.dump(2) + "\n";
+    if (json_file == "-") {
+        fmt::print("{}", text);
+    } else {
+        fmt::print("CPUs {} and {} ({}), {} rounds; one line's round trip {:.0f} ns, {}\n",
+                   cpus.server, cpus.client, cpus.why, rounds, stage.first_sentinel().round_trip_ns,
+                   to_string(stage.first_sentinel().placement));
+        for (const std::string& name : kinds.missing)
+            fmt::print("not installed when this was built: {}\n", name);
+        fmt::print("{}", report.table());
+        if (!json_file.empty() && !(std::ofstream(json_file) << text).flush()) {
+            fmt::print(stderr, "ring_bench: cannot write '{}'\n", json_file);
+            return 1;
+        }
+    }
+    if (report.errors() != 0) {
+        fmt::print(stderr, "ring_bench: {} elements were lost, doubled or out of order\n",
+                   report.errors());
+        return 1;
+    }
+    return 0;
+}
 
 }  // namespace
+}  // namespace sanpoll::bench
 
 int main(int argc, char** argv) {
-    benchmark::Initialize(&argc, argv);
-    if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-    // The yardstick and the sentinel go into the heading (and into --benchmark_out's context).
-    const auto handoff =
-        bench::measure_handoff(bench::Clock::calibrate(), cpus().server, cpus().client);
-    benchmark::AddCustomContext("cpus", std::to_string(cpus().server) + "," +
-                                            std::to_string(cpus().client) + " (" + cpus().why +
-                                            ")");
-    benchmark::AddCustomContext("cache_line_round_trip_ns", std::to_string(handoff.round_trip_ns));
-    benchmark::AddCustomContext("placement", std::string(to_string(handoff.placement)));
-    benchmark::RunSpecifiedBenchmarks();
-    benchmark::Shutdown();
-    return 0;
+    try {
+        return sanpoll::bench::run(argc, argv);
+    } catch (const std::exception& error) {
+        fmt::print(stderr, "ring_bench: {}\n", error.what());
+        return 1;
+    }
 }
