@@ -101,7 +101,7 @@ public:
         if (!has_room(1)) {
             return false;
         }
-        std::memcpy(payload(), &value, sizeof(T));
+        write(value);
         publish();
         return true;
     }
@@ -118,7 +118,7 @@ public:
             count = free < count ? free : count;
         }
         for (std::uint32_t i = 0; i < count; ++i) {
-            std::memcpy(payload(), &values[i], sizeof(T));
+            write(values[i]);
             publish();
         }
         return count;
@@ -130,6 +130,23 @@ public:
     [[nodiscard]] bool corrupt() const noexcept { return corrupt_; }
 
 private:
+    // What lies in the second line goes first: the reader looks at the first one all the while, and would take
+    // it away between its payload and its sequence word if the second line had to be waited for there.
+    template <typename T>
+    void write(const T& value) noexcept {
+        std::byte* to = payload();
+        if constexpr (sizeof(T) > kLinePayload) {
+            std::memcpy(to + kLinePayload,
+                        reinterpret_cast<const std::byte*>(&value) + kLinePayload,
+                        sizeof(T) - kLinePayload);
+            // The compiler must keep that order too; the processor does (x86) or loses only time.
+            std::atomic_signal_fence(std::memory_order_release);
+            std::memcpy(to, &value, kLinePayload);
+        } else {
+            std::memcpy(to, &value, sizeof(T));
+        }
+    }
+
     bool refresh(std::uint32_t count) noexcept {
         if (corrupt_) {
             return false;
@@ -234,12 +251,16 @@ public:
     template <typename T>
     [[nodiscard]] bool try_pop(T& value) noexcept {
         static_assert(std::is_trivially_copyable_v<T> && sizeof(T) <= kSlotPayload);
-        const std::byte* head = front();
+        const std::byte* head = sizeof(T) > kLinePayload ? front_with_second_line() : front();
         if (head == nullptr) {
             return false;
         }
-        std::memcpy(&value, head, sizeof(T));
-        release_one();
+        std::memcpy(static_cast<void*>(&value), head, sizeof(T));
+        ask_ahead_for<T>();
+        ++position_;
+        if (position_ - published_ >= publish_every_) {
+            publish_progress();
+        }
         return true;
     }
 
@@ -253,7 +274,8 @@ public:
             if (head == nullptr) {
                 break;
             }
-            std::memcpy(&values[count], head, sizeof(T));
+            std::memcpy(static_cast<void*>(&values[count]), head, sizeof(T));
+            ask_ahead_for<T>();
             ++position_;
             ++count;
         }
@@ -274,6 +296,16 @@ private:
     void ask_ahead(std::uint32_t count) const noexcept {
         for (std::uint32_t i = 0; i < count && i < kAhead; ++i) {
             prefetch_for_read(&slots_[slot_index(position_ + kAhead + i, mask_)]);
+        }
+    }
+
+    // The same for one slot that holds a T.
+    template <typename T>
+    void ask_ahead_for() const noexcept {
+        const Slot& slot = slots_[slot_index(position_ + kAhead, mask_)];
+        prefetch_for_read(&slot);
+        if constexpr (sizeof(T) > kLinePayload) {
+            prefetch_for_read(slot.payload + kLinePayload);
         }
     }
 
