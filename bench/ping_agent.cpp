@@ -7,12 +7,12 @@
 #include <optional>
 #include <sanpoll/switch.hpp>
 #include <thread>
-#include <variant>
 
 #include "bench/clock.hpp"
 #include "bench/cpu_placement.hpp"
 #include "bench/latency_histogram.hpp"
-#include "bench/ping_loops.hpp"
+#include "bench/measured_ends.hpp"
+#include "bench/peer.hpp"
 #include "bench/ping_options.hpp"
 #include "bench/san_connection.hpp"
 #include "bench/san_socket.hpp"
@@ -53,7 +53,7 @@ std::string ascii(const WCHAR* text) {
 
 class Agent {
 public:
-    explicit Agent(AgentRole role) : role_(role) {}
+    Agent(AgentRole role, const Peers& peers) : role_(role), peers_(peers) {}
 
     json obey(const json& command) {
         const std::string what = command.at("do");
@@ -67,12 +67,6 @@ public:
     }
 
 private:
-    template <class C>
-    struct Ends {
-        std::unique_ptr<C> server;
-        std::unique_ptr<C> client;
-    };
-
     bool serves() const { return role_ != AgentRole::kClient; }
     bool measures() const { return role_ != AgentRole::kServer; }
 
@@ -82,9 +76,14 @@ private:
         local_ = command.at("local");
         tcp_waiting_ = command.at("tcp_blocking") ? TcpConnection::Waiting::kBlock
                                                   : TcpConnection::Waiting::kSpin;
-        completion_ = completion_from(command.at("completion")).value_or(Completion::kPolled);
         rule_.yield = command.at("yield");
         rule_.clock = Clock::calibrate();
+        // What cannot be used here is told by name, so that the leader leaves it out.
+        for (const std::string name : command.value("peers", json::array())) {
+            const Peer* peer = find_peer(peers_, name);
+            const std::string why = peer == nullptr ? "unknown" : peer->missing();
+            if (!why.empty()) answer["missing"][name] = why;
+        }
         // The library comes before the pinning, so that its threads do not inherit the one CPU of this one.
         if (command.at("san")) {
             std::uint64_t startup_ns = 0;
@@ -120,52 +119,58 @@ private:
         shape_.receives = command.at("receives");
         shape_.sends = command.at("sends");
         next_ = 0;
+        completion_ = completion_from(command.at("completion")).value_or(Completion::kPolled);
+        const std::string transport = command.at("transport");
         const std::uint16_t port = command.at("port");
-        if (command.at("transport") == "tcp") {
-            open_tcp(port);
-        } else {
-            open_san(port);
+        if (transport == "tcp") {
+            ends_ = open_tcp(port);
+            return json::object();
         }
-        if (const auto* san = std::get_if<Ends<SanConnection>>(&ends_); san && san->client) {
-            const FabricFacts fabric = san->client->socket().fabric();
-            return {{"fabric", fabric.name}, {"device", fabric.device}, {"reason", fabric.reason}};
+        if (const Peer* peer = find_peer(peers_, transport)) {
+            ends_ = peer->open(serves() ? tcp_listener_->accept() : tcp_connect(address_, port),
+                               serves(), shape_, rule_);
+            return json::object();
         }
-        return json::object();
+        return open_san(port,
+                        transport == "san-arena" ? MemoryKind::kArena : MemoryKind::kOrdinary);
     }
 
-    void open_san(std::uint16_t port) {
-        Ends<SanConnection> ends;
+    json open_san(std::uint16_t port, MemoryKind memory) {
+        json answer = json::object();
+        std::unique_ptr<SanConnection> server, client;
         std::optional<SanConnector> connector;
         if (measures()) connector.emplace(SanConnector::begin(*provider_, local_, address_, port));
         if (serves())
-            ends.server = std::make_unique<SanConnection>(san_listener_->accept(), shape_,
-                                                          completion_, rule_);
+            server = std::make_unique<SanConnection>(san_listener_->accept(), shape_, completion_,
+                                                     rule_, memory);
         if (measures()) {
-            ends.client = std::make_unique<SanConnection>(std::move(*connector).finish(), shape_,
-                                                          completion_, rule_);
+            client = std::make_unique<SanConnection>(std::move(*connector).finish(), shape_,
+                                                     completion_, rule_, memory);
+            const FabricFacts fabric = client->socket().fabric();
+            answer = {
+                {"fabric", fabric.name}, {"device", fabric.device}, {"reason", fabric.reason}};
         }
-        ends_ = std::move(ends);
+        ends_ = std::make_unique<EndsOf<SanConnection>>(std::move(server), std::move(client));
+        return answer;
     }
 
-    void open_tcp(std::uint16_t port) {
-        Ends<TcpConnection> ends;
+    std::unique_ptr<MeasuredEnds> open_tcp(std::uint16_t port) {
+        std::unique_ptr<TcpConnection> server, client;
         if (measures()) {
-            ends.client = std::make_unique<TcpConnection>(tcp_connect(address_, port), shape_,
-                                                          tcp_waiting_, rule_);
+            client = std::make_unique<TcpConnection>(tcp_connect(address_, port), shape_,
+                                                     tcp_waiting_, rule_);
         }
         if (serves()) {
-            ends.server = std::make_unique<TcpConnection>(tcp_listener_->accept(), shape_,
-                                                          tcp_waiting_, rule_);
+            server = std::make_unique<TcpConnection>(tcp_listener_->accept(), shape_, tcp_waiting_,
+                                                     rule_);
         }
-        ends_ = std::move(ends);
+        return std::make_unique<EndsOf<TcpConnection>>(std::move(server), std::move(client));
     }
 
-    // Calls `use` with whatever is open.
-    template <class Use>
-    void with_ends(Use&& use) {
-        if (auto* san = std::get_if<Ends<SanConnection>>(&ends_)) return use(*san);
-        if (auto* tcp = std::get_if<Ends<TcpConnection>>(&ends_)) return use(*tcp);
-        throw ConnectionFault("an agent was told to measure before a connection was open");
+    MeasuredEnds& opened() const {
+        if (!ends_)
+            throw ConnectionFault("an agent was told to measure before a connection was open");
+        return *ends_;
     }
 
     json ping_phase(const json& command) {
@@ -173,18 +178,7 @@ private:
         const std::uint64_t count = command.at("count");
         histogram_.reset();
         const std::uint64_t start = rule_.clock.ticks();
-        with_ends([&](auto& ends) {
-            switch (role_) {
-                case AgentRole::kServer:
-                    return serve(*ends.server, shape_.size, next_, skip + count);
-                case AgentRole::kClient:
-                    return ping(*ends.client, rule_.clock, shape_.size, next_, skip, count,
-                                histogram_);
-                case AgentRole::kPair:
-                    return ping_with_self(*ends.client, *ends.server, rule_.clock, shape_.size,
-                                          next_, skip, count, histogram_);
-            }
-        });
+        opened().ping(rule_.clock, shape_.size, next_, skip, count, histogram_);
         next_ += skip + count;
         if (!measures()) return json::object();
         return {{"elapsed_ns", rule_.clock.to_ns(rule_.clock.ticks() - start)},
@@ -195,32 +189,19 @@ private:
     }
 
     json stream_phase(const json& command) {
-        const std::uint64_t count = command.at("count");
-        std::uint64_t ticks = 0;
-        with_ends([&](auto& ends) {
-            switch (role_) {
-                case AgentRole::kServer:
-                    return take_stream(*ends.server, shape_.size, count, shape_.receives);
-                case AgentRole::kClient:
-                    ticks =
-                        send_stream(*ends.client, rule_.clock, shape_.size, count, shape_.receives);
-                    return;
-                case AgentRole::kPair:
-                    ticks = stream_with_self(*ends.client, *ends.server, rule_.clock, shape_.size,
-                                             count, shape_.receives);
-                    return;
-            }
-        });
+        const std::uint64_t ticks =
+            opened().stream(rule_.clock, shape_.size, command.at("count"), shape_.receives);
         if (!measures()) return json::object();
         return {{"elapsed_ns", rule_.clock.to_ns(ticks)}};
     }
 
     json close() {
-        ends_ = std::monostate{};
+        ends_.reset();
         return json::object();
     }
 
     AgentRole role_;
+    const Peers& peers_;
     std::string address_;
     std::string local_;
     TcpConnection::Waiting tcp_waiting_ = TcpConnection::Waiting::kSpin;
@@ -234,15 +215,15 @@ private:
     std::optional<TcpListener> tcp_listener_;
     ConnectionShape shape_;
     std::uint64_t next_ = 0;  // number of the connection's next message
-    std::variant<std::monostate, Ends<SanConnection>, Ends<TcpConnection>> ends_;
+    std::unique_ptr<MeasuredEnds> ends_;
 };
 
 }  // namespace
 
-bool run_agent(AgentRole role, const ControlChannel& channel, const json& own) {
+bool run_agent(AgentRole role, const ControlChannel& channel, const json& own, const Peers& peers) {
     // The leader may take long between commands; when it dies, the channel closes (and the kernel ends this process).
     constexpr std::chrono::hours kForever{24 * 365};
-    const auto agent = std::make_unique<Agent>(role);
+    const auto agent = std::make_unique<Agent>(role, peers);
     try {
         for (;;) {
             json command = channel.receive(kForever);
@@ -281,25 +262,28 @@ int run_listening_agent(const PingOptions& options) {
                                                  : options.cores.front()},
                    {"yield", allowed.size() == 1}};
     const ControlChannel channel = ControlChannel::accept(address, options.port);
-    return run_agent(AgentRole::kServer, channel, own) ? 0 : 1;
+    return run_agent(AgentRole::kServer, channel, own, {}) ? 0 : 1;
 }
 
-int run_agent_process(const std::string& role, const std::vector<int>& control_fds) {
+int run_agent_process(const std::string& role, const std::vector<int>& control_fds,
+                      const Peers& peers) {
     if (control_fds.empty()) return 2;
     // Started through /proc/self/exe, it would be called "exe" in every list of processes.
     prctl(PR_SET_NAME, ("ping-" + role).c_str());
     const ControlChannel first(control_fds[0]);
-    if (role == "pair") return run_agent(AgentRole::kPair, first) ? 0 : 1;
-    if (role == "client") return run_agent(AgentRole::kClient, first) ? 0 : 1;
-    if (control_fds.size() < 2) return run_agent(AgentRole::kServer, first) ? 0 : 1;
+    if (role == "pair") return run_agent(AgentRole::kPair, first, json::object(), peers) ? 0 : 1;
+    if (role == "client")
+        return run_agent(AgentRole::kClient, first, json::object(), peers) ? 0 : 1;
+    if (control_fds.size() < 2)
+        return run_agent(AgentRole::kServer, first, json::object(), peers) ? 0 : 1;
 
     const ControlChannel second(control_fds[1]);
     bool client_done = false;
     std::thread client([&] {
         prctl(PR_SET_NAME, "ping-client");
-        client_done = run_agent(AgentRole::kClient, second);
+        client_done = run_agent(AgentRole::kClient, second, json::object(), peers);
     });
-    const bool server_done = run_agent(AgentRole::kServer, first);
+    const bool server_done = run_agent(AgentRole::kServer, first, json::object(), peers);
     client.join();
     return server_done && client_done ? 0 : 1;
 }

@@ -72,15 +72,18 @@ PingCrew::PingCrew(const PingOptions& options, const CpuPlan& plan) {
     for (std::size_t i = 0; i < members_.size(); ++i) {
         const std::string address =
             two_hosts ? options.connect : facts_.value("address", options.address);
+        std::vector<std::string> peers;
+        for (const WantedPeer& peer : options.peers)
+            peers.push_back(peer.name);
         const json command{{"do", "setup"},
                            {"cpu", members_[i].cpu},
                            {"yield", plan.yield},
-                           {"completion", to_string(options.completion)},
                            {"address", address},
                            {"local", two_hosts ? "0.0.0.0" : address},
                            {"library", options.library},
-                           {"san", options.shm},
-                           {"tcp", options.tcp},
+                           {"san", options.shm || options.arena},
+                           {"tcp", options.tcp || !options.peers.empty()},
+                           {"peers", peers},
                            {"tcp_blocking", options.tcp_blocking}};
         try {
             members_[i].channel.send(command);

@@ -39,6 +39,16 @@ constexpr std::uint32_t kPingSends = 2;
 
 constexpr std::uint64_t kWarmupStream = 512;
 
+// Warming up moves no more bytes than this: long messages are warm after few.
+constexpr std::uint64_t kWarmupBytes = 64ULL << 20;
+constexpr std::uint64_t kShortestWarmup = 64;
+
+std::uint64_t warming(std::uint32_t size, std::uint64_t messages) {
+    if (messages <= kShortestWarmup) return messages;
+    const std::uint64_t most = kWarmupBytes / std::max<std::uint32_t>(size, 1);
+    return std::clamp(most, kShortestWarmup, messages);
+}
+
 // Cuts a phase into commands: of a given number of messages, or of a given time if the number is 0. The time
 // counts as it passes, not as it was expected, so a machine that turns busy does not stretch the run.
 class Portions {
@@ -79,27 +89,25 @@ public:
     Leader(const PingOptions& options, const CpuPlan& plan)
         : options_(options), plan_(plan), crew_(options, plan), clock_(Clock::calibrate()) {
         const json& facts = crew_.facts();
-        if (options.shm) {
+        run_.missing = facts.value("missing", json::object());
+        if (options.shm || options.arena) {
             run_.provider = ProviderFacts{facts.at("provider"),
                                           facts.at("provider_path"),
                                           facts.at("addresses"),
                                           facts.at("startup_ms"),
                                           {}};
         }
-        const std::uint64_t transports = (options.shm ? 1 : 0) + (tcp_wanted() ? 1 : 0);
-        samples_ = std::max<std::uint64_t>(transports * options.sizes.size() * options.rounds, 1);
+        plan_series();
+        samples_ = std::max<std::uint64_t>(run_.series.size() * options.rounds, 1);
         const double phases = static_cast<double>(samples_) * (options.rate ? 2 : 1);
-        phase_ns_ = std::clamp(kRunNs / phases, kShortestPhaseNs, kLongestPhaseNs);
+        phase_ns_ = options.phase_ms != 0
+                        ? static_cast<double>(options.phase_ms) * 1e6
+                        : std::clamp(kRunNs / phases, kShortestPhaseNs, kLongestPhaseNs);
     }
 
     PingRun lead() {
         const std::uint64_t start = Clock::monotonic_ns();
         run_.reference = measure_handoff(clock_, plan_.handoff_a, plan_.handoff_b);
-        for (const bool kernel : {false, true}) {
-            if (kernel ? !tcp_wanted() : !options_.shm) continue;
-            for (const std::uint32_t size : options_.sizes)
-                run_.series.push_back({kernel, kernel ? "tcp" : "san", size, {}});
-        }
         Progress progress(samples_, options_.quiet);
         for (std::uint32_t round = 1; round <= options_.rounds; ++round) {
             for (const std::uint32_t size : options_.sizes) {
@@ -118,6 +126,33 @@ public:
     }
 
 private:
+    void plan_series() {
+        const auto add = [&](const std::string& transport, std::uint64_t largest,
+                             Completion completion) {
+            for (const std::uint32_t size : options_.sizes) {
+                if (size <= largest)
+                    run_.series.push_back({!transport.starts_with("san"),
+                                           completion,
+                                           transport,
+                                           transport,
+                                           size,
+                                           {}});
+            }
+        };
+        std::vector<Completion> completions{options_.completion};
+        completions.insert(completions.end(), options_.more_completions.begin(),
+                           options_.more_completions.end());
+        for (const Completion completion : completions) {
+            if (options_.shm) add("san", UINT64_MAX, completion);
+            if (options_.arena) add("san-arena", UINT64_MAX, completion);
+        }
+        if (options_.peers.empty() && tcp_wanted()) add("tcp", UINT64_MAX, Completion::kPolled);
+        for (const WantedPeer& peer : options_.peers) {
+            if (!run_.missing.contains(peer.name))
+                add(peer.name, peer.largest, Completion::kPolled);
+        }
+    }
+
     // One thread cannot wait for its own kernel TCP without giving it a chance, so that is left out.
     bool tcp_wanted() const { return options_.tcp && options_.layout != Layout::kOneThread; }
 
@@ -144,15 +179,17 @@ private:
     }
 
     void open(PingSeries& series, std::uint32_t receives, std::uint32_t sends) {
-        const std::string transport = series.kernel ? "tcp" : "san";
-        const json answer = crew_.all({{"do", "open"},
-                                       {"transport", transport},
-                                       {"port", crew_.facts().at(transport + "_port")},
-                                       {"size", series.size},
-                                       {"receives", receives},
-                                       {"sends", sends}});
+        const json answer =
+            crew_.all({{"do", "open"},
+                       {"transport", series.opened_as},
+                       {"completion", to_string(series.completion)},
+                       {"port", crew_.facts().at(series.kernel ? "tcp_port" : "san_port")},
+                       {"size", series.size},
+                       {"receives", receives},
+                       {"sends", sends}});
         if (!series.kernel) {
             series.transport = answer.at("fabric");
+            if (series.opened_as == "san-arena") series.transport += "-arena";
             run_.provider->fabric = {series.transport, answer.at("device"), answer.at("reason"),
                                      ""};
         }
@@ -170,8 +207,9 @@ private:
 
     void measure_round_trips(PingSeries& series, PingSample& sample, Progress& progress) {
         open(series, options_.receives, kPingSends);
-        const double warm_ns = ping(options_.warmup, 0).at("elapsed_ns").get<double>();
-        Portions phase = portions(warm_ns / static_cast<double>(options_.warmup));
+        const std::uint64_t warmup = warming(series.size, options_.warmup);
+        const double warm_ns = ping(warmup, 0).at("elapsed_ns").get<double>();
+        Portions phase = portions(warm_ns / static_cast<double>(warmup));
         std::uint64_t turns = 0;
         while (const std::uint64_t count = phase.next()) {
             progress.show(label_ + ", round trips");
@@ -190,7 +228,8 @@ private:
         const auto stream_ns = [&](std::uint64_t count) {
             return crew_.all({{"do", "stream"}, {"count", count}}).at("elapsed_ns").get<double>();
         };
-        Portions phase = portions(stream_ns(kWarmupStream) / kWarmupStream);
+        const std::uint64_t warmup = warming(series.size, kWarmupStream);
+        Portions phase = portions(stream_ns(warmup) / static_cast<double>(warmup));
         while (const std::uint64_t count = phase.next()) {
             progress.show(label_ + ", message rate");
             phase.done(count, stream_ns(count));

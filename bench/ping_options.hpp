@@ -25,6 +25,12 @@ const char* to_string(Completion completion) noexcept;
 const char* to_string(Layout layout) noexcept;
 std::optional<Completion> completion_from(const std::string& text) noexcept;
 
+// A peer that a run measures (bench/peer.hpp).
+struct WantedPeer {
+    std::string name;
+    std::uint32_t largest = UINT32_MAX;  // bytes of the longest message that it carries
+};
+
 struct PingOptions {
     std::vector<std::uint32_t> sizes{0, 8, 64, 1024, 65536};
     std::uint64_t count =
@@ -35,12 +41,16 @@ struct PingOptions {
     std::vector<int> cores;       // application CPUs: server, client; empty: chosen
     std::vector<int> poll_cores;  // SANPOLL_CORES in dedicated mode; empty: chosen
     Completion completion = Completion::kPolled;
+    std::vector<Completion> more_completions;  // measured beside `completion`, in the same rounds
     std::uint32_t receives = 8;
     std::uint32_t window = 32;         // sends outstanding in the rate phase
     std::uint32_t rate_receives = 64;  // receives posted in the rate phase
     std::uint32_t rounds = 5;
     std::uint32_t retries = 3;  // of one sample whose placement moved
     bool shm = true;
+    bool arena = false;             // the provider again, with buffers out of its arenas
+    std::vector<WantedPeer> peers;  // instead of `tcp`
+    std::uint32_t phase_ms = 0;  // how long a phase lasts without `count`; 0: by the run's length
     bool tcp = true;
     bool tcp_blocking = false;
     bool rate = true;

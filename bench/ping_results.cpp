@@ -45,12 +45,6 @@ json optional_number(const std::optional<double>& value) {
     return value ? json(*value) : json(nullptr);
 }
 
-json json_of_handoff(const Handoff& handoff) {
-    return {{"class", to_string(handoff.placement)},
-            {"round_trip_ns", handoff.round_trip_ns},
-            {"overwrite_ns_per_line", handoff.overwrite_ns_per_line}};
-}
-
 json json_of_provider(const std::optional<ProviderFacts>& provider) {
     if (!provider) return nullptr;
     return {{"description", provider->description},    {"path", provider->path},
@@ -75,7 +69,7 @@ json json_of_series(const PingSeries& series, const PingOptions& options) {
     const LatencyHistogram& trips = summary.round_trips;
     json result{{"transport", series.transport}, {"size", series.size}};
     result["mode"] = series.kernel ? "kernel" : options.mode;
-    result["completion"] = !series.kernel         ? to_string(options.completion)
+    result["completion"] = !series.kernel         ? to_string(series.completion)
                            : options.tcp_blocking ? "blocking"
                                                   : "spinning";
     result["rtt_ns"] = {{"p50", trips.quantile(0.5)},  {"p90", trips.quantile(0.9)},
@@ -95,6 +89,12 @@ json json_of_series(const PingSeries& series, const PingOptions& options) {
 }
 
 }  // namespace
+
+json json_of_handoff(const Handoff& handoff) {
+    return {{"class", to_string(handoff.placement)},
+            {"round_trip_ns", handoff.round_trip_ns},
+            {"overwrite_ns_per_line", handoff.overwrite_ns_per_line}};
+}
 
 PingSummary summarize(const PingSeries& series) {
     PingSummary summary;

@@ -29,8 +29,10 @@ struct PingSample {
 
 // All rounds of one transport and size.
 struct PingSeries {
-    bool kernel = false;    // kernel TCP, not the provider
-    std::string transport;  // "tcp", or the fabric of the connection
+    bool kernel = false;                          // not the provider: kernel TCP, or another peer
+    Completion completion = Completion::kPolled;  // of the provider's receives
+    std::string opened_as;                        // what the agents are told
+    std::string transport;                        // that, or the fabric of the connection
     std::uint32_t size = 0;
     std::vector<PingSample> samples;
 };
@@ -49,6 +51,7 @@ struct PingRun {
     std::vector<PingSeries> series;
     std::uint64_t repeated = 0;  // samples thrown away because the placement moved
     std::optional<ProviderFacts> provider;
+    nlohmann::json missing;  // peers that cannot be used here: {name: why}
     double seconds = 0;
 };
 
@@ -69,6 +72,7 @@ PingSummary summarize(const PingSeries& series);
 std::optional<double> run_handoff(const PingRun& run);
 
 std::string table_of(const PingRun& run, const PingOptions& options, const CpuPlan& plan);
+nlohmann::json json_of_handoff(const Handoff& handoff);
 nlohmann::json json_of(const PingRun& run, const PingOptions& options, const CpuPlan& plan);
 
 }  // namespace sanpoll::bench

@@ -31,7 +31,7 @@ std::string row_of(const PingSeries& series, const PingOptions& options) {
     };
     return fmt::format(
         fmt::runtime(kRow), series.transport, series.kernel ? "kernel" : options.mode,
-        !series.kernel         ? to_string(options.completion)
+        !series.kernel         ? to_string(series.completion)
         : options.tcp_blocking ? "blocking"
                                : "spinning",
         format_size(series.size), quantile(0.5), quantile(0.9), quantile(0.99), quantile(0.999),

@@ -25,11 +25,16 @@ std::size_t stride_of(std::size_t slot_bytes) {
 
 // ------------------------------------------------------------------------------------------------------ region --
 
-SanConnection::Region::Region(std::size_t slots, std::size_t slot_bytes)
+SanConnection::Region::Region(const sanpoll_switch::Provider& provider, MemoryKind kind,
+                              std::size_t slots, std::size_t slot_bytes)
     : stride_(stride_of(slot_bytes)), bytes_(slots * stride_) {
     if (bytes_ > UINT32_MAX)
         throw ConnectionFault(
             "more than 4 GiB of buffers; choose smaller --sizes or fewer --receives");
+    if (kind == MemoryKind::kArena) {
+        memory_ = arena_.emplace(provider, kind, bytes_).data();
+        return;
+    }
     void* mapped = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (mapped == MAP_FAILED) {
@@ -39,7 +44,9 @@ SanConnection::Region::Region(std::size_t slots, std::size_t slot_bytes)
     memory_ = static_cast<char*>(mapped);
 }
 
-SanConnection::Region::~Region() { munmap(memory_, bytes_); }
+SanConnection::Region::~Region() {
+    if (!arena_) munmap(memory_, bytes_);
+}
 
 SanConnection::Port::~Port() {
     if (handle != nullptr) sanpoll_switch::CloseHandle(handle);
@@ -60,12 +67,12 @@ HANDLE SanConnection::register_region(const Region& region, DWORD access) {
 // -------------------------------------------------------------------------------------------------- connection --
 
 SanConnection::SanConnection(SanSocket socket, const ConnectionShape& shape, Completion completion,
-                             const SpinRule& rule)
+                             const SpinRule& rule, MemoryKind memory)
     : completion_(completion),
       rule_(rule),
       slot_bytes_(std::max(shape.size, kAcknowledgementSize)),
-      send_region_(shape.sends, slot_bytes_),
-      receive_region_(shape.receives, slot_bytes_),
+      send_region_(socket.provider(), memory, shape.sends, slot_bytes_),
+      receive_region_(socket.provider(), memory, shape.receives, slot_bytes_),
       socket_(std::move(socket)),
       table_(socket_.provider().table()) {
     sends_.operations.resize(shape.sends);

@@ -9,11 +9,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <sanpoll/switch.hpp>
 #include <vector>
 
 #include "bench/connection.hpp"
 #include "bench/ping_options.hpp"
+#include "bench/rdma_end.hpp"
 #include "bench/san_socket.hpp"
 #include "bench/spin.hpp"
 
@@ -21,9 +23,9 @@ namespace sanpoll::bench {
 
 class SanConnection {
 public:
-    // Registers memory and posts all receives of `shape`.
+    // Registers memory of the kind that is asked for and posts all receives of `shape`.
     SanConnection(SanSocket socket, const ConnectionShape& shape, Completion completion,
-                  const SpinRule& rule);
+                  const SpinRule& rule, MemoryKind memory = MemoryKind::kOrdinary);
     SanConnection(const SanConnection&) = delete;
     SanConnection& operator=(const SanConnection&) = delete;
     ~SanConnection();
@@ -60,10 +62,11 @@ private:
         bool full() const { return pending == operations.size(); }
     };
 
-    // Populated memory, cut into slots.
+    // Memory cut into slots: the kernel's, populated, or out of an arena of the provider's.
     class Region {
     public:
-        Region(std::size_t slots, std::size_t slot_bytes);
+        Region(const sanpoll_switch::Provider& provider, MemoryKind kind, std::size_t slots,
+               std::size_t slot_bytes);
         Region(const Region&) = delete;
         Region& operator=(const Region&) = delete;
         ~Region();
@@ -74,6 +77,7 @@ private:
     private:
         std::size_t stride_;
         std::size_t bytes_;
+        std::optional<RdmaMemory> arena_;
         char* memory_;
     };
 

@@ -51,7 +51,8 @@ int main(int argc, char** argv) {
     }
     const bench::PingOptions& options = *parsed.options;
     std::signal(SIGPIPE, SIG_IGN);  // a reader that has gone is an error of write, not our death
-    if (!options.role.empty()) return bench::run_agent_process(options.role, options.control_fds);
+    if (!options.role.empty())
+        return bench::run_agent_process(options.role, options.control_fds, {});
 
     if (options.listen) {
         try {

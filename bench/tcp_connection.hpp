@@ -1,7 +1,8 @@
-// Kernel TCP as a Connection: the yardstick that everybody has. TCP_NODELAY; spinning on non-blocking sockets, or
-// blocking.
+// Kernel TCP as a Connection: the yardstick that everybody has. TCP_NODELAY; spinning on non-blocking sockets,
+// sleeping in epoll_wait, or blocking. Any other connected stream socket, such as a unix one, does as well.
 //
-// TCP knows bytes, not messages: both ends know the size, a message of 0 bytes is sent as one byte.
+// TCP knows bytes, not messages: both ends know the size, a message of 0 bytes is sent as one byte. Each message is
+// one send; a receiver takes what has come of short messages with one system call, as a server of many would.
 #pragma once
 
 #include <cstdint>
@@ -32,9 +33,12 @@ private:
     int fd_;
 };
 
+// TCP_NODELAY; of another kind of socket, nothing.
+void set_no_delay(const Descriptor& socket) noexcept;
+
 class TcpConnection {
 public:
-    enum class Waiting { kSpin, kBlock };
+    enum class Waiting { kSpin, kBlock, kEpoll };
 
     // Takes a connected socket.
     TcpConnection(Descriptor socket, const ConnectionShape& shape, Waiting waiting,
@@ -46,11 +50,16 @@ public:
     void drain() noexcept {}    // a send is over when send() returns
 
 private:
+    void await(Spin& spin, const char* awaited);
+
     Descriptor socket_;
-    bool spin_;
+    Descriptor epoll_;
+    Waiting waiting_;
     SpinRule rule_;
     std::vector<char> outgoing_;
-    std::vector<char> incoming_;
+    std::vector<char> incoming_;  // of which [taken_, read_) has come and was not received yet
+    std::size_t taken_ = 0;
+    std::size_t read_ = 0;
 };
 
 class TcpListener {

@@ -53,13 +53,17 @@ TEST_P(TcpLoops, PingsAndStreams) {
 
 std::string name_of(const testing::TestParamInfo<TcpLoops::ParamType>& info) {
     const auto [size, waiting] = info.param;
-    return (waiting == TcpConnection::Waiting::kSpin ? "spinning" : "blocking") +
+    using Waiting = TcpConnection::Waiting;
+    return (waiting == Waiting::kSpin    ? "spinning"
+            : waiting == Waiting::kEpoll ? "epoll"
+                                         : "blocking") +
            std::to_string(size);
 }
 
 INSTANTIATE_TEST_SUITE_P(Sizes, TcpLoops,
                          testing::Combine(testing::Values(0U, 1U, 7U, 8U, 64U, 65536U),
                                           testing::Values(TcpConnection::Waiting::kSpin,
+                                                          TcpConnection::Waiting::kEpoll,
                                                           TcpConnection::Waiting::kBlock)),
                          name_of);
 
