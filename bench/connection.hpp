@@ -6,7 +6,9 @@
 
 #include <chrono>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -30,12 +32,31 @@ struct ConnectionFault : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
+// What a receiver does with a message: it reads one word of each of its cache lines. Without that, a transport that
+// delivers a message where the sender left it would be timed without the message ever having come.
+class MessageReader {
+public:
+    void read(const char* message, std::size_t bytes) noexcept {
+        std::uint64_t word = 0;
+        for (std::size_t at = 0; at + sizeof word <= bytes; at += kLine) {
+            std::memcpy(&word, message + at, sizeof word);
+            sum_ += word;
+        }
+    }
+    std::uint64_t sum() const noexcept { return sum_; }
+
+private:
+    static constexpr std::size_t kLine = 64;
+    std::uint64_t sum_ = 0;
+};
+
 template <class C>
 concept Connection = requires(C& connection, std::uint32_t size, std::uint64_t stamp) {
     // Starts one message of `size` bytes that begins with `stamp` (if it has room for it). May wait for an
     // outstanding send when all are in use. Throws ConnectionFault.
     connection.send(size, stamp);
-    // Waits for the next message, checks that it has `size` bytes, answers its stamp (0 if there was no room).
+    // Waits for the next message, checks that it has `size` bytes, reads it (MessageReader), answers its stamp (0 if
+    // there was no room).
     // Throws ConnectionFault, also after kPatience without a message.
     { connection.receive(size) } -> std::same_as<std::uint64_t>;
     // Gives back the buffer of the message that receive() answered last: posts it again.

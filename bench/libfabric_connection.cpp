@@ -185,6 +185,7 @@ std::uint64_t LibfabricConnection::receive(std::uint32_t size) {
     if (operation.length != size)
         throw ConnectionFault("libfabric: a message of " + std::to_string(size) +
                               " bytes arrived with " + std::to_string(operation.length));
+    reader_.read(receive_buffers_[oldest_], size);
     std::uint64_t stamp = 0;
     if (size >= sizeof stamp) std::memcpy(&stamp, receive_buffers_[oldest_], sizeof stamp);
     used_ = oldest_;

@@ -63,6 +63,7 @@ private:
     void progress(fid_cq* queue);
 
     SpinRule rule_;
+    MessageReader reader_;
     std::size_t slot_bytes_;
     MessageSlots send_buffers_;
     MessageSlots receive_buffers_;

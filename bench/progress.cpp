@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 
 namespace sanpoll::bench {
@@ -28,7 +29,7 @@ void Progress::show(const std::string& what) {
     if (silent_ || now < next_) return;
     next_ = now + (terminal_ ? std::chrono::milliseconds(kOnTerminal) : kElsewhere);
     const std::string text = fmt::format(
-        "sanpoll-ping: {:3.0f} % {}",
+        "{}: {:3.0f} % {}", program_invocation_short_name,
         100.0 * static_cast<double>(done_) / static_cast<double>(steps_ == 0 ? 1 : steps_), what);
     if (terminal_) {
         fmt::print(stderr, "\r\033[K{}", text);

@@ -220,6 +220,7 @@ void SanConnection::await_receive(DWORD& bytes) {
         throw ConnectionFault("a message of " + std::to_string(size) + " bytes arrived with " +
                               std::to_string(bytes));
     }
+    reader_.read(message, size);
     std::uint64_t stamp = 0;
     if (size >= sizeof stamp) std::memcpy(&stamp, message, sizeof stamp);
     return stamp;

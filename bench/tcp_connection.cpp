@@ -149,6 +149,7 @@ std::uint64_t TcpConnection::receive(std::uint32_t size) {
             throw fault("receiving failed", errno);
         }
     }
+    reader_.read(incoming_.data() + taken_, bytes);
     std::uint64_t stamp = 0;
     if (bytes >= sizeof stamp) std::memcpy(&stamp, incoming_.data() + taken_, sizeof stamp);
     taken_ += bytes;

@@ -89,6 +89,7 @@ std::uint64_t UcpTagConnection::receive(std::uint32_t size) {
     }
     if (receive.status != UCS_OK) UcpEnd::fail("a receive", receive.status);
     check_length(size, receive.length);
+    reader_.read(buffers_[oldest_], size);
     std::uint64_t stamp = 0;
     if (size >= sizeof stamp) std::memcpy(&stamp, buffers_[oldest_], sizeof stamp);
     used_ = oldest_;
@@ -142,6 +143,7 @@ void UcpAmConnection::take(void* data, std::size_t length, bool rendezvous) {
     Arrival& arrival = arrivals_[slot];
     arrival = {0, length, UCS_OK, rendezvous};
     if (!rendezvous) {
+        reader_.read(static_cast<const char*>(data), length);
         if (length >= sizeof arrival.stamp) std::memcpy(&arrival.stamp, data, sizeof arrival.stamp);
         return;
     }
@@ -176,8 +178,10 @@ std::uint64_t UcpAmConnection::receive(std::uint32_t size) {
     if (arrival.status != UCS_OK) UcpEnd::fail("a receive", arrival.status);
     check_length(size, arrival.length);
     std::uint64_t stamp = arrival.stamp;
-    if (arrival.fetched && size >= sizeof stamp)
-        std::memcpy(&stamp, buffers_[oldest_], sizeof stamp);
+    if (arrival.fetched) {
+        reader_.read(buffers_[oldest_], size);
+        if (size >= sizeof stamp) std::memcpy(&stamp, buffers_[oldest_], sizeof stamp);
+    }
     if (++oldest_ == arrivals_.size()) oldest_ = 0;
     --count_;
     return stamp;

@@ -1,7 +1,7 @@
 // UCX's UCP layer as Connections: tag messages and active messages.
 //
 // Tag messages: all receives are posted ahead, with one tag, so that messages match in order and go straight into
-// their buffers. Active messages: what arrives eagerly is read where UCX has it, inside the callback, and never
+// their buffers. Active messages: what arrives eagerly is read where UCX has it, inside the callback, and not
 // copied; what arrives by rendezvous is fetched into a buffer of ours.
 #pragma once
 
@@ -37,6 +37,7 @@ private:
                          void* user);
     void post(std::size_t slot);
 
+    MessageReader reader_;
     std::size_t slot_bytes_;
     MessageSlots buffers_;
     std::vector<Receive> receives_;
@@ -68,6 +69,7 @@ private:
     static void fetched(void* request, ucs_status_t status, std::size_t length, void* user);
     void take(void* data, std::size_t length, bool rendezvous);
 
+    MessageReader reader_;
     std::size_t slot_bytes_;
     MessageSlots buffers_;
     std::vector<Arrival> arrivals_;  // a ring, in the order in which they came

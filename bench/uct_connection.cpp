@@ -149,6 +149,7 @@ ucs_status_t UctConnection::arrived(void* connection, void* data, std::size_t le
     ++self->count_;
     std::memcpy(&self->arrivals_[slot].stamp, data, sizeof(std::uint64_t));
     self->arrivals_[slot].length = length;
+    self->reader_.read(static_cast<const char*>(data), length);
     return UCS_OK;
 }
 

@@ -2,7 +2,7 @@
 // fastest between two processes of a host.
 //
 // Configuration: am_short as long as the message fits one (its first 8 bytes travel as the header), am_bcopy beyond;
-// the receiver reads a message in the callback, where it lies, and never copies it; progress by spinning. A message
+// the receiver reads a message in the callback, where it lies, and does not copy it; progress by spinning. A message
 // of less than 8 bytes is sent as 8, since am_short has a header of that size. Nothing longer than a segment.
 #pragma once
 
@@ -68,6 +68,7 @@ private:
     static std::size_t pack(void* into, void* outgoing);
 
     SpinRule rule_;
+    MessageReader reader_;
     MessageSlots buffer_;
     std::vector<Arrival> arrivals_;
     std::size_t oldest_ = 0;

@@ -164,6 +164,7 @@ std::uint64_t UringConnection::receive(std::uint32_t size) {
         }
         enter(spin);
     }
+    reader_.read(incoming_.data() + taken_, bytes);
     std::uint64_t stamp = 0;
     if (bytes >= sizeof stamp) std::memcpy(&stamp, incoming_.data() + taken_, sizeof stamp);
     taken_ += bytes;
