@@ -4,6 +4,7 @@
 // virtual call lies in the measured path.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <concepts>
 #include <cstddef>
@@ -19,6 +20,7 @@ struct ConnectionShape {
     std::uint32_t size = 64;     // bytes of a message
     std::uint32_t receives = 8;  // receives that each end keeps posted
     std::uint32_t sends = 2;     // sends that may be outstanding at each end
+    bool fresh = false;  // a sender writes all of a message before it sends it, not its stamp only
 };
 
 // Length of the acknowledgements in a stream of messages.
@@ -31,6 +33,15 @@ inline constexpr std::chrono::seconds kPatience{10};
 struct ConnectionFault : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
+
+// What a sender does with a buffer: the stamp goes to its beginning, if there is room; into each line, if `fresh`.
+inline void write_message(char* buffer, std::size_t bytes, std::uint64_t stamp,
+                          bool fresh) noexcept {
+    constexpr std::size_t kLine = 64;
+    const std::size_t end = fresh ? bytes : std::min(bytes, kLine);
+    for (std::size_t at = 0; at + sizeof stamp <= end; at += kLine)
+        std::memcpy(buffer + at, &stamp, sizeof stamp);
+}
 
 // What a receiver does with a message: it reads one word of each of its cache lines. Without that, a transport that
 // delivers a message where the sender left it would be timed without the message ever having come.

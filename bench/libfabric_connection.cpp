@@ -52,6 +52,7 @@ std::string libfabric_missing() {
 LibfabricConnection::LibfabricConnection(const Descriptor& meeting, const ConnectionShape& shape,
                                          const SpinRule& rule)
     : rule_(rule),
+      fresh_(shape.fresh),
       slot_bytes_(std::max(shape.size, kAcknowledgementSize)),
       send_buffers_(shape.sends, slot_bytes_),
       receive_buffers_(shape.receives, slot_bytes_),
@@ -149,7 +150,7 @@ void LibfabricConnection::send(std::uint32_t size, std::uint64_t stamp) {
         progress(sent_.get());
         spin.turn();
     }
-    if (size >= sizeof stamp) std::memcpy(buffer, &stamp, sizeof stamp);
+    write_message(buffer, size, stamp, fresh_);
     ssize_t error;
     for (;;) {
         if (size <= info_->tx_attr->inject_size) {

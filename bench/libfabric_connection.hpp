@@ -64,6 +64,7 @@ private:
 
     SpinRule rule_;
     MessageReader reader_;
+    bool fresh_;
     std::size_t slot_bytes_;
     MessageSlots send_buffers_;
     MessageSlots receive_buffers_;

@@ -2,7 +2,7 @@
 // sockets, io_uring, UCX, libfabric), in the same loops and the same rounds. See bench/README.md.
 //
 // --json writes one object:
-//   program, mode, window, rate_receives, rounds, seconds, handoff_ns, placement, provider
+//   program, mode, fresh, window, rate_receives, rounds, seconds, handoff_ns, placement, provider
 //   skipped      {name: why} of the peers that could not be measured
 //   sentinels    [{round_trip_ns, overwrite_ns_per_line, placement}], before and after each sample that was kept
 //   results      for each transport and size what sanpoll-ping writes (rtt_ns, histogram, ratio_to_handoff, rounds, ...)

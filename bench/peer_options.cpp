@@ -127,6 +127,9 @@ ParsedPeerOptions parse_peer_options(int argc, const char* const* argv, const Pe
     app.add_option("--count", ping.count, "messages of each size instead, in all rounds together")
         ->check(CLI::Range(1, 1000000000));
     app.add_flag("--quick", options.quick, "2 rounds of 10 ms, unless told otherwise");
+    app.add_flag(
+        "--fresh", ping.fresh,
+        "senders write each line of a message before they send it, not its beginning only");
     app.add_option("--completion", completions,
                    "how the provider's receives are learnt of: polled, event, port, or a list")
         ->capture_default_str();

@@ -146,6 +146,7 @@ json peer_json_of(const PingRun& run, const PeerBenchOptions& options, const Cpu
     json out = json_of(run, options.ping, plan);
     out["program"] = "peer_bench";
     out["mode"] = options.ping.mode;
+    out["fresh"] = options.ping.fresh;
     out["window"] = options.ping.window;
     out["rate_receives"] = options.ping.rate_receives;
     out["skipped"] = skipped(run, options);

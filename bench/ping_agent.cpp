@@ -118,6 +118,7 @@ private:
         shape_.size = command.at("size");
         shape_.receives = command.at("receives");
         shape_.sends = command.at("sends");
+        shape_.fresh = command.at("fresh");
         next_ = 0;
         completion_ = completion_from(command.at("completion")).value_or(Completion::kPolled);
         const std::string transport = command.at("transport");

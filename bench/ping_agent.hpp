@@ -5,7 +5,7 @@
 //   setup   {cpu, yield, address, local, library, san, tcp, tcp_blocking, peers}
 //           (address: the server's; local: what the client binds to; peers: names of those that are wanted)
 //           -> {missing: {name: why}, provider, provider_path, startup_ms}, servers also {address, san_port, tcp_port, addresses}
-//   open    {transport: "san"|"san-arena"|"tcp"|a peer's name, port, completion, size, receives, sends}
+//   open    {transport: "san"|"san-arena"|"tcp"|a peer's name, port, completion, fresh, size, receives, sends}
 //           connects or accepts; posts the receives
 //           -> {fabric, device, reason}                                 (measuring ends of "san..." only)
 //   ping    {skip, count}    -> {elapsed_ns, buckets, min, max, sum}    (measuring ends only)

@@ -183,6 +183,7 @@ private:
             crew_.all({{"do", "open"},
                        {"transport", series.opened_as},
                        {"completion", to_string(series.completion)},
+                       {"fresh", options_.fresh},
                        {"port", crew_.facts().at(series.kernel ? "tcp_port" : "san_port")},
                        {"size", series.size},
                        {"receives", receives},

@@ -50,6 +50,7 @@ struct PingOptions {
     bool shm = true;
     bool arena = false;             // the provider again, with buffers out of its arenas
     std::vector<WantedPeer> peers;  // instead of `tcp`
+    bool fresh = false;             // senders write all of each message (bench/connection.hpp)
     std::uint32_t phase_ms = 0;  // how long a phase lasts without `count`; 0: by the run's length
     bool tcp = true;
     bool tcp_blocking = false;

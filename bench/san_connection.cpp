@@ -70,6 +70,7 @@ SanConnection::SanConnection(SanSocket socket, const ConnectionShape& shape, Com
                              const SpinRule& rule, MemoryKind memory)
     : completion_(completion),
       rule_(rule),
+      fresh_(shape.fresh),
       slot_bytes_(std::max(shape.size, kAcknowledgementSize)),
       send_region_(socket.provider(), memory, shape.sends, slot_bytes_),
       receive_region_(socket.provider(), memory, shape.receives, slot_bytes_),
@@ -152,7 +153,7 @@ void SanConnection::send(std::uint32_t size, std::uint64_t stamp) {
             spin.turn();
     }
     Operation& operation = sends_.next_free();
-    if (size >= sizeof stamp) std::memcpy(operation.buffer, &stamp, sizeof stamp);
+    write_message(operation.buffer, size, stamp, fresh_);
     WSABUF buffer{size, operation.buffer};
     DWORD bytes = 0;
     int error = 0;

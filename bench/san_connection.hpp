@@ -97,6 +97,7 @@ private:
     Completion completion_;
     SpinRule rule_;
     MessageReader reader_;
+    bool fresh_;
     std::uint32_t slot_bytes_;
     Region send_region_;
     Region receive_region_;

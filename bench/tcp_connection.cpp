@@ -69,7 +69,7 @@ void set_no_delay(const Descriptor& socket) noexcept {
 
 TcpConnection::TcpConnection(Descriptor socket, const ConnectionShape& shape, Waiting waiting,
                              const SpinRule& rule)
-    : socket_(std::move(socket)), waiting_(waiting), rule_(rule) {
+    : socket_(std::move(socket)), waiting_(waiting), rule_(rule), fresh_(shape.fresh) {
     const std::size_t largest = std::max(tcp_wire_size(shape.size), kAcknowledgementSize);
     outgoing_.assign(largest, 's');
     incoming_.assign(std::max(largest, kReadAhead), 'r');
@@ -108,7 +108,7 @@ void TcpConnection::await(Spin& spin, const char* awaited) {
 void TcpConnection::send(std::uint32_t size, std::uint64_t stamp) {
     constexpr const char* kAwaited = "room in the TCP send buffer";
     const std::size_t bytes = tcp_wire_size(size);
-    if (bytes >= sizeof stamp) std::memcpy(outgoing_.data(), &stamp, sizeof stamp);
+    write_message(outgoing_.data(), bytes, stamp, fresh_);
     Spin spin(rule_, kAwaited);
     for (std::size_t sent = 0; sent < bytes;) {
         const ssize_t n =

@@ -57,6 +57,7 @@ private:
     Waiting waiting_;
     SpinRule rule_;
     MessageReader reader_;
+    bool fresh_;
     std::vector<char> outgoing_;
     std::vector<char> incoming_;  // of which [taken_, read_) has come and was not received yet
     std::size_t taken_ = 0;

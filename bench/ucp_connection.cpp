@@ -71,7 +71,7 @@ void UcpTagConnection::post(std::size_t slot) {
 
 void UcpTagConnection::send(std::uint32_t size, std::uint64_t stamp) {
     char* buffer = end_.next_buffer();
-    if (size >= sizeof stamp) std::memcpy(buffer, &stamp, sizeof stamp);
+    write_message(buffer, size, stamp, end_.fresh());
     ucp_request_param_t params{};
     end_.sent(ucp_tag_send_nbx(end_.endpoint(), buffer, size, kTag, &params));
 }
@@ -162,7 +162,7 @@ void UcpAmConnection::take(void* data, std::size_t length, bool rendezvous) {
 
 void UcpAmConnection::send(std::uint32_t size, std::uint64_t stamp) {
     char* buffer = end_.next_buffer();
-    if (size >= sizeof stamp) std::memcpy(buffer, &stamp, sizeof stamp);
+    write_message(buffer, size, stamp, end_.fresh());
     ucp_request_param_t params{};
     end_.sent(ucp_am_send_nbx(end_.endpoint(), kAmId, nullptr, 0, buffer, size, &params));
 }

@@ -12,6 +12,7 @@ void UcpEnd::fail(const char* step, ucs_status_t status) {
 
 UcpEnd::UcpEnd(std::uint64_t features, const ConnectionShape& shape, const SpinRule& rule)
     : rule_(rule),
+      fresh_(shape.fresh),
       buffers_(shape.sends, std::max(shape.size, kAcknowledgementSize)),
       outstanding_(shape.sends, nullptr) {
     ucp_config_t* config = nullptr;

@@ -33,6 +33,7 @@ public:
     ucp_worker_h worker() const noexcept { return worker_; }
     ucp_ep_h endpoint() const noexcept { return endpoint_; }
     const SpinRule& rule() const noexcept { return rule_; }
+    bool fresh() const noexcept { return fresh_; }
 
     void progress() { ucp_worker_progress(worker_); }
 
@@ -56,6 +57,7 @@ private:
     void await_send(std::size_t slot);
 
     SpinRule rule_;
+    bool fresh_;
     MessageSlots buffers_;
     std::vector<void*> outstanding_;  // by slot; nullptr: free
     std::size_t next_ = 0;

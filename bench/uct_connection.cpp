@@ -109,6 +109,7 @@ void UctIface::close() noexcept {
 UctConnection::UctConnection(const Descriptor& meeting, const ConnectionShape& shape,
                              const SpinRule& rule)
     : rule_(rule),
+      fresh_(shape.fresh),
       buffer_(1, wire_size(std::max(shape.size, kAcknowledgementSize))),
       arrivals_(shape.receives) {
     ucs_status_t status = uct_iface_set_am_handler(iface_.iface(), kAmId, arrived, this, 0);
@@ -162,6 +163,7 @@ std::size_t UctConnection::pack(void* into, void* outgoing) {
 void UctConnection::send(std::uint32_t size, std::uint64_t stamp) {
     const std::uint32_t bytes = wire_size(size);
     char* buffer = buffer_[0];
+    write_message(buffer, bytes, stamp, fresh_);
     Spin spin(rule_, "room in the segment of UCX (UCT)");
     if (bytes <= iface_.attributes().cap.am.max_short) {
         ucs_status_t status;
@@ -173,7 +175,6 @@ void UctConnection::send(std::uint32_t size, std::uint64_t stamp) {
         if (status != UCS_OK) throw fault("am_short", status);
         return;
     }
-    std::memcpy(buffer, &stamp, sizeof stamp);
     Outgoing message{buffer, bytes};
     ssize_t sent;
     while ((sent = uct_ep_am_bcopy(endpoint_, kAmId, pack, &message, 0)) == UCS_ERR_NO_RESOURCE) {

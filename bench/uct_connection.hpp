@@ -69,6 +69,7 @@ private:
 
     SpinRule rule_;
     MessageReader reader_;
+    bool fresh_;
     MessageSlots buffer_;
     std::vector<Arrival> arrivals_;
     std::size_t oldest_ = 0;

@@ -40,6 +40,7 @@ UringConnection::UringConnection(Descriptor socket, const ConnectionShape& shape
                                  const SpinRule& rule)
     : socket_(std::move(socket)),
       rule_(rule),
+      fresh_(shape.fresh),
       outgoing_(shape.sends, std::max(tcp_wire_size(shape.size), kAcknowledgementSize)),
       incoming_(std::max<std::size_t>(tcp_wire_size(shape.size), kReadAhead), 'r'),
       bytes_(shape.sends) {
@@ -121,7 +122,7 @@ void UringConnection::send(std::uint32_t size, std::uint64_t stamp) {
             enter(spin);
     }
     char* buffer = outgoing_[next_];
-    if (bytes >= sizeof stamp) std::memcpy(buffer, &stamp, sizeof stamp);
+    write_message(buffer, bytes, stamp, fresh_);
     bytes_[next_] = bytes;
     if (last_ != nullptr) last_->flags |= IOSQE_IO_LINK;
     io_uring_sqe& entry = next_entry();

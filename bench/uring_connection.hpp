@@ -47,6 +47,7 @@ private:
     Descriptor socket_;
     SpinRule rule_;
     MessageReader reader_;
+    bool fresh_;
     io_uring ring_{};
     MessageSlots outgoing_;
     std::vector<char> incoming_;  // of which [taken_, read_) has come and was not received yet

@@ -81,7 +81,7 @@ TEST_P(EveryPeer, PingsAndStreams) {
     for (const std::uint32_t size : {0U, 1U, 8U, 64U, 1024U, 4096U, 65536U, 1U << 20}) {
         if (size > peer.largest) continue;
         SCOPED_TRACE(size);
-        const ConnectionShape shape{size, 64, 32};
+        const ConnectionShape shape{size, 64, 32, size % 64 == 0};
         const TcpListener listener("127.0.0.1");
         const pid_t client = in_a_child([&] { return run_client(peer, listener.port(), shape); });
         const pid_t server = in_a_child([&] { return run_server(peer, listener, shape); });
@@ -103,7 +103,7 @@ TEST_P(EveryPeer, PingsAndStreams) {
 // The least that a connection may be given.
 TEST_P(EveryPeer, WorksWithOneSendAndFewReceives) {
     const Peer& peer = GetParam();
-    const ConnectionShape shape{64, 4, 1};
+    const ConnectionShape shape{64, 4, 1, false};
     const TcpListener listener("127.0.0.1");
     const pid_t client = in_a_child([&] { return run_client(peer, listener.port(), shape); });
     const pid_t server = in_a_child([&] { return run_server(peer, listener, shape); });
