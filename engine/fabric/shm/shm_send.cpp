@@ -1,6 +1,7 @@
 // The sending half of the shared-memory fabric.
 #include "engine/fabric/shm/pieces.hpp"
 #include "engine/fabric/shm/shm_port.hpp"
+#include "engine/fabric/shm/staging_writer.hpp"
 
 namespace sanpoll::engine::shm {
 
@@ -11,13 +12,6 @@ constexpr std::uint32_t kSendsPerService = 32;
 Completion completion_of(const Connection& connection, const WorkRequest& request, Status status,
                          std::uint32_t bytes) noexcept {
     return {connection.owner, request.context, bytes, status, request.flags};
-}
-
-void gather(std::byte* to, const Sge* pieces, std::uint32_t count) noexcept {
-    for (std::uint32_t i = 0; i < count; ++i) {
-        copy_long(to, reinterpret_cast<const void*>(pieces[i].address), pieces[i].length);
-        to += pieces[i].length;
-    }
 }
 
 }  // namespace
@@ -125,7 +119,10 @@ bool ShmPort::try_send(Connection& connection, const Sge* pieces, std::uint32_t 
         if (staging == nullptr) {
             return false;
         }
-        gather(staging, pieces, count);
+        StagingWriter writer(staging, length);
+        for (std::uint32_t i = 0; i < count; ++i) {
+            writer.add(reinterpret_cast<const void*>(pieces[i].address), pieces[i].length);
+        }
         sender.put_staged(header_for(connection, RecordKind::kStaged, length));
     }
     ++connection.sent;
@@ -199,10 +196,10 @@ bool ShmPort::send_pieces(Connection& connection) noexcept {
         if (to == nullptr) {
             break;
         }
+        StagingWriter writer(to, length);
         for_each_piece(connection.sends, connection.progress, length,
-                       [&to](std::uint64_t from, std::uint32_t step) {
-                           copy_long(to, reinterpret_cast<const void*>(from), step);
-                           to += step;
+                       [&writer](std::uint64_t from, std::uint32_t step) {
+                           writer.add(reinterpret_cast<const void*>(from), step);
                        });
         sender.put_staged(header_for(connection, RecordKind::kPiece, length));
         connection.progress += length;
