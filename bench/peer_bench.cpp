@@ -2,7 +2,7 @@
 // sockets, io_uring, UCX, libfabric), in the same loops and the same rounds. See bench/README.md.
 //
 // --json writes one object:
-//   program, mode, fresh, window, rate_receives, rounds, seconds, handoff_ns, placement, provider
+//   program, mode, fresh, window, rate_receives, window_bytes, rounds, seconds, handoff_ns, placement, provider
 //   skipped      {name: why} of the peers that could not be measured
 //   sentinels    [{round_trip_ns, overwrite_ns_per_line, placement}], before and after each sample that was kept
 //   results      for each transport and size what sanpoll-ping writes (rtt_ns, histogram, ratio_to_handoff, rounds, ...)
@@ -51,6 +51,9 @@ int main(int argc, char** argv) {
 
     // UCX would write its warnings to standard output, where the results go.
     setenv("UCX_LOG_LEVEL", "fatal", 0);
+    // Nor may it patch mmap and its like: that serves caches of registered memory, which posix and cma have no use for,
+    // and the others are measured in the same process.
+    setenv("UCX_MEM_EVENTS", "no", 0);
     std::ofstream json_file;
     const std::string& json = options.ping.json;
     if (!json.empty() && json != "-") {

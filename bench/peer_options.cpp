@@ -106,6 +106,7 @@ ParsedPeerOptions parse_peer_options(int argc, const char* const* argv, const Pe
     PingOptions& ping = options.ping;
     ping.rounds = 5;
     ping.phase_ms = 20;
+    std::uint32_t rate_kb = 1024;
     std::string transports;
     std::string sizes = kSizes;
     std::string completions = "polled";
@@ -142,6 +143,12 @@ ParsedPeerOptions parse_peer_options(int argc, const char* const* argv, const Pe
     app.add_option("--rate-receives", ping.rate_receives, "receives posted meanwhile")
         ->capture_default_str()
         ->check(CLI::Range(4, 4096));
+    app.add_option(
+           "--window-kb", rate_kb,
+           "KiB that the messages under way hold at most, or 4 messages, so that the caches "
+           "hold the buffers of long ones; 0: no bound")
+        ->capture_default_str()
+        ->check(CLI::Range(0, 1 << 20));
     app.add_option("--retries", ping.retries, "repetitions of a sample whose placement moved")
         ->capture_default_str()
         ->check(CLI::Range(0, 100));
@@ -160,6 +167,7 @@ ParsedPeerOptions parse_peer_options(int argc, const char* const* argv, const Pe
             "peer_bench: " + one_line(error.what()) + "; `peer_bench --help` lists what is allowed",
             kWrongOption};
     }
+    ping.rate_bytes = std::uint64_t{rate_kb} << 10;
     if (options.quick) {
         if (rounds->count() == 0) ping.rounds = 2;
         if (phase->count() == 0) ping.phase_ms = 10;

@@ -148,6 +148,7 @@ json peer_json_of(const PingRun& run, const PeerBenchOptions& options, const Cpu
     out["mode"] = options.ping.mode;
     out["fresh"] = options.ping.fresh;
     out["window"] = options.ping.window;
+    out["window_bytes"] = options.ping.rate_bytes;
     out["rate_receives"] = options.ping.rate_receives;
     out["skipped"] = skipped(run, options);
     out["sentinels"] = json::array();

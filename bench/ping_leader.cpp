@@ -37,6 +37,8 @@ constexpr std::uint64_t kAwaken = 16;
 // Outstanding sends during ping-pong: one under way, one whose completion may not have been collected yet.
 constexpr std::uint32_t kPingSends = 2;
 
+constexpr std::uint32_t kFewestReceives = 4;
+
 constexpr std::uint64_t kWarmupStream = 512;
 
 // Warming up moves no more bytes than this: long messages are warm after few.
@@ -224,8 +226,17 @@ private:
         crew_.all({{"do", "close"}});
     }
 
+    std::uint32_t rate_receives(std::uint32_t size) const {
+        if (options_.rate_bytes == 0) return options_.rate_receives;
+        const std::uint64_t most = options_.rate_bytes / std::max<std::uint32_t>(size, 1);
+        return std::min(options_.rate_receives,
+                        static_cast<std::uint32_t>(
+                            std::clamp<std::uint64_t>(most, kFewestReceives, UINT32_MAX)));
+    }
+
     void measure_rate(PingSeries& series, PingSample& sample, Progress& progress) {
-        open(series, options_.rate_receives, options_.window);
+        const std::uint32_t receives = rate_receives(series.size);
+        open(series, receives, std::min(options_.window, receives));
         const auto stream_ns = [&](std::uint64_t count) {
             return crew_.all({{"do", "stream"}, {"count", count}}).at("elapsed_ns").get<double>();
         };

@@ -45,6 +45,9 @@ struct PingOptions {
     std::uint32_t receives = 8;
     std::uint32_t window = 32;         // sends outstanding in the rate phase
     std::uint32_t rate_receives = 64;  // receives posted in the rate phase
+    // Messages under way in the rate phase hold at most so many bytes, though at least kFewestReceives messages; 0: no
+    // such bound.
+    std::uint64_t rate_bytes = 0;
     std::uint32_t rounds = 5;
     std::uint32_t retries = 3;  // of one sample whose placement moved
     bool shm = true;

@@ -29,6 +29,7 @@ TEST(PeerOptions, MeasureEverythingByDefault) {
     EXPECT_EQ(ping.sizes, (std::vector<std::uint32_t>{0, 8, 64, 256, 1024, 4096, 65536, 1048576}));
     EXPECT_EQ(ping.rounds, 5U);
     EXPECT_EQ(ping.mode, "inline");
+    EXPECT_EQ(ping.rate_bytes, 1U << 20);
     EXPECT_EQ(ping.completion, Completion::kPolled);
 }
 
