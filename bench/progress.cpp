@@ -3,8 +3,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <cstdio>
+#include <utility>
 
 namespace sanpoll::bench {
 namespace {
@@ -14,8 +14,11 @@ constexpr std::chrono::seconds kElsewhere{3};
 
 }  // namespace
 
-Progress::Progress(std::uint64_t steps, bool silent)
-    : steps_(steps), silent_(silent), terminal_(isatty(STDERR_FILENO) == 1) {
+Progress::Progress(std::uint64_t steps, bool silent, std::string program)
+    : program_(std::move(program)),
+      steps_(steps),
+      silent_(silent),
+      terminal_(isatty(STDERR_FILENO) == 1) {
     next_ = std::chrono::steady_clock::now() +
             (terminal_ ? std::chrono::milliseconds(kOnTerminal) : kElsewhere);
 }
@@ -29,7 +32,7 @@ void Progress::show(const std::string& what) {
     if (silent_ || now < next_) return;
     next_ = now + (terminal_ ? std::chrono::milliseconds(kOnTerminal) : kElsewhere);
     const std::string text = fmt::format(
-        "{}: {:3.0f} % {}", program_invocation_short_name,
+        "{}: {:3.0f} % {}", program_,
         100.0 * static_cast<double>(done_) / static_cast<double>(steps_ == 0 ? 1 : steps_), what);
     if (terminal_) {
         fmt::print(stderr, "\r\033[K{}", text);

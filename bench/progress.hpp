@@ -2,6 +2,7 @@
 // elsewhere, nothing during the first moments or when silenced.
 #pragma once
 
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <string>
@@ -10,7 +11,7 @@ namespace sanpoll::bench {
 
 class Progress {
 public:
-    Progress(std::uint64_t steps, bool silent);
+    Progress(std::uint64_t steps, bool silent, std::string program = program_invocation_short_name);
     ~Progress();  // wipes the line
     Progress(const Progress&) = delete;
     Progress& operator=(const Progress&) = delete;
@@ -21,6 +22,7 @@ public:
     void step() noexcept { ++done_; }
 
 private:
+    std::string program_;
     std::uint64_t steps_;
     std::uint64_t done_ = 0;
     bool silent_;

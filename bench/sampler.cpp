@@ -1,0 +1,37 @@
+#include "bench/sampler.hpp"
+
+#include <fmt/format.h>
+
+#include "bench/spread.hpp"
+
+namespace sanpoll::bench {
+
+Handoff Sampler::look() { return sentinels_.emplace_back(measure_handoff(clock_, cpu_a_, cpu_b_)); }
+
+nlohmann::json Sampler::json() const {
+    nlohmann::json all = nlohmann::json::array();
+    for (const Handoff& seen : sentinels_) {
+        all.push_back({{"round_trip_ns", seen.round_trip_ns},
+                       {"overwrite_ns_per_line", seen.overwrite_ns_per_line},
+                       {"placement", to_string(seen.placement)}});
+    }
+    return all;
+}
+
+std::string Sampler::summary() const {
+    if (sentinels_.empty()) return "no sentinel was measured";
+    if (sentinels_.front().placement == Placement::kOneCpu)
+        return "one CPU for both ends: no hand-off to compare with";
+    std::vector<double> trips;
+    trips.reserve(sentinels_.size());
+    for (const Handoff& seen : sentinels_)
+        trips.push_back(seen.round_trip_ns);
+    const Spread spread = spread_of(trips);
+    return fmt::format(
+        "CPUs {} and {}, {}: a line's round trip {:.0f} ns (range {:.0f} - {:.0f}); "
+        "{} samples repeated, {} stayed in another placement",
+        cpu_a_, cpu_b_, to_string(sentinels_.front().placement), spread.median, spread.least,
+        spread.most, repeated_, moved_);
+}
+
+}  // namespace sanpoll::bench
