@@ -215,6 +215,16 @@ void SanConnection::await_receive(DWORD& bytes) {
 [[gnu::flatten]] std::uint64_t SanConnection::receive(std::uint32_t size) {
     DWORD bytes = 0;
     await_receive(bytes);
+    return take_received(size, bytes);
+}
+
+[[gnu::flatten]] std::optional<std::uint64_t> SanConnection::try_receive(std::uint32_t size) {
+    DWORD bytes = 0;
+    if (!finished(receives_.first(), bytes, "a receive")) return std::nullopt;
+    return take_received(size, bytes);
+}
+
+std::uint64_t SanConnection::take_received(std::uint32_t size, DWORD bytes) {
     const char* message = receives_.first().buffer;
     receives_.drop_first();
     if (bytes != size) {

@@ -34,6 +34,8 @@ public:
 
     void send(std::uint32_t size, std::uint64_t stamp);
     std::uint64_t receive(std::uint32_t size);
+    // As receive(), but nothing if no message is there. Polled completion only.
+    std::optional<std::uint64_t> try_receive(std::uint32_t size);
     void recycle();
     void drain();
 
@@ -92,6 +94,7 @@ private:
     bool finished(Operation& operation, DWORD& bytes, const char* what);
     bool collect_oldest_send();
     void await_receive(DWORD& bytes);
+    std::uint64_t take_received(std::uint32_t size, DWORD bytes);
     void await_notification();
 
     Completion completion_;

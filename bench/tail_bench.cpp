@@ -1,0 +1,395 @@
+// tail_bench: latencies of a paced load between two processes, up to its rarest, beside the machine's own noise. See
+// bench/README.md.
+//
+// The peak rate is measured first: echoes with --window of them under way. Then so many percent of it, evenly paced,
+// each latency from the moment at which the message was meant to go. Before each sample the noise of both cores.
+//
+// --json: {"program": "tail_bench", "sentinels": [{round_trip_ns, overwrite_ns_per_line, placement}], "window",
+// "rounds", "sample_ms", "repeated", "moved",
+// "peak": [{"bytes", "per_second", "rounds": [per second]}],
+// "results": [{"what": "paced echo", "bytes", "load_percent", "rate_per_second", medians of the rounds "p50_ns",
+// "p90_ns", "p99_ns", "p999_ns", "max_ns" (round trips), "machine_p99_gap_ns" (p99 of round trips that cost nothing,
+// paced likewise on cores with the noise measured), "machine_p999_gap_ns", "held_up" (messages due while the window
+// was full), "rounds": [the same of each], "histogram": [[upper end in ns, count]] of all rounds,
+// "machine_histogram"}],
+// "noise": [{"core": "client" | "server", "gaps_over_1us_per_second", "gaps_over_10us_per_second",
+// "gaps_over_50us_per_second", "gap_p50_ns", "gap_p99_ns", "longest_gap_ns" (of gaps over 1 us), "lost_percent"}],
+// "targets": [{"name", "value", "target", "met"}]}
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "bench/cpu_placement.hpp"
+#include "bench/helper_process.hpp"
+#include "bench/noise_floor.hpp"
+#include "bench/paced_loop.hpp"
+#include "bench/program.hpp"
+#include "bench/progress.hpp"
+#include "bench/sampler.hpp"
+#include "bench/san_connection.hpp"
+#include "bench/spread.hpp"
+
+namespace sanpoll::bench {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kName = "tail_bench";
+constexpr std::uint64_t kSkip = 1000;        // of each sample
+constexpr std::uint64_t kPeakTrial = 20000;  // messages that tell how many make a sample
+constexpr std::uint64_t kFewest = 1000;      // messages in a sample
+constexpr std::uint32_t kLongest = 4096;
+
+struct Options {
+    CommonOptions common;
+    std::vector<std::uint32_t> sizes{64, 8};
+    std::vector<unsigned> loads{10, 50, 90};
+    std::uint32_t window = 64;
+    std::uint64_t sample_ms = 0;  // 0: the usual
+
+    [[nodiscard]] unsigned rounds() const {
+        return common.rounds != 0 ? common.rounds : (common.quick ? 3 : 7);
+    }
+    [[nodiscard]] std::uint64_t ms() const {
+        return sample_ms != 0 ? sample_ms : (common.quick ? 200 : 500);
+    }
+    [[nodiscard]] ConnectionShape shape() const {
+        return {*std::max_element(sizes.begin(), sizes.end()), window + 1, window + 1};
+    }
+};
+
+int run_server(const Options& options) {
+    const auto provider = load_provider(options.common.library);
+    SanListener listener(*provider, "127.0.0.1");
+    SpinRule rule;
+    std::unique_ptr<SanConnection> connection;
+    return obey_leader(options.common.control_fd, [&](const json& command) -> json {
+        const std::string what = command.at("do");
+        if (what == "start") {
+            rule.clock = Clock::calibrate();
+            rule.yield = command.at("yield");
+            (void)pin_this_thread(command.at("cpu"));
+            return listener.port();
+        }
+        if (what == "accept") {
+            connection = std::make_unique<SanConnection>(listener.accept(), options.shape(),
+                                                         Completion::kPolled, rule);
+        } else {
+            serve(*connection, command.at("bytes"), command.at("first"), command.at("count"));
+        }
+        return json::object();
+    });
+}
+
+// One sample of one load.
+struct TailSample {
+    LatencyHistogram latencies;
+    LatencyHistogram ideal;
+    Noise noise;
+    std::uint64_t held_up = 0;
+};
+
+struct Series {
+    std::uint32_t bytes = 64;
+    unsigned load_percent = 50;
+    double per_second = 0;
+    std::vector<TailSample> samples;
+
+    // Median over the rounds, ns.
+    [[nodiscard]] double latency(double quantile) const {
+        return median([&](const TailSample& s) { return s.latencies.quantile(quantile); });
+    }
+    [[nodiscard]] double ideal(double quantile) const {
+        return median([&](const TailSample& s) { return s.ideal.quantile(quantile); });
+    }
+    [[nodiscard]] std::uint64_t held_up() const {
+        std::uint64_t all = 0;
+        for (const TailSample& sample : samples)
+            all += sample.held_up;
+        return all;
+    }
+    template <class Of>
+    [[nodiscard]] double median(Of&& of) const {
+        std::vector<double> values;
+        values.reserve(samples.size());
+        for (const TailSample& sample : samples)
+            values.push_back(static_cast<double>(of(sample)));
+        return spread_of(values).median;
+    }
+};
+
+struct Peak {
+    std::uint32_t bytes = 64;
+    std::vector<double> rounds;
+};
+
+class Leader {
+public:
+    explicit Leader(const Options& options)
+        : options_(options),
+          cpus_(choose_pair(read_topology(allowed_cpus()))),
+          server_(HelperProcess::start("server", server_arguments(options))),
+          provider_(load_provider(options.common.library)) {
+        rule_.clock = Clock::calibrate();
+        rule_.yield = cpus_.server == cpus_.client;
+        const std::uint16_t port =
+            server_.ask({{"do", "start"}, {"cpu", cpus_.server}, {"yield", rule_.yield}});
+        (void)pin_this_thread(cpus_.client);
+        server_.tell({{"do", "accept"}});
+        connection_ = std::make_unique<SanConnection>(
+            SanConnector::begin(*provider_, "127.0.0.1", "127.0.0.1", port).finish(),
+            options.shape(), Completion::kPolled, rule_);
+        (void)server_.hear();
+    }
+
+    void run() {
+        const std::size_t samples =
+            options_.sizes.size() * (3 + options_.loads.size() * options_.rounds());
+        Sampler sampler(rule_.clock, cpus_.server, cpus_.client, 2, samples / 3 + 1);
+        Progress progress(samples, options_.common.quiet, kName);
+        for (const std::uint32_t bytes : options_.sizes) {
+            Peak& peak = peaks_.emplace_back(Peak{bytes, {}});
+            for (int round = 0; round < 3; ++round) {
+                progress.show(fmt::format("peak rate of {} bytes", bytes));
+                peak.rounds.push_back(sampler.take([&] { return measure_peak(bytes); }));
+                progress.step();
+            }
+            for (const unsigned load : options_.loads) {
+                const double rate = spread_of(peak.rounds).median * load / 100;
+                series_.push_back({bytes, load, rate, {}});
+            }
+        }
+        for (unsigned round = 1; round <= options_.rounds(); ++round) {
+            for (Series& series : series_) {
+                progress.show(fmt::format("round {} of {}, {} bytes at {} %", round,
+                                          options_.rounds(), series.bytes, series.load_percent));
+                series.samples.push_back(sampler.take([&] { return measure(series); }));
+                progress.step();
+            }
+        }
+        server_.dismiss();
+        report(options_.common, figures(sampler), table(sampler));
+    }
+
+private:
+    static std::vector<std::string> server_arguments(const Options& options) {
+        std::string sizes;
+        for (const std::uint32_t bytes : options.sizes)
+            sizes += (sizes.empty() ? "" : ",") + std::to_string(bytes);
+        return {"--library", options.common.library,        "--sizes", sizes,
+                "--window",  std::to_string(options.window)};
+    }
+
+    PacedRun send(std::uint32_t bytes, double per_second, std::uint64_t count,
+                  LatencyHistogram& latencies) {
+        server_.tell(
+            {{"do", "serve"}, {"bytes", bytes}, {"first", next_}, {"count", kSkip + count}});
+        const PacedLoad load{bytes, next_, kSkip, count, per_second, options_.window};
+        const PacedRun run = send_paced(*connection_, rule_, load, latencies);
+        next_ += kSkip + count;
+        (void)server_.hear();
+        return run;
+    }
+    // Echoes a second.
+    double measure_peak(std::uint32_t bytes) {
+        LatencyHistogram unused;
+        const auto rate = [&](std::uint64_t count) {
+            const auto ns = static_cast<double>(send(bytes, 0, count, unused).elapsed_ns);
+            return static_cast<double>(count) * 1e9 / std::max(ns, 1.0);
+        };
+        const double first = rate(kPeakTrial);
+        return rate(messages_at(first));
+    }
+    std::uint64_t messages_at(double per_second) const {
+        return std::max(
+            static_cast<std::uint64_t>(per_second * static_cast<double>(options_.ms()) / 1000),
+            kFewest);
+    }
+    TailSample measure(const Series& series) {
+        TailSample sample;
+        sample.noise = measure_noise(rule_.clock, cpus_.client, cpus_.server, options_.ms());
+        sample.ideal = ideal_round_trips(sample.noise, rule_.clock, series.per_second);
+        sample.held_up =
+            send(series.bytes, series.per_second, messages_at(series.per_second), sample.latencies)
+                .held_up;
+        return sample;
+    }
+
+    // Twice p50 and the machine's own, which p99 should not exceed.
+    static double allowed(const Series& series) {
+        return 2 * series.latency(0.5) + series.ideal(0.99);
+    }
+    static json quantiles(const LatencyHistogram& all, const LatencyHistogram& ideal) {
+        return {{"p50_ns", all.quantile(0.5)},
+                {"p90_ns", all.quantile(0.9)},
+                {"p99_ns", all.quantile(0.99)},
+                {"p999_ns", all.quantile(0.999)},
+                {"max_ns", all.max()},
+                {"machine_p99_gap_ns", ideal.quantile(0.99)},
+                {"machine_p999_gap_ns", ideal.quantile(0.999)}};
+    }
+    NoiseFigures noise_of(bool client) const {
+        std::vector<Stalls> stalls;
+        for (const Series& series : series_) {
+            for (const TailSample& sample : series.samples)
+                stalls.push_back(client ? sample.noise.client : sample.noise.server);
+        }
+        return figures_of(stalls, rule_.clock);
+    }
+
+    json figures(const Sampler& sampler) const {
+        json peaks = json::array();
+        for (const Peak& peak : peaks_) {
+            peaks.push_back({{"bytes", peak.bytes},
+                             {"per_second", spread_of(peak.rounds).median},
+                             {"rounds", peak.rounds}});
+        }
+        json results = json::array();
+        json targets = json::array();
+        for (const Series& series : series_) {
+            LatencyHistogram all;
+            LatencyHistogram ideal;
+            json rounds = json::array();
+            for (const TailSample& sample : series.samples) {
+                all.merge(sample.latencies);
+                ideal.merge(sample.ideal);
+                rounds.push_back(quantiles(sample.latencies, sample.ideal));
+            }
+            results.push_back({{"what", "paced echo"},
+                               {"bytes", series.bytes},
+                               {"load_percent", series.load_percent},
+                               {"rate_per_second", series.per_second},
+                               {"p50_ns", series.latency(0.5)},
+                               {"p90_ns", series.latency(0.9)},
+                               {"p99_ns", series.latency(0.99)},
+                               {"p999_ns", series.latency(0.999)},
+                               {"max_ns", series.latency(1)},
+                               {"machine_p99_gap_ns", series.ideal(0.99)},
+                               {"machine_p999_gap_ns", series.ideal(0.999)},
+                               {"held_up", series.held_up()},
+                               {"rounds", rounds},
+                               {"histogram", all.buckets()},
+                               {"machine_histogram", ideal.buckets()}});
+            if (series.bytes == 64 && series.load_percent == 50) {
+                targets.push_back({{"name", "p99 of paced 64 B at half load, ns"},
+                                   {"value", series.latency(0.99)},
+                                   {"target", allowed(series)},
+                                   {"met", series.latency(0.99) <= allowed(series)}});
+            }
+        }
+        json noise = json::array();
+        for (const bool client : {true, false}) {
+            const NoiseFigures core = noise_of(client);
+            noise.push_back({{"core", client ? "client" : "server"},
+                             {"gaps_over_1us_per_second", core.over_1us_per_second},
+                             {"gaps_over_10us_per_second", core.over_10us_per_second},
+                             {"gaps_over_50us_per_second", core.over_50us_per_second},
+                             {"gap_p50_ns", core.gaps.quantile(0.5)},
+                             {"gap_p99_ns", core.gaps.quantile(0.99)},
+                             {"longest_gap_ns", core.gaps.max()},
+                             {"lost_percent", core.lost_percent}});
+        }
+        return {{"program", kName},           {"sentinels", sampler.json()},
+                {"window", options_.window},  {"rounds", options_.rounds()},
+                {"sample_ms", options_.ms()}, {"repeated", sampler.repeated()},
+                {"moved", sampler.moved()},   {"peak", peaks},
+                {"results", results},         {"noise", noise},
+                {"targets", targets}};
+    }
+
+    std::string table(const Sampler& sampler) const {
+        std::string text = fmt::format(
+            "{} ms a sample, {} rounds; round trips from the intended time in us, medians of the "
+            "rounds\n{}\n\n",
+            options_.ms(), options_.rounds(), sampler.summary());
+        for (const Peak& peak : peaks_) {
+            const Spread spread = spread_of(peak.rounds);
+            text += fmt::format(
+                "peak of {} bytes, {} under way: {:.2f} M echoes/s (range {:.2f} - {:.2f})\n",
+                peak.bytes, options_.window, spread.median / 1e6, spread.least / 1e6,
+                spread.most / 1e6);
+        }
+        text += fmt::format(
+            "\n{:>5} {:>6} {:>8} {:>7} {:>7} {:>7} {:>15} {:>8} {:>8}   {:>12} {:>8}\n", "bytes",
+            "load", "M/s", "p50", "p90", "p99", "range", "p99.9", "max", "machine: p99", "p99.9");
+        for (const Series& series : series_) {
+            std::vector<double> p99;
+            for (const TailSample& sample : series.samples)
+                p99.push_back(static_cast<double>(sample.latencies.quantile(0.99)) / 1000);
+            const Spread range = spread_of(p99);
+            text += fmt::format(
+                "{:>5} {:>4} % {:>8.3f} {:>7.2f} {:>7.2f} {:>7.2f} {:>15} {:>8.1f} {:>8.0f}   "
+                "{:>12.2f} "
+                "{:>8.1f}\n",
+                series.bytes, series.load_percent, series.per_second / 1e6,
+                series.latency(0.5) / 1000, series.latency(0.9) / 1000, series.latency(0.99) / 1000,
+                fmt::format("{:.2f} - {:.2f}", range.least, range.most),
+                series.latency(0.999) / 1000, series.latency(1) / 1000, series.ideal(0.99) / 1000,
+                series.ideal(0.999) / 1000);
+        }
+        text +=
+            "\nmachine: what the cores' own gaps, measured before each sample, would make of round "
+            "trips that cost "
+            "nothing\n";
+        for (const bool client : {true, false}) {
+            const NoiseFigures core = noise_of(client);
+            text += fmt::format(
+                "{} core: gaps over 1 us {:.0f} a second, over 10 us {:.0f}, over 50 us {:.0f}; of "
+                "those over 1 us p50 "
+                "{:.1f} us, p99 {:.1f} us, longest {:.0f} us; {:.2f} % of the time lost\n",
+                client ? "client's" : "server's", core.over_1us_per_second,
+                core.over_10us_per_second, core.over_50us_per_second,
+                static_cast<double>(core.gaps.quantile(0.5)) / 1000,
+                static_cast<double>(core.gaps.quantile(0.99)) / 1000,
+                static_cast<double>(core.gaps.max()) / 1000, core.lost_percent);
+        }
+        for (const Series& series : series_) {
+            if (series.load_percent != 50) continue;
+            text += fmt::format(
+                "{} bytes at half load: p99 {:.2f} us, twice p50 and the machine's p99 gap {:.2f} "
+                "us: {}\n",
+                series.bytes, series.latency(0.99) / 1000, allowed(series) / 1000,
+                series.latency(0.99) <= allowed(series) ? "met" : "not met");
+        }
+        return text;
+    }
+
+    const Options& options_;
+    CpuChoice cpus_;
+    HelperProcess server_;  // before anything that starts threads
+    std::unique_ptr<sanpoll_switch::Provider> provider_;
+    SpinRule rule_;
+    std::unique_ptr<SanConnection> connection_;
+    std::uint64_t next_ = 0;  // number of the connection's next message
+    std::vector<Peak> peaks_;
+    std::vector<Series> series_;
+};
+
+int run(const Options& options) {
+    if (options.common.control_fd >= 0) return run_server(options);
+    check_json_file(options.common);
+    Leader(options).run();
+    return 0;
+}
+
+}  // namespace
+}  // namespace sanpoll::bench
+
+int main(int argc, char** argv) {
+    namespace bench = sanpoll::bench;
+    bench::Options options;
+    CLI::App app("latencies of a paced load up to its rarest, beside the machine's own noise");
+    bench::add_common_options(app, options.common);
+    app.add_option("--sizes", options.sizes, "bytes of a message, up to 4096")
+        ->delimiter(',')
+        ->check(CLI::Range(std::uint32_t{0}, bench::kLongest));
+    app.add_option("--loads", options.loads, "percent of the peak rate")
+        ->delimiter(',')
+        ->check(CLI::Range(1, 100));
+    app.add_option("--window", options.window, "echoes under way at most")
+        ->check(CLI::Range(1, 512));
+    app.add_option("--sample", options.sample_ms, "ms of a sample; 0: as many as are usual")
+        ->check(CLI::Range(0, 60000));
+    return bench::run_program(app, bench::kName, argc, argv, [&] { return bench::run(options); });
+}
