@@ -4,7 +4,8 @@
 // --json: {"program": "scale_bench", "sentinels": [{round_trip_ns, overwrite_ns_per_line, placement}], "bytes",
 // "rounds", "repeated", "moved", and of the sections that were wanted, medians with all rounds under "rounds":
 // "idle": [{"idle_connections", "half_p50_ns", "half_p99_ns", "alone_half_p50_ns", "ratio_to_alone" (of a round:
-// to the mean of the samples before and after without any)}],
+// to the mean of the samples before and after without any)}], "idle_dedicated": the same of the largest number, the
+// client with a polling core,
 // "memory": [{"connections", "receives_posted", "server_bytes_per_connection", "client_bytes_per_connection",
 // "bytes_per_connection" (an end's, mean of the two)}],
 // "busy": [{"connections", "messages_per_second", "ns_per_message"}],
@@ -44,6 +45,7 @@ int lead(const ScaleOptions& options) {
         if (!options.wants(option)) return;
         ScaleSection measured = section(run);
         figures[key] = std::move(measured.rows);
+        if (!measured.more.is_null()) figures["idle_dedicated"] = std::move(measured.more);
         if (!measured.memory.is_null()) figures["memory"] = std::move(measured.memory);
         for (json& target : measured.targets)
             figures["targets"].push_back(std::move(target));

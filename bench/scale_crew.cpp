@@ -87,7 +87,7 @@ void ScaleCrew::dismiss() {
 
 std::size_t scale_samples(const ScaleOptions& options) {
     std::size_t each = 0;
-    if (options.wants("idle")) each += 2 * options.idle.size() + 1;
+    if (options.wants("idle")) each += 2 * options.idle.size() + 4;  // those of dedicated mode, too
     if (options.wants("busy")) each += options.busy.size();
     if (options.wants("threads")) each += 2 * options.threads.size();
     if (options.wants("fan-in")) each += 3;

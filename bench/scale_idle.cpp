@@ -14,6 +14,7 @@ constexpr std::uint32_t kReceives = 8;
 constexpr std::uint32_t kSends = 2;
 constexpr double kTarget = 1.1;
 constexpr std::size_t kTargetIdle = 10000;
+constexpr std::size_t kFewestForMemory = 100;  // a page more or less must not tell
 
 struct Row {
     std::size_t idle = 0;
@@ -32,29 +33,43 @@ double grown(const json& before, const json& after, std::size_t connections) {
     return std::max(kib, 0.0) * 1024 / static_cast<double>(connections);
 }
 
+// Inline: a process on either CPU. Dedicated: the client's polling core has the client's CPU, its application thread
+// shares the server's with the server, and both give it away at each turn.
+ScaleCrew crew_of(const ScaleRun& run, bool dedicated) {
+    const ChildProcess::Environment own{{"SANPOLL_MODE", "inline"}};
+    if (!dedicated) {
+        return {run.options,
+                {run.cpus.server, run.one_cpu(), own},
+                {{run.cpus.client, run.one_cpu(), own}}};
+    }
+    const ChildProcess::Environment polled{{"SANPOLL_MODE", "dedicated"},
+                                           {"SANPOLL_CORES", std::to_string(run.cpus.client)}};
+    return {run.options, {run.cpus.server, true, own}, {{run.cpus.server, true, polled}}};
+}
+
 class IdleMeasurement {
 public:
-    explicit IdleMeasurement(const ScaleRun& run)
-        : run_(run),
-          crew_(run.options, {run.cpus.server, run.one_cpu(), {{"SANPOLL_MODE", "inline"}}},
-                {{run.cpus.client, run.one_cpu(), {{"SANPOLL_MODE", "inline"}}}}) {
+    IdleMeasurement(const ScaleRun& run, bool dedicated, std::vector<std::size_t> idle)
+        : run_(run), dedicated_(dedicated), crew_(crew_of(run, dedicated)) {
         crew_.open(1, kReceives, kSends);
-        for (const std::size_t idle : run.options.idle)
-            rows_.push_back({idle, {}, {}, {}, {}, 0, 0});
+        // Upwards: memory that an earlier crowd has given back counts for a later, larger one.
+        std::sort(idle.begin(), idle.end());
+        for (const std::size_t count : idle)
+            rows_.push_back({count, {}, {}, {}, {}, 0, 0});
         const auto trial = crew_.all({{"do", "ping"}, {"skip", 0}, {"count", kSkip}});
         count_ =
             run.messages_of(trial[0].at("elapsed_ns").get<double>() / static_cast<double>(kSkip));
+        empty_ = crew_.memory();
     }
 
     void round(unsigned number) {
         Half alone = sample(number, 0);
         for (Row& row : rows_) {
-            const auto before = crew_.memory();
             crew_.crowd(row.idle);
-            const auto after = crew_.memory();
             if (number == 1) {
-                row.bytes_server = grown(before.first, after.first, row.idle);
-                row.bytes_client = grown(before.second, after.second, row.idle);
+                const auto full = crew_.memory();
+                row.bytes_server = grown(empty_.first, full.first, row.idle);
+                row.bytes_client = grown(empty_.second, full.second, row.idle);
             }
             const Half among = sample(number, row.idle);
             crew_.disperse();
@@ -74,10 +89,11 @@ public:
         section.memory = json::array();
         section.targets = json::array();
         section.table = fmt::format(
-            "one busy connection among idle ones, inline: 64 B, half round trip in ns; alone: with "
+            "one busy connection among idle ones, {}: 64 B, half round trip in ns; alone: with "
             "no idle one, before "
             "and after\n{:>6} {:>9} {:>9} {:>9} {:>9} {:>15}   {:>24}\n",
-            "idle", "half p50", "half p99", "alone", "ratio", "range", "memory B/end, srv / cl");
+            dedicated_ ? "dedicated" : "inline", "idle", "half p50", "half p99", "alone", "ratio",
+            "range", "memory B/end, srv / cl");
         for (const Row& row : rows_) {
             const Spread p50 = spread_of(row.half_p50);
             const Spread ratio = spread_of(row.ratio);
@@ -94,18 +110,21 @@ public:
                                     {"alone_half_p50_ns", spread_of(row.alone).median},
                                     {"ratio_to_alone", ratio.median},
                                     {"rounds", rounds}});
-            section.memory.push_back(
-                {{"connections", row.idle},
-                 {"receives_posted", run_.options.idle_receives},
-                 {"server_bytes_per_connection", row.bytes_server},
-                 {"client_bytes_per_connection", row.bytes_client},
-                 {"bytes_per_connection", (row.bytes_server + row.bytes_client) / 2}});
-            section.table +=
-                fmt::format("{:>6} {:>9.1f} {:>9.1f} {:>9.1f} {:>9.3f} {:>15}   {:>24}\n", row.idle,
-                            p50.median, spread_of(row.half_p99).median, spread_of(row.alone).median,
-                            ratio.median, fmt::format("{:.3f} - {:.3f}", ratio.least, ratio.most),
-                            fmt::format("{:.0f} / {:.0f}", row.bytes_server, row.bytes_client));
-            if (row.idle == kTargetIdle) {
+            std::string memory = "-";
+            if (row.idle >= kFewestForMemory) {
+                memory = fmt::format("{:.0f} / {:.0f}", row.bytes_server, row.bytes_client);
+                section.memory.push_back(
+                    {{"connections", row.idle},
+                     {"receives_posted", run_.options.idle_receives},
+                     {"server_bytes_per_connection", row.bytes_server},
+                     {"client_bytes_per_connection", row.bytes_client},
+                     {"bytes_per_connection", (row.bytes_server + row.bytes_client) / 2}});
+            }
+            section.table += fmt::format(
+                "{:>6} {:>9.1f} {:>9.1f} {:>9.1f} {:>9.3f} {:>15}   {:>24}\n", row.idle, p50.median,
+                spread_of(row.half_p99).median, spread_of(row.alone).median, ratio.median,
+                fmt::format("{:.3f} - {:.3f}", ratio.least, ratio.most), memory);
+            if (row.idle == kTargetIdle && !dedicated_) {
                 section.targets.push_back(
                     {{"name", "one busy connection among 10,000 idle, of its time alone"},
                      {"value", ratio.median},
@@ -128,7 +147,9 @@ private:
     }
 
     const ScaleRun& run_;
+    const bool dedicated_;
     ScaleCrew crew_;
+    std::pair<json, json> empty_;  // what is resident without idle connections
     std::uint64_t count_ = 0;
     std::vector<Row> rows_;
 };
@@ -136,10 +157,19 @@ private:
 }  // namespace
 
 ScaleSection measure_idle(const ScaleRun& run) {
-    IdleMeasurement measurement(run);
-    for (unsigned round = 1; round <= run.options.rounds(); ++round)
-        measurement.round(round);
-    return measurement.result();
+    const auto measure = [&](bool dedicated, const std::vector<std::size_t>& idle) {
+        IdleMeasurement measurement(run, dedicated, idle);
+        for (unsigned round = 1; round <= run.options.rounds(); ++round)
+            measurement.round(round);
+        return measurement.result();
+    };
+    ScaleSection section = measure(false, run.options.idle);
+    if (run.one_cpu()) return section;
+    const std::size_t most = *std::max_element(run.options.idle.begin(), run.options.idle.end());
+    ScaleSection dedicated = measure(true, {most});
+    section.more = std::move(dedicated.rows);
+    section.table += '\n' + dedicated.table;
+    return section;
 }
 
 }  // namespace sanpoll::bench

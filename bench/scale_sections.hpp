@@ -88,10 +88,12 @@ private:
 };
 
 struct ScaleSection {
-    nlohmann::json rows;     // under the section's name
-    nlohmann::json memory;   // of the idle section
-    nlohmann::json targets;  // likewise
+    nlohmann::json rows;  // under the section's name
     std::string table;
+    // Of the idle section only:
+    nlohmann::json more;  // in dedicated mode
+    nlohmann::json memory;
+    nlohmann::json targets;
 };
 
 ScaleSection measure_idle(const ScaleRun& run);
