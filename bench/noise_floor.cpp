@@ -29,6 +29,23 @@ std::optional<Stalls> watch(const Clock& clock, int cpu, std::uint64_t ms) {
     return Stalls(std::move(gaps), begin, end);
 }
 
+// One step of a message's way, on one core.
+class Station {
+public:
+    Station(const Stalls& core, std::uint64_t ticks_each) : core_(core), ticks_each_(ticks_each) {}
+    // When a message leaves that came at `ticks`, behind all those before it.
+    std::uint64_t pass(std::uint64_t ticks) {
+        const std::uint64_t left = core_.running_from(std::max(ticks, free_));
+        free_ = left + ticks_each_;
+        return left;
+    }
+
+private:
+    const Stalls& core_;
+    const std::uint64_t ticks_each_;
+    std::uint64_t free_ = 0;
+};
+
 }  // namespace
 
 Noise measure_noise(const Clock& clock, int client_cpu, int server_cpu, std::uint64_t ms) {
@@ -50,17 +67,20 @@ Noise measure_noise(const Clock& clock, int client_cpu, int server_cpu, std::uin
     return {std::move(*client), std::move(*server)};
 }
 
-LatencyHistogram ideal_round_trips(const Noise& noise, const Clock& clock, double per_second) {
+LatencyHistogram ideal_round_trips(const Noise& noise, const Clock& clock, double per_second,
+                                   double most_per_second) {
     LatencyHistogram histogram;
+    if (per_second <= 0) return histogram;
     const std::uint64_t begin = std::max(noise.client.begin(), noise.server.begin());
     const std::uint64_t end = std::min(noise.client.end(), noise.server.end());
+    const std::uint64_t each = most_per_second > 0 ? Pacer(clock, 0, most_per_second).due(1) : 0;
+    Station sending(noise.client, each);
+    Station answering(noise.server, each);
+    Station seeing(noise.client, each);
     const Pacer pacer(clock, begin, per_second);
-    if (per_second <= 0) return histogram;
     for (std::uint64_t i = 0; pacer.due(i) < end; ++i) {
         const std::uint64_t due = pacer.due(i);
-        const std::uint64_t sent = noise.client.running_from(due);
-        const std::uint64_t answered = noise.server.running_from(sent);
-        histogram.record(clock.to_ns(noise.client.running_from(answered) - due));
+        histogram.record(clock.to_ns(seeing.pass(answering.pass(sending.pass(due))) - due));
     }
     return histogram;
 }

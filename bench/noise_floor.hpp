@@ -21,7 +21,11 @@ Noise measure_noise(const Clock& clock, int client_cpu, int server_cpu, std::uin
 // Latencies of round trips that cost nothing, evenly `per_second` over the time in which both cores were watched: a
 // message meant for the moment t leaves as soon after t as the client's core runs, is answered as soon after that as
 // the server's does, and is seen as soon after that as the client's does again. What took no time counts as 1 ns.
-LatencyHistogram ideal_round_trips(const Noise& noise, const Clock& clock, double per_second);
+//
+// `most_per_second` > 0: each of the three steps takes on so many messages a second at most, so that those which a gap
+// has held up are worked off at that rate, and delay the ones behind them.
+LatencyHistogram ideal_round_trips(const Noise& noise, const Clock& clock, double per_second,
+                                   double most_per_second = 0);
 
 // What one core's gaps come to.
 struct NoiseFigures {

@@ -6,8 +6,6 @@
 
 namespace sanpoll::bench {
 
-Handoff Sampler::look() { return sentinels_.emplace_back(measure_handoff(clock_, cpu_a_, cpu_b_)); }
-
 nlohmann::json Sampler::json() const {
     nlohmann::json all = nlohmann::json::array();
     for (const Handoff& seen : sentinels_) {
@@ -28,10 +26,10 @@ std::string Sampler::summary() const {
         trips.push_back(seen.round_trip_ns);
     const Spread spread = spread_of(trips);
     return fmt::format(
-        "CPUs {} and {}, {}: a line's round trip {:.0f} ns (range {:.0f} - {:.0f}); "
+        "{}, {}: a line's round trip {:.0f} ns (range {:.0f} - {:.0f}); "
         "{} samples repeated, {} stayed in another placement",
-        cpu_a_, cpu_b_, to_string(sentinels_.front().placement), spread.median, spread.least,
-        spread.most, repeated_, moved_);
+        between_, to_string(sentinels_.front().placement), spread.median, spread.least, spread.most,
+        repeated_, moved_);
 }
 
 }  // namespace sanpoll::bench

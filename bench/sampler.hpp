@@ -6,8 +6,10 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bench/handoff.hpp"
@@ -19,7 +21,17 @@ public:
     // `retries`: of one sample. All samples together are repeated at most `budget` times, so that a host which has
     // moved for good does not make the run several times as long.
     Sampler(const Clock& clock, int cpu_a, int cpu_b, unsigned retries, std::size_t budget)
-        : clock_(clock), cpu_a_(cpu_a), cpu_b_(cpu_b), retries_(retries), budget_(budget) {}
+        : Sampler([clock, cpu_a, cpu_b] { return measure_handoff(clock, cpu_a, cpu_b); },
+                  "CPUs " + std::to_string(cpu_a) + " and " + std::to_string(cpu_b), retries,
+                  budget) {}
+
+    // With another sentinel; `between` says for people what it measures.
+    Sampler(std::function<Handoff()> sentinel, std::string between, unsigned retries,
+            std::size_t budget)
+        : sentinel_(std::move(sentinel)),
+          between_(std::move(between)),
+          retries_(retries),
+          budget_(budget) {}
 
     // Calls `measure()` between two sentinels until both and the run's first agree; answers what the last call did.
     template <class Measure>
@@ -49,11 +61,10 @@ public:
     [[nodiscard]] std::string summary() const;
 
 private:
-    Handoff look();
+    Handoff look() { return sentinels_.emplace_back(sentinel_()); }
 
-    const Clock& clock_;
-    int cpu_a_;
-    int cpu_b_;
+    std::function<Handoff()> sentinel_;
+    std::string between_;
     unsigned retries_;
     std::size_t budget_;
     std::size_t repeated_ = 0;

@@ -2,14 +2,15 @@
 // bench/README.md.
 //
 // The peak rate is measured first: echoes with --window of them under way. Then so many percent of it, evenly paced,
-// each latency from the moment at which the message was meant to go. Before each sample the noise of both cores.
+// each latency from the moment at which the message was meant to go. Before and after each sample the noise of both cores.
 //
 // --json: {"program": "tail_bench", "sentinels": [{round_trip_ns, overwrite_ns_per_line, placement}], "window",
 // "rounds", "sample_ms", "repeated", "moved",
 // "peak": [{"bytes", "per_second", "rounds": [per second]}],
 // "results": [{"what": "paced echo", "bytes", "load_percent", "rate_per_second", medians of the rounds "p50_ns",
 // "p90_ns", "p99_ns", "p999_ns", "max_ns" (round trips), "machine_p99_gap_ns" (p99 of round trips that cost nothing,
-// paced likewise on cores with the noise measured), "machine_p999_gap_ns", "held_up" (messages due while the window
+// paced likewise on cores with the noise measured), "machine_p999_gap_ns", "machine_queued_p99_ns" (the same where
+// what a gap has held up is worked off at no more than the peak rate), "held_up" (messages due while the window
 // was full), "rounds": [the same of each], "histogram": [[upper end in ns, count]] of all rounds,
 // "machine_histogram"}],
 // "noise": [{"core": "client" | "server", "gaps_over_1us_per_second", "gaps_over_10us_per_second",
@@ -86,7 +87,8 @@ int run_server(const Options& options) {
 struct TailSample {
     LatencyHistogram latencies;
     LatencyHistogram ideal;
-    Noise noise;
+    LatencyHistogram queued;
+    std::vector<Noise> noise;  // before and after
     std::uint64_t held_up = 0;
 };
 
@@ -94,6 +96,7 @@ struct Series {
     std::uint32_t bytes = 64;
     unsigned load_percent = 50;
     double per_second = 0;
+    double peak_per_second = 0;
     std::vector<TailSample> samples;
 
     // Median over the rounds, ns.
@@ -102,6 +105,9 @@ struct Series {
     }
     [[nodiscard]] double ideal(double quantile) const {
         return median([&](const TailSample& s) { return s.ideal.quantile(quantile); });
+    }
+    [[nodiscard]] double queued(double quantile) const {
+        return median([&](const TailSample& s) { return s.queued.quantile(quantile); });
     }
     [[nodiscard]] std::uint64_t held_up() const {
         std::uint64_t all = 0;
@@ -156,8 +162,8 @@ public:
                 progress.step();
             }
             for (const unsigned load : options_.loads) {
-                const double rate = spread_of(peak.rounds).median * load / 100;
-                series_.push_back({bytes, load, rate, {}});
+                const double most = spread_of(peak.rounds).median;
+                series_.push_back({bytes, load, most * load / 100, most, {}});
             }
         }
         for (unsigned round = 1; round <= options_.rounds(); ++round) {
@@ -208,32 +214,44 @@ private:
     }
     TailSample measure(const Series& series) {
         TailSample sample;
-        sample.noise = measure_noise(rule_.clock, cpus_.client, cpus_.server, options_.ms());
-        sample.ideal = ideal_round_trips(sample.noise, rule_.clock, series.per_second);
+        listen_to_noise(series, sample);
         sample.held_up =
             send(series.bytes, series.per_second, messages_at(series.per_second), sample.latencies)
                 .held_up;
+        listen_to_noise(series, sample);
         return sample;
+    }
+    void listen_to_noise(const Series& series, TailSample& sample) const {
+        const Noise& noise = sample.noise.emplace_back(
+            measure_noise(rule_.clock, cpus_.client, cpus_.server, options_.ms() / 2 + 1));
+        sample.ideal.merge(ideal_round_trips(noise, rule_.clock, series.per_second));
+        sample.queued.merge(
+            ideal_round_trips(noise, rule_.clock, series.per_second, series.peak_per_second));
     }
 
     // Twice p50 and the machine's own, which p99 should not exceed.
     static double allowed(const Series& series) {
         return 2 * series.latency(0.5) + series.ideal(0.99);
     }
-    static json quantiles(const LatencyHistogram& all, const LatencyHistogram& ideal) {
+    static json quantiles(const TailSample& sample) {
+        const LatencyHistogram& all = sample.latencies;
+        const LatencyHistogram& ideal = sample.ideal;
         return {{"p50_ns", all.quantile(0.5)},
                 {"p90_ns", all.quantile(0.9)},
                 {"p99_ns", all.quantile(0.99)},
                 {"p999_ns", all.quantile(0.999)},
                 {"max_ns", all.max()},
                 {"machine_p99_gap_ns", ideal.quantile(0.99)},
-                {"machine_p999_gap_ns", ideal.quantile(0.999)}};
+                {"machine_p999_gap_ns", ideal.quantile(0.999)},
+                {"machine_queued_p99_ns", sample.queued.quantile(0.99)}};
     }
     NoiseFigures noise_of(bool client) const {
         std::vector<Stalls> stalls;
         for (const Series& series : series_) {
-            for (const TailSample& sample : series.samples)
-                stalls.push_back(client ? sample.noise.client : sample.noise.server);
+            for (const TailSample& sample : series.samples) {
+                for (const Noise& noise : sample.noise)
+                    stalls.push_back(client ? noise.client : noise.server);
+            }
         }
         return figures_of(stalls, rule_.clock);
     }
@@ -254,7 +272,7 @@ private:
             for (const TailSample& sample : series.samples) {
                 all.merge(sample.latencies);
                 ideal.merge(sample.ideal);
-                rounds.push_back(quantiles(sample.latencies, sample.ideal));
+                rounds.push_back(quantiles(sample));
             }
             results.push_back({{"what", "paced echo"},
                                {"bytes", series.bytes},
@@ -267,6 +285,7 @@ private:
                                {"max_ns", series.latency(1)},
                                {"machine_p99_gap_ns", series.ideal(0.99)},
                                {"machine_p999_gap_ns", series.ideal(0.999)},
+                               {"machine_queued_p99_ns", series.queued(0.99)},
                                {"held_up", series.held_up()},
                                {"rounds", rounds},
                                {"histogram", all.buckets()},
@@ -311,8 +330,9 @@ private:
                 spread.most / 1e6);
         }
         text += fmt::format(
-            "\n{:>5} {:>6} {:>8} {:>7} {:>7} {:>7} {:>15} {:>8} {:>8}   {:>12} {:>8}\n", "bytes",
-            "load", "M/s", "p50", "p90", "p99", "range", "p99.9", "max", "machine: p99", "p99.9");
+            "\n{:>5} {:>6} {:>8} {:>7} {:>7} {:>7} {:>15} {:>8} {:>8}   {:>12} {:>8} {:>9}\n",
+            "bytes", "load", "M/s", "p50", "p90", "p99", "range", "p99.9", "max", "machine: p99",
+            "p99.9", "queued");
         for (const Series& series : series_) {
             std::vector<double> p99;
             for (const TailSample& sample : series.samples)
@@ -321,17 +341,18 @@ private:
             text += fmt::format(
                 "{:>5} {:>4} % {:>8.3f} {:>7.2f} {:>7.2f} {:>7.2f} {:>15} {:>8.1f} {:>8.0f}   "
                 "{:>12.2f} "
-                "{:>8.1f}\n",
+                "{:>8.1f} {:>9.2f}\n",
                 series.bytes, series.load_percent, series.per_second / 1e6,
                 series.latency(0.5) / 1000, series.latency(0.9) / 1000, series.latency(0.99) / 1000,
                 fmt::format("{:.2f} - {:.2f}", range.least, range.most),
                 series.latency(0.999) / 1000, series.latency(1) / 1000, series.ideal(0.99) / 1000,
-                series.ideal(0.999) / 1000);
+                series.ideal(0.999) / 1000, series.queued(0.99) / 1000);
         }
         text +=
-            "\nmachine: what the cores' own gaps, measured before each sample, would make of round "
+            "\nmachine: what the cores' own gaps, measured before and after each sample, would "
+            "make of round "
             "trips that cost "
-            "nothing\n";
+            "nothing; queued: their p99 if what a gap has held up is worked off at the peak rate\n";
         for (const bool client : {true, false}) {
             const NoiseFigures core = noise_of(client);
             text += fmt::format(

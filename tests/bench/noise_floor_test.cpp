@@ -35,6 +35,22 @@ TEST(IdealRoundTrips, CountOnlyWhileBothCoresWereWatched) {
     EXPECT_EQ(ideal_round_trips(noise, kClock, 0).total(), 0U);
 }
 
+TEST(IdealRoundTrips, WorkOffWhatWasHeldUpAtTheirRate) {
+    // Meant for 0, 100 ... 900; the core is away from 150 to 600, then 100 ns go by between any two: the third one
+    // leaves at 600, the last one, the eighth after it, at 1300. None is slower than the one behind which it waits.
+    const Noise noise{Stalls({{150, 600}}, 0, 1000), Stalls({}, 0, 1000)};
+    EXPECT_EQ(ideal_round_trips(noise, kClock, 1e7).max(), 400U);
+    const LatencyHistogram queued = ideal_round_trips(noise, kClock, 1e7, 1e7);
+    ASSERT_EQ(queued.total(), 10U);
+    EXPECT_EQ(queued.quantile(0.2), 1U);
+    EXPECT_EQ(queued.quantile(0.3), 400U);
+    EXPECT_EQ(queued.max(), 400U);
+    // At twice the rate they catch up: the third is 400 late, the next 350, then 300 ... 50.
+    const LatencyHistogram catching_up = ideal_round_trips(noise, kClock, 1e7, 2e7);
+    EXPECT_EQ(catching_up.quantile(0.3), 50U);
+    EXPECT_EQ(catching_up.max(), 400U);
+}
+
 TEST(NoiseFigures, CountGapsByTheirLength) {
     const std::vector<Stalls> stalls{
         Stalls({{0, 900}, {10'000, 12'000}, {20'000, 40'000}}, 0, 500'000'000),
