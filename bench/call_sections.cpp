@@ -61,11 +61,25 @@ private:
     HANDLE handle_ = nullptr;
 };
 
+// Functions that do nothing, for what calling them takes.
+int WSPAPI no_send(SOCKET, LPWSABUF, DWORD, LPDWORD, DWORD, LPWSAOVERLAPPED,
+                   LPWSAOVERLAPPED_COMPLETION_ROUTINE, LPWSATHREADID, LPINT error_number) {
+    *error_number = WSA_IO_PENDING;
+    return SOCKET_ERROR;
+}
+int WSPAPI no_receive(SOCKET, LPWSABUF, DWORD, LPDWORD, LPDWORD, LPWSAOVERLAPPED,
+                      LPWSAOVERLAPPED_COMPLETION_ROUTINE, LPWSATHREADID, LPINT error_number) {
+    *error_number = WSA_IO_PENDING;
+    return SOCKET_ERROR;
+}
+BOOL WSPAPI no_result(SOCKET, LPWSAOVERLAPPED, LPDWORD, BOOL, LPDWORD, LPINT) { return TRUE; }
+
 // Both ends of a connection. What is measured are its calls of the table, with what passing their arguments takes.
 class Pair {
 public:
     Pair(const Provider& provider, SanSocket sender, SanSocket receiver)
-        : table_(provider.table()),
+        : provider_(provider),
+          table_(provider.table()),
           functions_(provider.extensions()),
           sender_(std::move(sender)),
           receiver_(std::move(receiver)),
@@ -74,6 +88,13 @@ public:
           target_(to_.expose()) {}
 
     [[nodiscard]] const WSPPROC_TABLE& table() const { return table_; }
+    // From now on messages go to functions that do nothing, or to the provider's again.
+    void call_nothing(bool nothing) {
+        table_.lpWSPSend = nothing ? no_send : provider_.table().lpWSPSend;
+        table_.lpWSPRecv = nothing ? no_receive : provider_.table().lpWSPRecv;
+        table_.lpWSPGetOverlappedResult =
+            nothing ? no_result : provider_.table().lpWSPGetOverlappedResult;
+    }
     [[nodiscard]] const SanSocket& sender() const { return sender_; }
     [[nodiscard]] const Memory& from() const { return from_; }
 
@@ -139,7 +160,8 @@ private:
     // Before the sockets: closing them completes what is pending.
     std::vector<Operation> sends_ = std::vector<Operation>(kBatch);
     std::vector<Operation> receives_ = std::vector<Operation>(kPosted);
-    const WSPPROC_TABLE& table_;
+    const Provider& provider_;
+    WSPPROC_TABLE table_;
     const sanpoll_switch::ExtensionFunctions& functions_;
     SanSocket sender_;
     SanSocket receiver_;
@@ -238,25 +260,33 @@ private:
         const std::string suffix = "_" + std::to_string(size);
         const std::string bytes = std::to_string(size) + " B";
 
+        const auto whole = [&] {
+            bool good = true;
+            meter_.begin();
+            for (std::uint32_t i = 0; i < kBatch; ++i) {
+                const std::uint32_t which = pair.oldest();
+                good &= pair.send(0, size) == WSA_IO_PENDING;
+                while (!pair.sent(0)) {
+                }
+                while (!pair.received(which)) {
+                }
+                good &= pair.receive(which, size) == WSA_IO_PENDING;
+                pair.next();
+            }
+            meter_.end(kBatch);
+            check("a message", good, 0);
+        };
         section("send_and_receive" + suffix,
                 "WSPSend + WSPGetOverlappedResult + WSPGetOverlappedResult + WSPRecv",
                 bytes + ": sent, seen to be sent, received, the receive posted again", size,
-                rounds_, [&] {
-                    bool good = true;
-                    meter_.begin();
-                    for (std::uint32_t i = 0; i < kBatch; ++i) {
-                        const std::uint32_t which = pair.oldest();
-                        good &= pair.send(0, size) == WSA_IO_PENDING;
-                        while (!pair.sent(0)) {
-                        }
-                        while (!pair.received(which)) {
-                        }
-                        good &= pair.receive(which, size) == WSA_IO_PENDING;
-                        pair.next();
-                    }
-                    meter_.end(kBatch);
-                    check("a message", good, 0);
-                });
+                rounds_, whole);
+        const std::uint32_t oldest = pair.oldest();
+        pair.call_nothing(true);
+        section("caller" + suffix, "", bytes + ": the caller's part of that, four calls of nothing",
+                size, rounds_, whole);
+        pair.call_nothing(false);
+        while (pair.oldest() != oldest)  // as if nothing had been
+            pair.next();
         section("send" + suffix, "WSPSend", bytes + ", a receive waits", size, rounds_, [&] {
             bool good = true;
             meter_.begin();

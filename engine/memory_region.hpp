@@ -68,6 +68,13 @@ public:
         return search(address, end, access);
     }
 
+    /// A region found by find_again(). Its holds are counted by hold(Again).
+    struct Again;
+    /// find() in the region of the post before, for who holds the token of the core that owns the connection:
+    /// until it is given back the region stays live. `ref` is 0 if it is not that region.
+    [[nodiscard]] Again find_again(std::uint64_t address, std::uint32_t length,
+                                   std::uint32_t access) const noexcept;
+
     /// Whether `ref` names a live region.
     [[nodiscard]] bool live(RegionRef ref) const noexcept { return resolve(ref) != nullptr; }
 
@@ -87,6 +94,16 @@ public:
         }
         ++found->holds->count;
         return true;
+    }
+    static void hold(const Again& found) noexcept;
+    /// release(), quicker where `ref` was found last to be written to.
+    void release_written(RegionRef ref) noexcept {
+        Entry* hint = hint_[kWrite].load(std::memory_order_acquire);
+        if (hint == nullptr || !names(*hint, ref)) [[unlikely]] {
+            release(ref);
+            return;
+        }
+        --hint->holds->count;
     }
     void release(RegionRef ref) noexcept {
         // The holder kept it from being retired, so the entry is still the same one.
@@ -195,5 +212,30 @@ private:
     std::uint32_t first_free_ = kNone;  // the longest unused: its old references stay stale longest
     std::uint32_t last_free_ = kNone;
 };
+
+struct RegionTable::Again {
+    RegionRef ref = 0;
+    Holds* holds = nullptr;
+};
+
+inline RegionTable::Again RegionTable::find_again(std::uint64_t address, std::uint32_t length,
+                                                  std::uint32_t access) const noexcept {
+    const Entry* hint = hint_[access & 3U].load(std::memory_order_acquire);
+    if (hint == nullptr) [[unlikely]] {
+        return {};
+    }
+    // As matches(), where the pairing is explained; without a sum that might wrap.
+    const std::uint64_t state = hint->state.load(std::memory_order_acquire);
+    const std::uint64_t base = hint->base.load(std::memory_order_acquire);
+    const std::uint64_t limit = hint->end.load(std::memory_order_acquire);
+    if ((state & (kLive | access)) != (kLive | access) || address < base || address > limit ||
+        length > limit - address || hint->state.load(std::memory_order_acquire) != state)
+        [[unlikely]] {
+        return {};
+    }
+    return {static_cast<RegionRef>(state >> 32), hint->holds};
+}
+
+inline void RegionTable::hold(const Again& found) noexcept { ++found.holds->count; }
 
 }  // namespace sanpoll::engine

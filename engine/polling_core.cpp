@@ -101,6 +101,14 @@ void PollingCore::stop() {
 
 // ---- front end --------------------------------------------------------------------------------------
 
+void PollingCore::post_one_behind(Opcode opcode, std::uint64_t context, Sge piece,
+                                  Endpoint* endpoint, std::uint32_t sequence) noexcept {
+    WorkRequest request = request_of_one(opcode, context, piece);
+    request.endpoint = endpoint;
+    request.sequence = sequence;
+    post_behind(request);
+}
+
 // Another thread entered before us and has not handed over yet: queue behind it.
 void PollingCore::post_behind(const WorkRequest& request) noexcept {
     // The request is admitted and must not be lost. Without a lane, or with a full one, this thread stays
@@ -364,7 +372,8 @@ bool PollingCore::turn() noexcept {
     for (FabricPort* port : ports_) {
         work += port->poll(kFabricBatch);
     }
-    if (overflow_head_ != overflow_.size()) [[unlikely]] {
+    if (!overflow_.empty())
+        [[unlikely]] {  // flush_notices() leaves it empty or with something to do
         flush_notices();
     }
     if (work != 0) {

@@ -112,6 +112,75 @@ public:
         return Status::kOk;
     }
 
+    /// post() by the shortest way, of a send or receive (Request::kOpcode) of one piece whose end is polled for.
+    /// `seen`: what PostGate::look said when the gate was found open. False: nothing was started, whatever
+    /// the reason, and post() is to be tried. Of the request:
+    ///   context, address, length
+    ///   find()   the piece's region, found under the token; 0: none that is found at once
+    ///   begin()  it has been admitted: what has to be done before it can end
+    ///   hold()   of a receive: counts a hold on the region
+    ///   sent()   of a send: it has ended well, and Handlers::completed is not called for it
+    template <typename Request>
+    [[nodiscard]] bool post_one(Request& request, PostGate& gate, std::uint64_t seen,
+                                const std::atomic<Endpoint*>& slot) noexcept {
+        if (dedicated_ || !try_acquire()) [[unlikely]] {
+            return false;
+        }
+        const std::uint32_t region = request.find();
+        if (region == 0 || !gate.enter_from(seen)) [[unlikely]] {
+            release();
+            return false;
+        }
+        request.begin();
+        Endpoint* const endpoint = slot.load(std::memory_order_relaxed);
+        const std::uint32_t sequence = PostGate::sequence_of(seen);
+        if (endpoint->next_sequence != sequence) [[unlikely]] {
+            release();
+            post_one_behind(Request::kOpcode, request.context,
+                            {request.address, request.length, region}, endpoint, sequence);
+            return true;
+        }
+        counters_.requests.add();
+        endpoint->next_sequence = sequence + 1;
+        if constexpr (Request::kOpcode == Opcode::kReceive) {
+            request.hold();
+            endpoint->port->receive_one(*endpoint, request.context, request.address, request.length,
+                                        region);
+        } else if (endpoint->port->send_one(*endpoint, request.context, request.address,
+                                            request.length, region)) [[likely]] {
+            counters_.completions.add();
+            request.sent();
+            after_completion();
+        }
+        release();
+        return true;
+    }
+
+    /// poll_once() of a thread that waits for something of the gate's endpoint: looks there first, and goes
+    /// round everywhere only if nothing has come, or if this has gone well a few times.
+    void poll_for(const PostGate& gate, const std::atomic<Endpoint*>& slot) noexcept {
+        if (dedicated_) {
+            return;
+        }
+        (void)token_.give_way();  // to control operations, which wait for the token
+        if (!try_acquire()) {
+            return;
+        }
+        bool come = false;
+        // As in run_at_rest(): while the token is ours, the endpoint behind an open gate stays.
+        if (PostGate::is_open(gate.look()) && looks_in_a_row_ < kLooksInARow) [[likely]] {
+            Endpoint& endpoint = *slot.load(std::memory_order_acquire);
+            come = endpoint.port->poll_for(endpoint, kLookBatch) != 0;
+        }
+        if (come) [[likely]] {
+            ++looks_in_a_row_;
+        } else {
+            looks_in_a_row_ = 0;
+            (void)turn();
+        }
+        release();
+    }
+
     /// Inline mode: one turn, if nobody else is at it. Dedicated: nothing.
     void poll_once() noexcept {
         if (dedicated_) {
@@ -169,6 +238,13 @@ public:
 
     // ---- fabrics, token holder -------------------------------------------------------------------
 
+    /// complete() of an operation that is polled for and has ended well.
+    void complete_polled(std::uint64_t context, std::uint32_t bytes) noexcept {
+        counters_.completions.add();
+        handlers_.completed(context, bytes, Status::kOk);
+        after_completion();
+    }
+
     void complete(const Completion& completion) noexcept {
         counters_.completions.add();
         if ((completion.flags & kNotify) == 0) [[likely]] {
@@ -178,12 +254,7 @@ public:
                                     std::memory_order_relaxed);
             queue_notification(Notice{completion, false});
         }
-        // The result, then the look at who sleeps for it: ordered by the sleeper's heavy fence. Pairs
-        // with the addition in wait_until().
-        light_fence();
-        if (waiters_.load(std::memory_order_relaxed) != 0) [[unlikely]] {
-            wake_waiters();
-        }
+        after_completion();
     }
 
     /// After the last complete() of an endpoint that was closed.
@@ -211,7 +282,9 @@ public:
     std::uint32_t deliver_notices(std::uint32_t budget) noexcept;
 
 private:
-    static constexpr std::uint64_t kOwnWakeUp = 1;  // data of wake_fd_ in the epoll set
+    static constexpr std::uint32_t kLooksInARow = 16;  // of poll_for() without a whole turn
+    static constexpr std::uint32_t kLookBatch = 64;    // arrivals taken in one
+    static constexpr std::uint64_t kOwnWakeUp = 1;     // data of wake_fd_ in the epoll set
 
     struct Notice {
         Completion completion;
@@ -224,6 +297,16 @@ private:
         std::atomic<bool> done{false};
     };
 
+    void after_completion() noexcept {
+        // The result, then the look at who sleeps for it: ordered by the sleeper's heavy fence. Pairs
+        // with the addition in wait_until().
+        light_fence();
+        if (waiters_.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+            wake_waiters();
+        }
+    }
+    void post_one_behind(Opcode opcode, std::uint64_t context, Sge piece, Endpoint* endpoint,
+                         std::uint32_t sequence) noexcept;
     void apply(const WorkRequest& request) noexcept {
         counters_.requests.add();
         Endpoint* endpoint = request.endpoint;
@@ -287,6 +370,7 @@ private:
     std::vector<PollingCore*> cores_;  // constant after start()
     alignas(rings::kCacheLine) std::vector<Lane*> lanes_;
     std::vector<FabricPort*> ports_;
+    std::uint32_t looks_in_a_row_ = 0;
     bool lanes_left_ = false;  // the last turn left requests in lanes that the next one may take
     std::vector<Notice> overflow_;  // notices that found the ring full, in order
     std::size_t overflow_head_ = 0;

@@ -17,7 +17,8 @@ namespace sanpoll::engine {
 /// waited for and completed, and every later one is refused. No reference count is needed on the way.
 ///
 /// The gate must live in memory that is never unmapped while stale handles may be tried (the provider's
-/// socket table is type-stable). Word: generation (30 bits), state (2 bits), sequence (32 bits).
+/// socket table is type-stable). Word: sequence (32 bits, on top, so that counting on wraps by itself),
+/// generation (30 bits), state (2 bits).
 /// A live gate's generation is odd, a free one's even, so that a guessed handle never fits a free one.
 class PostGate {
 public:
@@ -39,29 +40,52 @@ public:
 
     [[nodiscard]] std::uint32_t generation() const noexcept { return view().generation; }
 
+    /// What enter() starts from; an opaque word. Any thread; a snapshot.
+    [[nodiscard]] std::uint64_t look() const noexcept {
+        // Pairs with the releases below, as in view().
+        return word_.load(std::memory_order_acquire);
+    }
+    /// What it says of `generation`: whether it is the gate's, in whatever state; whether it is and the gate
+    /// is open.
+    [[nodiscard]] static bool is_of(std::uint64_t word, std::uint32_t generation) noexcept {
+        return lower(word) >> 2 == generation;
+    }
+    [[nodiscard]] static bool is_open_for(std::uint64_t word, std::uint32_t generation) noexcept {
+        return lower(word) == pack(generation, State::kOpen, 0);
+    }
+    [[nodiscard]] static bool is_open(std::uint64_t word) noexcept {
+        return (word & 3U) == static_cast<std::uint64_t>(State::kOpen);
+    }
+    [[nodiscard]] static View view_of(std::uint64_t word) noexcept { return unpack(word); }
+    [[nodiscard]] static constexpr std::uint32_t sequence_of(std::uint64_t word) noexcept {
+        return static_cast<std::uint32_t>(word >> 32);
+    }
+
     /// Whether posts of this generation are admitted now. Any thread; a snapshot.
     [[nodiscard]] bool open_for(std::uint32_t generation) const noexcept {
-        return word_.load(std::memory_order_acquire) >> 32 == high(generation, State::kOpen);
+        return is_open_for(look(), generation);
     }
 
     /// Takes the next sequence number. Empty when `generation` is not the gate's or the gate is not
     /// open. Any thread, lock-free.
     [[nodiscard]] std::optional<std::uint32_t> enter(std::uint32_t generation) noexcept {
-        const std::uint64_t expected_high = high(generation, State::kOpen);
         std::uint64_t word = word_.load(std::memory_order_relaxed);
-        for (;;) {
-            if ((word >> 32) != expected_high) [[unlikely]] {
-                return std::nullopt;
+        while (is_open_for(word, generation))
+            [[likely]] {
+                if (enter_from(word)) [[likely]] {
+                    return sequence_of(word);
+                }
             }
-            const std::uint32_t sequence = static_cast<std::uint32_t>(word);
-            const std::uint64_t next = (word & ~0xFFFFFFFFULL) | (sequence + 1U);
-            // Acquire pairs with the release in open(): the endpoint that open() published is visible.
-            // Release orders this post before a later close() that counts it.
-            if (word_.compare_exchange_weak(word, next, std::memory_order_acq_rel,
-                                            std::memory_order_relaxed)) [[likely]] {
-                return sequence;
-            }
-        }
+        return std::nullopt;
+    }
+
+    /// The same for who has looked before and found it open: takes sequence_of(word) if nothing has changed
+    /// since. Else false, and `word` is what it has become.
+    [[nodiscard]] bool enter_from(std::uint64_t& word) noexcept {
+        // Acquire pairs with the release in open(): the endpoint that open() published is visible.
+        // Release orders this post before a later close() that counts it.
+        return word_.compare_exchange_strong(word, word + kOnePost, std::memory_order_acq_rel,
+                                             std::memory_order_relaxed);
     }
 
     /// Makes a free gate live and shut, sequence 0. Returns its generation (odd).
@@ -82,8 +106,8 @@ public:
     /// Open -> kReset or kFailed, keeping the sequence. False if it was not open.
     bool break_off(std::uint32_t generation, State state) noexcept {
         std::uint64_t word = word_.load(std::memory_order_relaxed);
-        while ((word >> 32) == high(generation, State::kOpen)) {
-            const std::uint64_t next = pack(generation, state, static_cast<std::uint32_t>(word));
+        while (is_open_for(word, generation)) {
+            const std::uint64_t next = pack(generation, state, sequence_of(word));
             if (word_.compare_exchange_weak(word, next, std::memory_order_acq_rel,
                                             std::memory_order_relaxed)) {
                 return true;
@@ -96,8 +120,8 @@ public:
     /// the control operation that runs behind all posts admitted before. Empty if it was not open.
     std::optional<std::uint32_t> suspend(std::uint32_t generation) noexcept {
         std::uint64_t word = word_.load(std::memory_order_relaxed);
-        while ((word >> 32) == high(generation, State::kOpen)) {
-            const std::uint32_t sequence = static_cast<std::uint32_t>(word);
+        while (is_open_for(word, generation)) {
+            const std::uint32_t sequence = sequence_of(word);
             const std::uint64_t next = pack(generation, State::kShut, sequence + 1U);
             // Acquire pairs with the release in enter(): the posts counted here are visible.
             if (word_.compare_exchange_weak(word, next, std::memory_order_acq_rel,
@@ -111,9 +135,8 @@ public:
     /// Takes suspend() back. False if the generation has ended meanwhile.
     bool resume(std::uint32_t generation) noexcept {
         std::uint64_t word = word_.load(std::memory_order_relaxed);
-        while ((word >> 32) == high(generation, State::kShut)) {
-            const std::uint64_t next =
-                pack(generation, State::kOpen, static_cast<std::uint32_t>(word));
+        while (lower(word) == pack(generation, State::kShut, 0)) {
+            const std::uint64_t next = pack(generation, State::kOpen, sequence_of(word));
             // Release pairs with the acquire in enter().
             if (word_.compare_exchange_weak(word, next, std::memory_order_acq_rel,
                                             std::memory_order_relaxed)) {
@@ -142,17 +165,19 @@ public:
     }
 
 private:
-    static constexpr std::uint64_t high(std::uint32_t generation, State state) noexcept {
-        return (static_cast<std::uint64_t>(generation) << 2) | static_cast<std::uint64_t>(state);
+    static constexpr std::uint64_t kOnePost = 1ULL << 32;
+
+    static constexpr std::uint64_t lower(std::uint64_t word) noexcept {
+        return static_cast<std::uint32_t>(word);
     }
-    static constexpr std::uint64_t pack(std::uint32_t generation, State state,
-                                        std::uint32_t sequence) noexcept {
-        return (high(generation, state) << 32) | sequence;
+    // A generation of more than 30 bits is no gate's: it must not be cut to fit.
+    static constexpr std::uint64_t pack(std::uint64_t generation, State state,
+                                        std::uint64_t sequence) noexcept {
+        return sequence << 32 | generation << 2 | static_cast<std::uint64_t>(state);
     }
     static constexpr View unpack(std::uint64_t word) noexcept {
-        const std::uint64_t upper = word >> 32;
-        return {static_cast<std::uint32_t>(upper >> 2), static_cast<State>(upper & 3U),
-                static_cast<std::uint32_t>(word)};
+        return {static_cast<std::uint32_t>(lower(word) >> 2), static_cast<State>(word & 3U),
+                sequence_of(word)};
     }
 
     std::atomic<std::uint64_t> word_{0};

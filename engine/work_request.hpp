@@ -63,6 +63,19 @@ struct WorkRequest {
     }
 };
 
+/// The request of a single piece whose end is polled for; endpoint and sequence are left to be filled in.
+[[nodiscard]] inline WorkRequest request_of_one(Opcode opcode, std::uint64_t context,
+                                                const Sge& piece) noexcept {
+    WorkRequest request;
+    request.context = context;
+    request.sge[0] = piece;
+    request.opcode = opcode;
+    request.flags = 0;
+    request.sge_count = 1;
+    request.length = piece.length;
+    return request;
+}
+
 /// Where in the peer's exposed memory an RDMA request goes, as its descriptor says. On a connection with a
 /// MemoryRegistrar `nonce` and `key` are the two members of its DeviceKey, else what RemoteRegions looks up.
 struct RemotePlace {

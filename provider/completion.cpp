@@ -2,19 +2,11 @@
 #include <atomic>
 
 #include "engine/log.hpp"
+#include "provider/posting.hpp"
 #include "provider/provider.hpp"
 
 namespace sanpoll::provider {
 namespace {
-
-inline void finish(WSAOVERLAPPED& overlapped, std::uint32_t bytes, int error) noexcept {
-    overlapped.OffsetHigh = static_cast<DWORD>(error);
-    overlapped.Offset = 0;
-    overlapped.InternalHigh = bytes;
-    // The last touch: the caller may reuse or free the structure from here on. Pairs with the acquire in
-    // wsp_get_overlapped_result.
-    std::atomic_ref<ULONG_PTR>(overlapped.Internal).store(0, std::memory_order_release);
-}
 
 // Apart, so that success needs no frame.
 [[gnu::noinline]] void failed(std::uint64_t context, std::uint32_t bytes,

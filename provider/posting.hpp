@@ -19,6 +19,16 @@ namespace sanpoll::provider {
     return find_open(descriptor) != nullptr ? error : why_not_open(descriptor);
 }
 
+// An operation has ended: its results, and last that it has.
+inline void finish(WSAOVERLAPPED& overlapped, std::uint32_t bytes, int error) noexcept {
+    overlapped.OffsetHigh = static_cast<DWORD>(error);
+    overlapped.Offset = 0;
+    overlapped.InternalHigh = bytes;
+    // The last touch: the caller may reuse or free the structure from here on. Pairs with the acquire in
+    // wsp_get_overlapped_result.
+    std::atomic_ref<ULONG_PTR>(overlapped.Internal).store(0, std::memory_order_release);
+}
+
 // Hands a captured request over. Returns WSA_IO_PENDING, or why nothing was started.
 [[nodiscard]] inline int start(Socket& socket, SOCKET descriptor, LPWSAOVERLAPPED overlapped,
                                engine::WorkRequest& request) noexcept {

@@ -115,6 +115,14 @@ inline void set_error(LPINT error_number, int error) noexcept {
 }
 [[nodiscard]] int why_not_open(SOCKET descriptor) noexcept;
 
+/// The record that a descriptor would be of, and its gate's word, if the provider runs (SocketTable::look).
+[[nodiscard]] inline SocketTable::Seen look(SOCKET descriptor) noexcept {
+    if (common().life.load(std::memory_order_acquire) != Life::kUp) [[unlikely]] {
+        return {};
+    }
+    return common().sockets.look(descriptor);
+}
+
 /// Runs the body of a control-plane function: running out of memory is an answer, not a crash.
 template <typename Body>
 [[nodiscard]] int guarded(Body body) noexcept {

@@ -15,18 +15,19 @@ Socket* SocketTable::allocate(SOCKET& descriptor) {
         if (made_ == kMaxSockets) {
             return nullptr;
         }
+        free_.erase(free_.begin(), free_.begin() + static_cast<std::ptrdiff_t>(free_head_));
+        free_head_ = 0;
+        free_.reserve(kChunk);  // what throws does so before anything is changed
         auto* chunk = new (std::nothrow) Socket[kChunk];
         if (chunk == nullptr) {
             return nullptr;
         }
-        free_.erase(free_.begin(), free_.begin() + static_cast<std::ptrdiff_t>(free_head_));
-        free_head_ = 0;
         for (std::uint32_t i = 0; i < kChunk; ++i) {
             chunk[i].index = made_ + i;
             free_.push_back(made_ + i);
+            // Pairs with the acquire in look().
+            records_[made_ + i].store(&chunk[i], std::memory_order_release);
         }
-        // Pairs with the acquire in find().
-        chunks_[made_ / kChunk].store(chunk, std::memory_order_release);
         made_ += kChunk;
     }
     const std::uint32_t index = free_[free_head_++];
@@ -34,7 +35,7 @@ Socket* SocketTable::allocate(SOCKET& descriptor) {
         free_.erase(free_.begin(), free_.begin() + static_cast<std::ptrdiff_t>(free_head_));
         free_head_ = 0;
     }
-    Socket& socket = chunks_[index / kChunk].load(std::memory_order_relaxed)[index % kChunk];
+    Socket& socket = *records_[index].load(std::memory_order_relaxed);
     {
         const std::lock_guard socket_lock(socket.mutex);
         socket.state = State::kCreated;
@@ -76,8 +77,7 @@ std::vector<SOCKET> SocketTable::live() {
     std::vector<SOCKET> result;
     const std::lock_guard lock(mutex_);
     for (std::uint32_t index = 0; index < made_; ++index) {
-        const Socket& socket =
-            chunks_[index / kChunk].load(std::memory_order_relaxed)[index % kChunk];
+        const Socket& socket = *records_[index].load(std::memory_order_relaxed);
         if (const std::uint32_t generation = socket.gate.generation(); (generation & 1U) != 0) {
             result.push_back(descriptor_of(socket, generation));
         }

@@ -26,36 +26,48 @@ public:
         engine::PostGate::View view{};
     };
 
+    /// A record and its gate's word (PostGate::look).
+    struct Seen {
+        Socket* socket = nullptr;
+        std::uint64_t word = 0;
+    };
+
     /// Any thread, lock-free. The view's generation is that of the descriptor.
     [[nodiscard]] Found find(SOCKET descriptor) const noexcept {
-        const std::uint32_t index = static_cast<std::uint32_t>(descriptor) - 1;
-        if (index < kMaxSockets) [[likely]] {
-            // Pairs with the release in allocate().
-            if (Socket* chunk = chunks_[index / kChunk].load(std::memory_order_acquire);
-                chunk != nullptr) [[likely]] {
-                Socket* socket = chunk + index % kChunk;
-                const engine::PostGate::View view = socket->gate.view();
-                if (view.generation == descriptor >> 32 && (view.generation & 1U) != 0) [[likely]] {
-                    return {socket, view};
-                }
-            }
+        const Seen seen = look(descriptor);
+        if (seen.socket == nullptr || !is_live(seen, descriptor)) [[unlikely]] {
+            return {};
         }
-        return {};
+        return {seen.socket, engine::PostGate::view_of(seen.word)};
+    }
+
+    /// The record that a descriptor would be of, and what its gate says; nullptr if there is none. Whether it
+    /// is of this descriptor, is_live() and is_open() tell. Any thread, lock-free.
+    [[nodiscard]] Seen look(SOCKET descriptor) const noexcept {
+        const std::uint32_t index = static_cast<std::uint32_t>(descriptor) - 1;
+        if (index >= kMaxSockets) [[unlikely]] {
+            return {};
+        }
+        // Pairs with the release in allocate().
+        Socket* socket = records_[index].load(std::memory_order_acquire);
+        if (socket == nullptr) [[unlikely]] {
+            return {};
+        }
+        return {socket, socket->gate.look()};
+    }
+    [[nodiscard]] static bool is_live(const Seen& seen, SOCKET descriptor) noexcept {
+        const auto generation = static_cast<std::uint32_t>(descriptor >> 32);
+        return engine::PostGate::is_of(seen.word, generation) && (generation & 1U) != 0;
+    }
+    [[nodiscard]] static bool is_open(const Seen& seen, SOCKET descriptor) noexcept {
+        return engine::PostGate::is_open_for(seen.word,
+                                             static_cast<std::uint32_t>(descriptor >> 32));
     }
 
     /// The record, if its gate is open: generation and state in one comparison. Any thread, lock-free.
     [[nodiscard]] Socket* find_open(SOCKET descriptor) const noexcept {
-        const std::uint32_t index = static_cast<std::uint32_t>(descriptor) - 1;
-        if (index >= kMaxSockets) [[unlikely]] {
-            return nullptr;
-        }
-        Socket* chunk = chunks_[index / kChunk].load(std::memory_order_acquire);
-        if (chunk == nullptr) [[unlikely]] {
-            return nullptr;
-        }
-        Socket* socket = chunk + index % kChunk;
-        return socket->gate.open_for(static_cast<std::uint32_t>(descriptor >> 32)) ? socket
-                                                                                   : nullptr;
+        const Seen seen = look(descriptor);
+        return seen.socket != nullptr && is_open(seen, descriptor) ? seen.socket : nullptr;
     }
 
     /// A live record in state kCreated and its descriptor; nullptr when the table is full or memory is
@@ -74,7 +86,9 @@ private:
         return (static_cast<SOCKET>(generation) << 32) | (socket.index + 1U);
     }
 
-    std::atomic<Socket*> chunks_[kMaxSockets / kChunk] = {};
+    // By index, and not by chunk: a look-up has one step less. Two MiB of address space, of which only the
+    // pages of sockets that have existed are ever touched.
+    std::atomic<Socket*> records_[kMaxSockets] = {};
     std::mutex mutex_;
     std::vector<std::uint32_t> free_;
     std::size_t free_head_ = 0;  // taken from the front: the longest unused first

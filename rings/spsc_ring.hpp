@@ -23,6 +23,7 @@
 
 #include <bit>
 #include <cassert>
+#include <cstddef>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -91,6 +92,14 @@ public:
         // Pairs with the acquire in SpscConsumer::front.
         slots_[slot_index(position_, mask_)].sequence.store(position_ + 1,
                                                             std::memory_order_release);
+        ++position_;
+    }
+
+    /// The same for who has kept what payload() gave: the slot is not looked for again.
+    void publish(std::byte* payload) noexcept {
+        auto* slot = reinterpret_cast<Slot*>(payload - offsetof(Slot, payload));
+        // Pairs with the acquire in SpscConsumer::front.
+        slot->sequence.store(position_ + 1, std::memory_order_release);
         ++position_;
     }
 

@@ -59,6 +59,23 @@ public:
         return true;
     }
 
+    /// Whether push_one() may be called.
+    [[nodiscard]] bool has_room() const noexcept { return tail_ - head_ < capacity_; }
+    /// push() of a request of one piece whose end is polled for, after has_room().
+    void push_one(std::uint64_t context, Opcode opcode, std::uint64_t address, std::uint32_t length,
+                  std::uint32_t region) noexcept {
+        QueuedRequest& queued = cell(tail_).request;
+        queued.context = context;
+        queued.length = length;
+        queued.flags = 0;
+        queued.sge_count = 1;
+        queued.opcode = opcode;
+        queued.state = 0;
+        queued.sge[0] = {address, length, region};
+        ++tail_;
+        ++size_;
+    }
+
     [[nodiscard]] bool empty() const noexcept { return head_ == tail_; }
     [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
 

@@ -43,6 +43,50 @@ TEST(RegionTable, FindsEverySubRange) {
     }
 }
 
+TEST(RegionTable, FindsAgainWhatWasFoundLast) {
+    RegionTable table;
+    EXPECT_EQ(table.find_again(0x1000, 1, kRead).ref, 0U);
+    const RegionRef ref = table.add(0x1000, 16, kBoth);
+    const RegionRef other = table.add(0x9000, 16, kRead);
+    EXPECT_EQ(table.find_again(0x1000, 1, kRead).ref, 0U) << "it was never looked for";
+    ASSERT_EQ(table.find(0x1000, 16, kRead), ref);
+    EXPECT_EQ(table.find_again(0x1000, 1, kWrite).ref, 0U) << "not to be written to";
+    for (std::uint32_t start = 0; start <= 16; ++start) {
+        for (std::uint32_t length = 0; length <= 32; ++length) {
+            EXPECT_EQ(table.find_again(0x1000 + start, length, kRead).ref,
+                      start + length <= 16 ? ref : 0)
+                << start << '+' << length;
+        }
+    }
+    EXPECT_EQ(table.find_again(0x0FFF, 2, kRead).ref, 0U);
+    EXPECT_EQ(table.find_again(0x9000, 1, kRead).ref, 0U) << "another region";
+    // Ends beyond the address space, and far from the region in either direction.
+    EXPECT_EQ(table.find_again(UINT64_MAX - 3, 16, kRead).ref, 0U);
+    EXPECT_EQ(table.find_again(0x1001, 0xFFFFFFFF, kRead).ref, 0U);
+    EXPECT_EQ(table.find_again(0, 0xFFFFFFFF, kRead).ref, 0U);
+    ASSERT_EQ(table.find(0x9000, 16, kRead), other);
+    EXPECT_EQ(table.find_again(0x9000, 16, kRead).ref, other);
+    ASSERT_TRUE(remove(table, other));
+    EXPECT_EQ(table.find_again(0x9000, 16, kRead).ref, 0U) << "it is gone";
+}
+
+TEST(RegionTable, HoldsOfBothKindsCount) {
+    RegionTable table;
+    const RegionRef ref = table.add(0x1000, 16, kWrite);
+    ASSERT_EQ(table.find(0x1000, 16, kWrite), ref);
+    RegionTable::hold(table.find_again(0x1000, 16, kWrite));
+    ASSERT_TRUE(table.hold(ref));
+    EXPECT_FALSE(table.retire(ref));
+    table.release_written(ref);
+    EXPECT_FALSE(table.retire(ref));
+    // Its hint names another one now.
+    const RegionRef other = table.add(0x9000, 16, kWrite);
+    ASSERT_EQ(table.find(0x9000, 16, kWrite), other);
+    table.release_written(ref);
+    EXPECT_TRUE(remove(table, ref));
+    EXPECT_TRUE(remove(table, other));
+}
+
 TEST(RegionTable, OneByteTooFarIsRefused) {
     RegionTable table;
     ASSERT_NE(table.add(0x1000, 16, kBoth), 0U);

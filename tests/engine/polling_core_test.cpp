@@ -38,6 +38,134 @@ std::vector<std::uint64_t> contexts(const std::vector<WorkRequest>& requests) {
     return list;
 }
 
+// What PollingCore::post_one is asked for.
+struct OneSend {
+    static constexpr Opcode kOpcode = Opcode::kSend;
+    std::uint64_t context;
+    std::uint64_t address = 0x1000;
+    std::uint32_t length = 8;
+    std::uint32_t region = 5;
+    int begun = 0;
+    int ended = 0;
+    std::uint32_t find() noexcept { return region; }
+    void begin() noexcept { ++begun; }
+    void sent() noexcept { ++ended; }
+};
+
+OneSend one_send(const FakeSocket& socket, std::uint64_t number) {
+    return {socket.record.context_base | number};
+}
+
+// ---- the short way -----------------------------------------------------------------------------------
+
+TEST(PollingCoreOne, PostsInOrderWithTheOthers) {
+    CoreBench bench(inline_config());
+    FakeSocket socket(bench.core, bench.port);
+    for (std::uint64_t i = 0; i < 6; i += 2) {
+        ASSERT_EQ(socket.post(i), Status::kOk);
+        OneSend request = one_send(socket, i + 1);
+        ASSERT_TRUE(bench.core.post_one(request, socket.gate, socket.gate.look(), socket.slot()));
+        EXPECT_EQ(request.begun, 1);
+        EXPECT_EQ(request.ended, 0) << "this port has completed it itself";
+    }
+    EXPECT_EQ(contexts(bench.port.posted), counting(6));
+    EXPECT_EQ(socket.record.completed, counting(6));
+    EXPECT_EQ(bench.core.counters().requests.value(), 6U);
+    EXPECT_EQ(bench.core.counters().completions.value(), 6U);
+    const WorkRequest& last = bench.port.posted.back();
+    EXPECT_EQ(last.sge_count, 1);
+    EXPECT_EQ(last.length, 8U);
+    EXPECT_EQ(last.sge[0].address, 0x1000U);
+    EXPECT_EQ(last.sge[0].region, 5U);
+    EXPECT_EQ(last.flags, 0);
+}
+
+TEST(PollingCoreOne, StartsNothingWhereItIsNotSimple) {
+    CoreBench bench(inline_config());
+    FakeSocket socket(bench.core, bench.port);
+    OneSend request = one_send(socket, 0);
+    const auto post = [&](std::uint64_t seen) {
+        return bench.core.post_one(request, socket.gate, seen, socket.slot());
+    };
+    ASSERT_TRUE(bench.core.try_acquire());
+    EXPECT_FALSE(post(socket.gate.look())) << "somebody else is the core";
+    bench.core.release();
+    request.region = 0;
+    EXPECT_FALSE(post(socket.gate.look())) << "its memory is not found at once";
+    request.region = 5;
+    const std::uint64_t seen = socket.gate.look();
+    ASSERT_EQ(socket.post(0), Status::kOk);
+    EXPECT_FALSE(post(seen)) << "somebody has posted since";
+    const std::uint64_t open = socket.gate.look();
+    EXPECT_EQ(socket.close(), 1U);
+    EXPECT_FALSE(post(open)) << "it was closed since";
+    EXPECT_EQ(request.begun, 0);
+    EXPECT_EQ(bench.port.posted.size(), 1U);
+    EXPECT_TRUE(bench.core.try_acquire()) << "it was given back each time";
+    bench.core.release();
+}
+
+TEST(PollingCoreOne, ADedicatedCoreHasItsLanes) {
+    CoreBench bench(dedicated_config());
+    FakeSocket socket(bench.core, bench.port);
+    OneSend request = one_send(socket, 0);
+    EXPECT_FALSE(bench.core.post_one(request, socket.gate, socket.gate.look(), socket.slot()));
+    EXPECT_EQ(request.begun, 0);
+}
+
+TEST(PollingCoreOne, WaitsBehindAPostThatIsOnItsWay) {
+    CoreBench bench(inline_config());
+    FakeSocket socket(bench.core, bench.port);
+    const auto missing = socket.gate.enter(socket.generation());
+    ASSERT_EQ(missing, 0U);
+    OneSend request = one_send(socket, 1);
+    std::thread poster([&] {
+        EXPECT_TRUE(bench.core.post_one(request, socket.gate, socket.gate.look(), socket.slot()));
+    });
+    poster.join();
+    EXPECT_EQ(request.begun, 1);
+    EXPECT_TRUE(bench.port.posted.empty());
+    WorkRequest first{};
+    first.endpoint = &socket.endpoint();
+    first.context = socket.record.context_base;
+    first.sequence = *missing;
+    Lane* lane = LaneRegistry::find_or_make(bench.core, bench.config.lane_slots);
+    ASSERT_NE(lane, nullptr);
+    lane->push(first);
+    for (int i = 0; i < 5; ++i) {
+        bench.core.poll_once();
+    }
+    EXPECT_EQ(socket.record.completed, counting(2));
+}
+
+TEST(PollingCoreOne, ALookGoesRoundEverywhereIfNothingHasCome) {
+    CoreBench bench(inline_config());
+    FakeSocket socket(bench.core, bench.port);
+    const auto look = [&] { bench.core.poll_for(socket.gate, socket.slot()); };
+    look();
+    EXPECT_EQ(bench.port.looks.load(), 1U);
+    EXPECT_EQ(bench.port.polls.load(), 1U);
+    bench.port.found.store(1);
+    look();
+    EXPECT_EQ(bench.port.looks.load(), 2U);
+    EXPECT_EQ(bench.port.polls.load(), 1U) << "what was waited for has come";
+    for (int i = 0; i < 100; ++i) {
+        look();
+    }
+    EXPECT_GE(bench.port.polls.load(), 4U) << "others have their turn all the same";
+    const std::uint64_t looks = bench.port.looks.load();
+    EXPECT_LT(looks, 102U);
+    ASSERT_TRUE(bench.core.try_acquire());
+    look();
+    EXPECT_EQ(bench.port.looks.load(), looks) << "somebody else is the core";
+    bench.core.release();
+    (void)socket.close();
+    const std::uint64_t polls = bench.port.polls.load();
+    look();
+    EXPECT_EQ(bench.port.looks.load(), looks) << "its endpoint may be gone";
+    EXPECT_EQ(bench.port.polls.load(), polls + 1);
+}
+
 // ---- the token --------------------------------------------------------------------------------------
 
 TEST(PollToken, IsHeldByOne) {

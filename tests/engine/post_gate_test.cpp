@@ -74,6 +74,50 @@ TEST(PostGate, AStaleGenerationIsRefusedEverywhere) {
     EXPECT_EQ(gate.enter(generation), 0U);
 }
 
+TEST(PostGate, ALookTellsWhoseItIs) {
+    PostGate gate;
+    const std::uint32_t generation = gate.revive();
+    EXPECT_TRUE(PostGate::is_of(gate.look(), generation));
+    EXPECT_FALSE(PostGate::is_open(gate.look()));
+    ASSERT_TRUE(gate.open(generation));
+    for (int i = 0; i < 5; ++i) {
+        ASSERT_TRUE(gate.enter(generation).has_value());
+    }
+    const std::uint64_t word = gate.look();
+    EXPECT_TRUE(PostGate::is_open(word));
+    EXPECT_TRUE(PostGate::is_open_for(word, generation));
+    EXPECT_EQ(PostGate::sequence_of(word), 5U);
+    EXPECT_FALSE(PostGate::is_of(word, generation + 2));
+    EXPECT_FALSE(PostGate::is_open_for(word, generation + 2));
+    // What no gate has must not be cut to what this one has.
+    for (const std::uint32_t bit : {1U << 30, 1U << 31}) {
+        EXPECT_FALSE(PostGate::is_of(word, generation | bit));
+        EXPECT_FALSE(PostGate::is_open_for(word, generation | bit));
+        EXPECT_FALSE(gate.enter(generation | bit).has_value());
+    }
+    ASSERT_TRUE(gate.break_off(generation, State::kReset));
+    EXPECT_TRUE(PostGate::is_of(gate.look(), generation));
+    EXPECT_FALSE(PostGate::is_open_for(gate.look(), generation));
+}
+
+TEST(PostGate, EntersFromWhatWasSeenOnlyIfThatStillHolds) {
+    PostGate gate;
+    const std::uint32_t generation = gate.revive();
+    ASSERT_TRUE(gate.open(generation));
+    std::uint64_t word = gate.look();
+    EXPECT_TRUE(gate.enter_from(word));
+    EXPECT_EQ(PostGate::sequence_of(word), 0U);
+    EXPECT_EQ(gate.view().sequence, 1U);
+    EXPECT_EQ(gate.view().generation, generation);
+    EXPECT_FALSE(gate.enter_from(word)) << "somebody has entered since";
+    EXPECT_EQ(PostGate::sequence_of(word), 1U);
+    EXPECT_TRUE(gate.enter_from(word));
+    word = gate.look();
+    ASSERT_TRUE(gate.close(generation).has_value());
+    EXPECT_FALSE(gate.enter_from(word));
+    EXPECT_FALSE(PostGate::is_open(word));
+}
+
 TEST(PostGate, OpensOnce) {
     PostGate gate;
     const std::uint32_t generation = gate.revive();

@@ -83,7 +83,7 @@ public:
             write_header(head, header, 1);
             copy_exactly<kLineBytes>(head + sizeof(RecordHeader), from);
         }
-        ring_.publish();
+        ring_.publish(head);
         ring_doorbell();
     }
 

@@ -326,8 +326,10 @@ std::uint32_t ShmPort::poll(std::uint32_t budget) noexcept {
             work += poll_link(*link, budget);
         }
     }
-    put_starved_first();
-    if (queued_head_ != nullptr) {
+    if (starved_head_ != nullptr) [[unlikely]] {
+        put_starved_first();
+    }
+    if (queued_head_ != nullptr) [[unlikely]] {
         service_queue();
     }
     if (awaiting_ != 0) [[unlikely]] {

@@ -120,6 +120,11 @@ public:
     [[nodiscard]] std::string_view fabric() const noexcept override { return "shm"; }
     [[nodiscard]] std::string_view arenas(const Endpoint& endpoint) const noexcept override;
     void post(Endpoint& endpoint, const WorkRequest& request) noexcept override;
+    [[nodiscard]] bool send_one(Endpoint& endpoint, std::uint64_t context, std::uint64_t address,
+                                std::uint32_t length, std::uint32_t region) noexcept override;
+    void receive_one(Endpoint& endpoint, std::uint64_t context, std::uint64_t address,
+                     std::uint32_t length, std::uint32_t region) noexcept override;
+    std::uint32_t poll_for(Endpoint& endpoint, std::uint32_t budget) noexcept override;
     void close(Endpoint& endpoint) noexcept override;
     std::uint32_t poll(std::uint32_t budget) noexcept override;
     void arm() noexcept override;
@@ -133,7 +138,9 @@ private:
     static constexpr std::uint32_t kArenaBytesPerTurn = 256U << 10;
 
     // sending (shm_send.cpp)
-    [[nodiscard]] bool send_common(Connection& connection, const WorkRequest& request) noexcept;
+    [[nodiscard]] bool send_common(Connection& connection, std::uint64_t address,
+                                   std::uint32_t length) noexcept;
+    void send_whole(Connection& connection, std::uint64_t context, Sge piece) noexcept;
     void post_send(Connection& connection, const WorkRequest& request) noexcept;
     [[nodiscard]] bool try_send(Connection& connection, const Sge* pieces, std::uint32_t count,
                                 std::uint32_t length) noexcept;
@@ -215,6 +222,8 @@ private:
 
     // receiving (shm_receive.cpp)
     void post_receive(Connection& connection, const WorkRequest& request) noexcept;
+    void receive_whole(Connection& connection, std::uint64_t context, Sge piece) noexcept;
+    void report_credit(Connection& connection) noexcept;
     // Nearly always there is nothing: that much is said without a call.
     std::uint32_t poll_link(Link& link, std::uint32_t budget) noexcept {
         const std::byte* head = link.receiver.front();

@@ -18,6 +18,14 @@ constexpr std::uint32_t kPooled = 4096;  // blocks kept for reuse, at most
 
 // ---- posting ----------------------------------------------------------------------------------------
 
+inline void ShmPort::consider_credit(Connection& connection) noexcept {
+    const std::uint32_t unreported = connection.granted - connection.reported;
+    if (unreported >= connection.report_every || connection.peer_waits) [[unlikely]] {
+        report_credit(connection);
+    }
+    // Else the next message of ours will carry it.
+}
+
 void ShmPort::post_receive(Connection& connection, const WorkRequest& request) noexcept {
     Status refused = Status::kOk;
     if (connection.broken && connection.early == nullptr) [[unlikely]] {
@@ -58,10 +66,33 @@ void ShmPort::post_receive(Connection& connection, const WorkRequest& request) n
     consider_credit(connection);
 }
 
-void ShmPort::consider_credit(Connection& connection) noexcept {
-    const std::uint32_t unreported = connection.granted - connection.reported;
-    if (unreported < connection.report_every && !(connection.peer_waits && unreported != 0)) {
-        return;  // the next message of ours will carry it
+// The same in one straight line: a connection that is open, whose queue has room and on which nothing waits for
+// a receive.
+void ShmPort::receive_one(Endpoint& endpoint, std::uint64_t context, std::uint64_t address,
+                          std::uint32_t length, std::uint32_t region) noexcept {
+    auto& connection = static_cast<Connection&>(endpoint);
+    if (connection.broken || connection.early != nullptr || connection.debt != 0 ||
+        !connection.receives.has_room()) [[unlikely]] {
+        receive_whole(connection, context, {address, length, region});
+        return;
+    }
+    connection.receives.push_one(context, Opcode::kReceive, address, length, region);
+    if (connection.receives.size() == config_.queue_depth) [[unlikely]] {
+        connection.saturation->receives.store(true, std::memory_order_relaxed);
+    }
+    ++connection.granted;
+    consider_credit(connection);
+}
+
+[[gnu::noinline]] void ShmPort::receive_whole(Connection& connection, std::uint64_t context,
+                                              Sge piece) noexcept {
+    post_receive(connection, request_of_one(Opcode::kReceive, context, piece));
+    connection.regions->release(piece.region);  // the hold that receive_one() was given
+}
+
+[[gnu::noinline]] void ShmPort::report_credit(Connection& connection) noexcept {
+    if (connection.granted == connection.reported) {
+        return;
     }
     if (connection.broken) {
         return;
@@ -119,17 +150,34 @@ inline bool ShmPort::take_common(Link& link, const std::byte* head) noexcept {
     counters_.bytes_received.add(header.length);
     copy_slot(reinterpret_cast<void*>(front.sge[0].address), head + sizeof(RecordHeader),
               header.length);
-    const Completion completion{connection->owner, front.context, header.length, Status::kOk,
-                                front.flags};
+    const std::uint64_t context = front.context;
+    const std::uint8_t flags = front.flags;
     if (front.sge[0].length != 0) [[likely]] {
-        connection->regions->release(front.sge[0].region);
+        connection->regions->release_written(front.sge[0].region);
     }
     connection->receives.pop_single();
     if (connection->receives.size() == config_.queue_depth - 1) [[unlikely]] {
         connection->saturation->receives.store(false, std::memory_order_relaxed);
     }
-    core_.complete(completion);
+    if ((flags & kNotify) == 0) [[likely]] {
+        core_.complete_polled(context, header.length);
+    } else {
+        core_.complete({connection->owner, context, header.length, Status::kOk, flags});
+    }
     return true;
+}
+
+std::uint32_t ShmPort::poll_for(Endpoint& endpoint, std::uint32_t budget) noexcept {
+    Link* const link = static_cast<Connection&>(endpoint).link;
+    if (link == nullptr) [[unlikely]] {
+        return 0;
+    }
+    copy_left_ = kArenaBytesPerTurn;
+    const std::uint32_t taken = poll_link(*link, budget);
+    if (queued_head_ != nullptr) [[unlikely]] {
+        service_queue();  // what has arrived may have made way for something
+    }
+    return taken;
 }
 
 std::uint32_t ShmPort::take_records(Link& link, const std::byte* head,

@@ -17,33 +17,35 @@ Completion completion_of(const Connection& connection, const WorkRequest& reques
 }  // namespace
 
 // As take_common: the message of one piece and one slot that may go now. Nothing has been changed if it is not
-// that.
-inline bool ShmPort::send_common(Connection& connection, const WorkRequest& request) noexcept {
-    if (request.sge_count != 1 || request.length > kHeadBytes || connection.broken ||
-        !connection.sends.empty() || !connection.may_send(true)) [[unlikely]] {
-        return false;
-    }
-    const Sge& piece = request.sge[0];
-    if (piece.length != 0 && !connection.regions->live(piece.region)) [[unlikely]] {
+// that. The piece's region is live.
+inline bool ShmPort::send_common(Connection& connection, std::uint64_t address,
+                                 std::uint32_t length) noexcept {
+    if (length > kHeadBytes || connection.broken || !connection.sends.empty() ||
+        !connection.may_send(true)) [[unlikely]] {
         return false;
     }
     LinkSender& sender = connection.link->sender;
     if (!sender.room_for_message(1)) [[unlikely]] {
         return false;
     }
-    sender.put_short(header_for(connection, RecordKind::kMessage, request.length),
-                     reinterpret_cast<const std::byte*>(piece.address));
+    sender.put_short(header_for(connection, RecordKind::kMessage, length),
+                     reinterpret_cast<const std::byte*>(address));
     ++connection.sent;
     counters_.messages_sent.add();
-    counters_.bytes_sent.add(request.length);
-    core_.complete(completion_of(connection, request, Status::kOk, request.length));
+    counters_.bytes_sent.add(length);
     return true;
 }
 
 void ShmPort::post(Endpoint& endpoint, const WorkRequest& request) noexcept {
     auto& connection = static_cast<Connection&>(endpoint);
     if (request.opcode == Opcode::kSend) {
-        if (!send_common(connection, request)) [[unlikely]] {
+        const Sge& piece = request.sge[0];
+        // The region may have been deregistered between the poster's check and now; its memory may be gone.
+        if (request.sge_count == 1 &&
+            (piece.length == 0 || connection.regions->live(piece.region)) &&
+            send_common(connection, piece.address, piece.length)) [[likely]] {
+            core_.complete(completion_of(connection, request, Status::kOk, request.length));
+        } else {
             post_send(connection, request);
         }
     } else if (request.opcode == Opcode::kReceive) {
@@ -51,6 +53,22 @@ void ShmPort::post(Endpoint& endpoint, const WorkRequest& request) noexcept {
     } else {
         post_rdma(connection, request);
     }
+}
+
+bool ShmPort::send_one(Endpoint& endpoint, std::uint64_t context, std::uint64_t address,
+                       std::uint32_t length, std::uint32_t region) noexcept {
+    auto& connection = static_cast<Connection&>(endpoint);
+    if (send_common(connection, address, length)) [[likely]] {
+        return true;
+    }
+    send_whole(connection, context, {address, length, region});
+    return false;
+}
+
+// Apart, so that the way of most messages needs no room for a request.
+[[gnu::noinline]] void ShmPort::send_whole(Connection& connection, std::uint64_t context,
+                                           Sge piece) noexcept {
+    post_send(connection, request_of_one(Opcode::kSend, context, piece));
 }
 
 void ShmPort::post_send(Connection& connection, const WorkRequest& request) noexcept {

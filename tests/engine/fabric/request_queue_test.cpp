@@ -39,6 +39,32 @@ TEST(RequestQueue, IsEmptyWhenNew) {
     EXPECT_EQ(queue.size(), 0U);
 }
 
+TEST(RequestQueue, TakesOneOfOnePieceWhereThereIsRoom) {
+    RequestQueue queue;
+    EXPECT_FALSE(queue.has_room());
+    ASSERT_TRUE(queue.prepare());
+    std::uint64_t pushed = 0;
+    while (queue.has_room()) {
+        queue.push_one(pushed, Opcode::kReceive, 1000 + pushed, 10, 7);
+        ++pushed;
+    }
+    ASSERT_GT(pushed, 0U);
+    EXPECT_EQ(queue.size(), pushed);
+    ASSERT_TRUE(queue.push(request_of(pushed, 3)));  // and grows
+    for (std::uint64_t i = 0; i < pushed; ++i) {
+        EXPECT_EQ(queue.front().context, i);
+        EXPECT_EQ(queue.front().length, 10U);
+        EXPECT_EQ(queue.front().flags, 0U);
+        EXPECT_EQ(queue.front().sge_count, 1U);
+        EXPECT_EQ(queue.front().opcode, Opcode::kReceive);
+        EXPECT_EQ(queue.piece(0).address, 1000 + i);
+        EXPECT_EQ(queue.piece(0).length, 10U);
+        EXPECT_EQ(queue.piece(0).region, 7U);
+        queue.pop_single();
+    }
+    ASSERT_NO_FATAL_FAILURE(expect_front(queue, pushed, 3));
+}
+
 TEST(RequestQueue, KeepsEveryNumberOfPieces) {
     for (std::uint32_t pieces = 0; pieces <= kMaxSges; ++pieces) {
         RequestQueue queue;
