@@ -26,7 +26,8 @@ std::map<std::string, json> run(const std::string& counts) {
     EXPECT_EQ(result.status, 0) << result.err;
     std::map<std::string, json> calls;
     if (result.status == 0) {
-        for (const json& call : json::parse(result.out).at("calls")) {
+        const json all = json::parse(result.out);
+        for (const json& call : all.at("calls")) {
             calls[call.at("name")] = call;
         }
     }
