@@ -155,10 +155,10 @@ const std::vector<KnobRule>& rules() {
                "where the host allows it, or by whichever of the two proves quicker",
                &Config::copy, {"auto", "staged", "direct"}),
         choice(
-            "share_arenas", "on or off",
+            "share_arenas", "on, read or off",
             "whether processes of the same user may map shareable arenas, so that what lies in one "
-            "travels to them by one copy",
-            &Config::share_arenas, {"off", "on"}),
+            "travels to them by one copy (read), and also RDMA of theirs into one (on)",
+            &Config::share_arenas, {"off", "read", "on"}),
         number("max_connections", "a power of two, 64 to 1048576", "connections a polling core",
                &Config::max_connections, 64, 1U << 20, true),
         choice("registration_cache", "off or on",

@@ -29,9 +29,12 @@ enum class Copy : std::uint8_t {
     kDirect,  // one copy between the processes, unless the host or the peer does not allow it
 };
 
-/// Whether other processes of the same user id may map our shareable arenas, and we theirs: what lies in
-/// one then travels by one copy.
-enum class ShareArenas : std::uint8_t { kOff, kOn };
+/// Whether other processes of the same user id may map our shareable arenas, and we theirs.
+enum class ShareArenas : std::uint8_t {
+    kOff,
+    kRead,  // what lies in one travels by one copy
+    kOn,  // and RDMA into one is a store of the initiator's: whoever has mapped it can change all of it
+};
 
 /// Whether WSPDeregisterMemory keeps what WSPRegisterMemory may want again.
 enum class RegistrationCaching : std::uint8_t { kOff, kOn };

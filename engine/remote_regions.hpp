@@ -9,6 +9,25 @@
 
 namespace sanpoll::engine {
 
+/// Where a fabric lets the peer find what is exposed, so that it need not ask this side's core. Everything is called
+/// with that core's token held.
+class ExposureBoard {
+public:
+    /// Shows it. Returns the place, which the peer has to be told; 0: it has to ask.
+    [[nodiscard]] virtual std::uint32_t show(std::uint64_t base, std::uint32_t length,
+                                             std::uint32_t access, std::uint32_t key,
+                                             std::uint64_t nonce) noexcept = 0;
+    /// From here on the peer finds nothing there. False if it is at work on it: nothing has changed then.
+    [[nodiscard]] virtual bool hide(std::uint32_t place) noexcept = 0;
+    /// The same, but no work of the peer's begins any more in any case; hide() or drop() follow.
+    virtual void revoke(std::uint32_t place) noexcept = 0;
+    /// revoke(), and the place is not this region's any more.
+    virtual void drop(std::uint32_t place) noexcept = 0;
+
+protected:
+    ~ExposureBoard() = default;
+};
+
 /// What a peer's request names (key and nonce, from the descriptor it was sent) is looked up here, by the
 /// core that owns the connection; the peer's word is good for nothing else. Everything is called with that
 /// core's token held. It does not allocate: the caller brings a larger table when this one is full.
@@ -24,6 +43,7 @@ public:
         std::uint32_t generation = 0;
         std::uint32_t uses = 0;       // transfers that are running
         std::uint32_t next_free = 0;  // index + 1
+        std::uint32_t place = 0;      // on the board; 0: not there
     };
     using Table = std::vector<Region>;
 
@@ -31,6 +51,9 @@ public:
     [[nodiscard]] std::uint32_t capacity() const noexcept {
         return static_cast<std::uint32_t>(table_.size());
     }
+
+    /// What is exposed from now on is shown there; nullptr: nowhere. The board stays until clear().
+    void set_board(ExposureBoard* board) noexcept { board_ = board; }
 
     /// Moves into `larger`, a table of default entries; the old table is left in it, to be freed off the
     /// core. Nothing happens unless it is larger.
@@ -58,8 +81,17 @@ public:
         const std::uint32_t index = free_ - 1;
         Region& region = table_[index];
         free_ = region.next_free;
-        region = {nonce, base, length, access, (region.generation + 1) & kGenerationMask, 0, 0};
-        return (region.generation << kIndexBits) | (index + 1);
+        region = {nonce, base, length, access, (region.generation + 1) & kGenerationMask, 0, 0, 0};
+        const std::uint32_t key = (region.generation << kIndexBits) | (index + 1);
+        if (board_ != nullptr) {
+            region.place = board_->show(base, length, access, key, nonce);
+        }
+        return key;
+    }
+
+    /// Where on the board the peer finds what add() has just made; 0: nowhere.
+    [[nodiscard]] std::uint32_t place_of(std::uint32_t key) const noexcept {
+        return table_[index_of(key)].place;
     }
 
     /// The address of [offset, offset + length) of a region if the descriptor is right, the range inside
@@ -90,20 +122,34 @@ public:
         if (region == nullptr) {
             return Removal::kUnknown;
         }
-        if (region->uses != 0) {
+        if (region->uses != 0 || (region->place != 0 && !board_->hide(region->place))) {
             return Removal::kInUse;
         }
         vacate(index_of(key));
         return Removal::kRemoved;
     }
 
-    /// Ends all, in use or not: the connection is gone.
+    /// Ends all, in use or not: the connection is gone, and the board with it.
     void clear() noexcept {
+        take_off_board();
         for (std::uint32_t i = 0; i < capacity(); ++i) {
             if (table_[i].length != 0) {
                 vacate(i);
             }
         }
+        board_ = nullptr;
+    }
+
+    /// The connection has ended, and what was exposed stays so until it is removed: the peer finds it no more.
+    void revoke_on_board() noexcept {
+        for_each_shown([this](Region& region) { board_->revoke(region.place); });
+    }
+    /// The peer is another one from now on, which has to ask for all of it.
+    void take_off_board() noexcept {
+        for_each_shown([this](Region& region) {
+            board_->drop(region.place);
+            region.place = 0;
+        });
     }
 
 private:
@@ -127,14 +173,27 @@ private:
     [[nodiscard]] Region* find(std::uint32_t key, std::uint64_t nonce) noexcept {
         return const_cast<Region*>(std::as_const(*this).find(key, nonce));
     }
+    template <typename Visit>
+    void for_each_shown(Visit visit) noexcept {
+        if (board_ == nullptr) {
+            return;
+        }
+        for (Region& region : table_) {
+            if (region.length != 0 && region.place != 0) {
+                visit(region);
+            }
+        }
+    }
     void vacate(std::uint32_t index) noexcept {
         table_[index].length = 0;
         table_[index].nonce = 0;
+        table_[index].place = 0;
         table_[index].next_free = free_;
         free_ = index + 1;
     }
 
     Table table_;
+    ExposureBoard* board_ = nullptr;
     std::uint32_t free_ = 0;  // index + 1 of the first free entry
 };
 

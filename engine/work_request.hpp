@@ -82,15 +82,18 @@ struct RemotePlace {
     std::uint64_t nonce;
     std::uint32_t key;
     std::uint32_t offset;
+    std::uint32_t hint =
+        0;  // of the descriptor: where its owner's ExposureBoard has it; 0: nowhere
 };
 
 /// Makes the first two pieces of a request name `place`; the local pieces follow at kRemoteSges.
 inline void set_remote(WorkRequest& request, const RemotePlace& place) noexcept {
     request.sge[0] = {place.nonce, 0, place.key};
-    request.sge[1] = {place.offset, 0, 0};
+    request.sge[1] = {place.offset, 0, place.hint};
 }
 [[nodiscard]] inline RemotePlace remote_of(const Sge (&first)[kInlineSges]) noexcept {
-    return {first[0].address, first[0].region, static_cast<std::uint32_t>(first[1].address)};
+    return {first[0].address, first[0].region, static_cast<std::uint32_t>(first[1].address),
+            first[1].region};
 }
 
 inline constexpr std::size_t kWorkRequestHead = offsetof(WorkRequest, padding);

@@ -28,6 +28,7 @@ struct ExposeOp final : engine::ControlOp {
         full = socket.remote.full();
         capacity = socket.remote.capacity();
         key = socket.remote.add(address, length, access, nonce);
+        place = key != 0 ? socket.remote.place_of(key) : 0;
     }
     Socket& socket;
     std::uint32_t generation;
@@ -37,6 +38,7 @@ struct ExposeOp final : engine::ControlOp {
     std::uint64_t nonce = 0;
     engine::RemoteRegions::Table larger;  // in: room for more; out: the old table
     std::uint32_t key = 0;
+    std::uint32_t place = 0;  // RemoteRegions::place_of
     bool full = false;
     std::uint32_t capacity = 0;
 };
@@ -228,7 +230,8 @@ int WSPAPI wsp_register_rdma_memory(SOCKET s, PVOID buffer, DWORD length, DWORD 
                                                                          : WSAENOTCONN;
             }
             RdmaDescriptor made{
-                RdmaDescriptor::Kind::kLookedUp, op.key, op.nonce, length, flags, 0, 0, 0};
+                RdmaDescriptor::Kind::kLookedUp, op.key, op.nonce, length, flags, op.place, 0, 0};
+            made.check = made.check_of_hint();
             if (const int error = expose_to_device(socket, found.view.generation, op, made);
                 error != 0) {
                 ConcealOp undo(socket, found.view.generation, made);

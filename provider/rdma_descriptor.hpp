@@ -16,7 +16,8 @@ namespace sanpoll::provider {
 /// name the memory in its owner's table; a nonce cannot be guessed. Length and rights let the initiator see
 /// its own mistakes; what counts is the owner's word. There are two kinds, and neither is good for a
 /// connection of the other:
-///   kLookedUp    the owner's core looks up key and nonce for each operation; the device fields are 0
+///   kLookedUp    the owner's core looks up key and nonce for each operation; `device_key` is where the owner
+///                shows it, if anywhere: a hint for a peer that shares its memory, who compares key and nonce itself
 ///   kByDevice    the owner's device does the work and looks at `device_key` and `device_address`
 struct RdmaDescriptor {
     enum class Kind : std::uint32_t {
@@ -30,7 +31,7 @@ struct RdmaDescriptor {
     std::uint32_t length;
     std::uint32_t access;
     std::uint32_t device_key;
-    std::uint32_t check;  // see check_of
+    std::uint32_t check;  // see check_of and check_of_hint
     std::uint64_t device_address;
 
     /// With a device, a descriptor that was damaged on its way could name another part of the region than
@@ -46,6 +47,11 @@ struct RdmaDescriptor {
         return static_cast<std::uint32_t>(sum);
     }
 
+    /// For a descriptor of kLookedUp, where a wrong hint would only make operations slow.
+    [[nodiscard]] std::uint32_t check_of_hint() const noexcept {
+        return device_key ^ static_cast<std::uint32_t>(nonce);
+    }
+
     void seal(const engine::DeviceKey& device) noexcept {
         kind = Kind::kByDevice;
         device_key = device.key;
@@ -55,8 +61,8 @@ struct RdmaDescriptor {
 
     /// Where an operation at `offset` goes, in the terms of the fabric.
     [[nodiscard]] engine::RemotePlace place(std::uint32_t offset) const noexcept {
-        return kind == Kind::kByDevice ? engine::RemotePlace{device_address, device_key, offset}
-                                       : engine::RemotePlace{nonce, key, offset};
+        return kind == Kind::kByDevice ? engine::RemotePlace{device_address, device_key, offset, 0}
+                                       : engine::RemotePlace{nonce, key, offset, device_key};
     }
 };
 static_assert(sizeof(RdmaDescriptor) == 40 && std::is_trivially_copyable_v<RdmaDescriptor>);
@@ -75,8 +81,7 @@ static_assert(sizeof(RdmaDescriptor) == 40 && std::is_trivially_copyable_v<RdmaD
     }
     return kind == RdmaDescriptor::Kind::kByDevice
                ? descriptor.check == descriptor.check_of()
-               : descriptor.device_key == 0 && descriptor.check == 0 &&
-                     descriptor.device_address == 0;
+               : descriptor.check == descriptor.check_of_hint() && descriptor.device_address == 0;
 }
 
 }  // namespace sanpoll::provider

@@ -8,6 +8,7 @@
 #include "engine/fabric/request_queue.hpp"
 #include "engine/fabric/shm/link.hpp"
 #include "engine/fabric/shm/rdma_state.hpp"
+#include "engine/remote_regions.hpp"
 
 namespace sanpoll::engine::shm {
 
@@ -57,7 +58,7 @@ struct MappedPieces {
 ///
 ///   receiver:  copying --all copied, something was taken back--> confirming --confirmed--> receive completes
 ///   sender:    described --confirm--> send completes, confirmed is said
-struct Connection final : Endpoint {
+struct Connection final : Endpoint, ExposureBoard {
     enum class Long : std::uint8_t { kIdle, kAnnounced, kSending };
 
     // ---- both directions
@@ -113,6 +114,20 @@ struct Connection final : Endpoint {
     // ---- RDMA: what we ask of the peer, what it asks of us
     RdmaInitiator rdma_out;
     RdmaTarget rdma_in;
+
+    // ---- RDMA that needs no answer (shm_store.cpp)
+    std::uint32_t sent_before = 0;  // `sent` when `last_record` was taken
+    std::uint32_t last_record = 0;  // the link's position then
+    bool taken_so_far = true;       // the peer has come to it
+    std::uint32_t still_used =
+        0;  // places in the link's table where the peer is at work although we ended it
+    bool closed_due = false;         // the owner waits for that to end
+    std::uint64_t linger_until = 0;  // and no longer than that
+    [[nodiscard]] std::uint32_t show(std::uint64_t base, std::uint32_t length, std::uint32_t access,
+                                     std::uint32_t key, std::uint64_t nonce) noexcept override;
+    [[nodiscard]] bool hide(std::uint32_t place) noexcept override;
+    void revoke(std::uint32_t place) noexcept override;
+    void drop(std::uint32_t place) noexcept override;
 
     // ---- the link's list
     Connection* previous = nullptr;

@@ -115,6 +115,8 @@ void LinkReceiver::release_staged() noexcept {
 Link::Link(std::unique_ptr<Segment> segment, bool initiator, int own_doorbell, int peer_doorbell)
     : sender(segment->direction(initiator ? 0 : 1), segment->shape(), peer_doorbell),
       receiver(segment->direction(initiator ? 1 : 0), segment->shape()),
+      shown(segment->direction(initiator ? 1 : 0).exposures),
+      seen(segment->direction(initiator ? 0 : 1).exposures),
       segment_(std::move(segment)),
       own_doorbell_(own_doorbell),
       peer_doorbell_(peer_doorbell) {}

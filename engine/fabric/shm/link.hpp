@@ -112,6 +112,14 @@ public:
     [[nodiscard]] bool is_all(std::uint32_t taken) const noexcept {
         return taken == ring_.position();
     }
+    /// How far we have written, for has_taken().
+    [[nodiscard]] std::uint32_t position() const noexcept { return ring_.position(); }
+    /// Whether the peer says that it has come to `position`. Acquire pairs with the release in
+    /// SpscConsumer::publish_progress: what it did with the records is done.
+    [[nodiscard]] bool has_taken(std::uint32_t position) const noexcept {
+        const std::uint32_t taken = slots_consumed_->value.load(std::memory_order_acquire);
+        return static_cast<std::int32_t>(taken - position) >= 0;
+    }
     /// How often the peer has taken back a grant to read its memory. Acquire pairs with the store in
     /// LinkReceiver::revoke: bytes that were read before an unchanged count were read under the grant.
     [[nodiscard]] std::uint32_t revocations() const noexcept {
@@ -253,6 +261,8 @@ public:
     Sharing sharing = Sharing::kOffHere;  // set before the core has the link; then its core's
     PeerArenas arenas;                    // the peer's, mapped here
     LentArenas lent;                      // ours, mapped there
+    ExposuresShown shown;                 // what is exposed in ours
+    ExposuresSeen seen;                   // what the peer has exposed in its
     ProcessCopy copy;                     // set before the core has the link, constant then
     CopyChoice copy_choice[2];            // of writes and of reads, if Config::copy leaves it open
     std::uint32_t awaiting = 0;  // RDMA operations of ours that the peer has to do something for

@@ -49,6 +49,9 @@ std::string_view to_words(Sharing sharing) noexcept {
             return "none yet: neither process has a shareable arena";
         case Sharing::kShared:
             return "shared: long messages and RDMA out of them are one copy";
+        case Sharing::kStores:
+            return "shared: RDMA into them is a store of this side, what is long out of them one "
+                   "copy";
     }
     return {};
 }
@@ -63,9 +66,10 @@ ArenaMapping::~ArenaMapping() {
 void ArenaMapping::swap(ArenaMapping& other) noexcept {
     std::swap(base_, other.base_);
     std::swap(size_, other.size_);
+    std::swap(writable_, other.writable_);
 }
 
-std::string ArenaMapping::open(int fd, const ArenaOffer& offer) {
+std::string ArenaMapping::open(int fd, const ArenaOffer& offer, bool write) {
     if (offer.size == 0 || offer.size > kLargest || offer.size % memory::kArenaAlignment != 0 ||
         offer.offset > kLargest) {
         return formatted("no arena has {} bytes at {} of its file", offer.size, offer.offset);
@@ -96,8 +100,16 @@ std::string ArenaMapping::open(int fd, const ArenaOffer& offer) {
         mapped_bytes.fetch_sub(offer.size, std::memory_order_relaxed);
         return formatted("peers have had {} TiB of arenas mapped", kMostMapped >> 40);
     }
-    void* const base =
-        ::mmap(nullptr, offer.size, PROT_READ, MAP_SHARED, fd, static_cast<off_t>(offer.offset));
+    // Not on hugepages whatever the seals: writing takes pages that are not there, and that may be a SIGBUS.
+    writable_ = write && !huge && (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) == 0;
+    const auto map = [&] {
+        return ::mmap(nullptr, offer.size, writable_ ? PROT_READ | PROT_WRITE : PROT_READ,
+                      MAP_SHARED, fd, static_cast<off_t>(offer.offset));
+    };
+    void* base = map();
+    if (base == MAP_FAILED && std::exchange(writable_, false)) {
+        base = map();  // a seal that came meanwhile, or a descriptor for reading only
+    }
     // A page that its file does not have yet would be taken when it is first read, and if there is none left that
     // is a SIGBUS; an honest owner has touched all of them.
     if (base != MAP_FAILED && huge && ::madvise(base, offer.size, MADV_POPULATE_READ) != 0) {

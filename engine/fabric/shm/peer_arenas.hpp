@@ -19,6 +19,7 @@ enum class Sharing : std::uint8_t {
     kOtherUser,  // it does not run under our user id
     kNoneYet,    // they would, and neither has a shareable arena
     kShared,     // at least one is mapped
+    kStores,     // and one of the peer's so that we may write to it
 };
 
 /// For people; what is not shared is named with the remedy. Lasts for ever.
@@ -31,7 +32,7 @@ struct ArenaOffer {
     std::uint64_t offset = 0;  // in its file
 };
 
-/// An arena that is mapped for reading. A forked child does not have it.
+/// An arena that is mapped for reading, and for writing if both ends want that. A forked child does not have it.
 class ArenaMapping {
 public:
     ArenaMapping() noexcept = default;
@@ -49,16 +50,22 @@ public:
     ///   - hugepages in whose file holes can be made, for the same reason: unlike an ordinary page, one
     ///     that is gone need not come again (F_SEAL_FUTURE_WRITE forbids holes);
     ///   - a size or place that no arena has, or no address space for it.
-    [[nodiscard]] std::string open(int fd, const ArenaOffer& offer);
+    /// With `write` it is mapped for writing too if its file allows that. One of hugepages does not (the
+    /// seal that keeps it without holes also forbids new writers): it is mapped for reading then.
+    [[nodiscard]] std::string open(int fd, const ArenaOffer& offer, bool write = false);
 
     [[nodiscard]] const std::byte* base() const noexcept { return base_; }
     [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
+    [[nodiscard]] bool writable() const noexcept { return writable_; }
+    /// Only where it is writable.
+    [[nodiscard]] std::byte* to_write() const noexcept { return base_; }
 
 private:
     void swap(ArenaMapping& other) noexcept;
 
     std::byte* base_ = nullptr;
     std::uint64_t size_ = 0;
+    bool writable_ = false;
 };
 
 /// All of one peer's. Only grows, and ends with the link: who ends it sees to it that nobody copies any more
@@ -70,9 +77,12 @@ public:
     }
     /// Token holder; `id` is one, and not there yet.
     void add(std::uint32_t id, ArenaMapping mapping) noexcept {
+        writable_ = writable_ || mapping.writable();
         mappings_[id - 1] = std::move(mapping);
         ++count_;
     }
+    /// Token holder. Whether any may be written to.
+    [[nodiscard]] bool writable() const noexcept { return writable_; }
     [[nodiscard]] bool has(std::uint32_t id) const noexcept {
         return mappings_[id - 1].base() != nullptr;
     }
@@ -93,10 +103,18 @@ public:
         }
         return mapping.base() + offset;
     }
+    /// The same, to write to; nullptr also if that is not allowed.
+    [[nodiscard]] std::byte* find_to_write(std::uint32_t id, std::uint64_t offset,
+                                           std::uint64_t length) const noexcept {
+        return find(id, offset, length) != nullptr && mappings_[id - 1].writable()
+                   ? mappings_[id - 1].to_write() + offset
+                   : nullptr;
+    }
 
 private:
     std::array<ArenaMapping, memory::kMaxArenas> mappings_;
     std::uint32_t count_ = 0;
+    bool writable_ = false;
 };
 
 /// Which of our own arenas the peer has mapped. Token holder.

@@ -16,11 +16,14 @@ void Peer::take_hello(const ControlMessage& message) {
     their_port_ = message.port;
     state_ = State::kLinking;
     probe(message);
-    if (fabric_.config().share_arenas == ShareArenas::kOn) {
+    const auto ours = static_cast<std::uint32_t>(fabric_.config().share_arenas);
+    if (ours != 0) {
         std::uint32_t uid = 0;
-        sharing_ = message.shares_arenas != 1 ? Sharing::kOffThere
-                   : !same_user(fd_, uid)     ? Sharing::kOtherUser
-                                              : Sharing::kNoneYet;
+        constexpr auto kOn = static_cast<std::uint32_t>(ShareArenas::kOn);
+        may_write_ = ours == kOn && message.shares_arenas == kOn;
+        sharing_ = message.shares_arenas == 0 || message.shares_arenas > kOn ? Sharing::kOffThere
+                   : !same_user(fd_, uid)                                    ? Sharing::kOtherUser
+                                                                             : Sharing::kNoneYet;
     }
     if (!initiator_) {
         send(hello());
@@ -49,7 +52,7 @@ ControlMessage Peer::hello() const {
         hello.probe_address = reinterpret_cast<std::uint64_t>(fabric_.engine_id());
     }
     hello.may_copy = copy_.ours ? 1 : 0;
-    hello.shares_arenas = fabric_.config().share_arenas == ShareArenas::kOn ? 1 : 0;
+    hello.shares_arenas = static_cast<std::uint32_t>(fabric_.config().share_arenas);
     return hello;
 }
 

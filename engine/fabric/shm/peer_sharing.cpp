@@ -35,16 +35,17 @@ bool Peer::take_arena(const ControlMessage& message, int fd) {
     }
     ArenaMapping mapping;
     // The two ends may see users differently.
-    const std::string why = sharing_ == Sharing::kOtherUser
-                                ? "it runs under another user id"
-                                : mapping.open(fd, {id, message.arena_size, message.arena_offset});
+    const std::string why =
+        sharing_ == Sharing::kOtherUser
+            ? "it runs under another user id"
+            : mapping.open(fd, {id, message.arena_size, message.arena_offset}, may_write_);
     ::close(fd);
     ControlMessage answer = message_of(MessageKind::kArenaAnswer);
     answer.arena_id = id;
     if (why.empty()) {
+        log(LogLevel::kInfo, "maps arena {} of process {}, {} MiB, for {}", id, copy_.pid,
+            message.arena_size >> 20, mapping.writable() ? "reading and RDMA writes" : "reading");
         on_core(port_, [&]() noexcept { port_.add_peer_arena(*link_, id, mapping); });
-        log(LogLevel::kInfo, "maps arena {} of process {}, {} MiB", id, copy_.pid,
-            message.arena_size >> 20);
     } else {
         answer.status = 1;
         log(LogLevel::kWarn, "does not map arena {} of process {}: {}", id, copy_.pid, why);

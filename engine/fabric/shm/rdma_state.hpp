@@ -8,7 +8,25 @@
 
 namespace sanpoll::engine::shm {
 
-/// The side whose memory receives the bytes always copies; nobody writes into another process. So an
+/// What the target has exposed in an arena that the initiator has mapped (for writing, if it is a write) is the
+/// initiator's own business: its core, inline the posting thread, finds the exposure in memory that both see
+/// (exposures.hpp), announces its use, copies, and completes. No request, no answer, nothing for the target's core to do,
+/// and the other memory may be any. A target that deregisters meanwhile is told that it is in use; one that
+/// closes waits a moment for the end of the use (ShmPort::close). Whatever does not fit (no place in the table, a
+/// wrong key or range, an arena that is not mapped, an exposure that is taken back in the middle) goes one of the ways
+/// below, and is refused there if it is to be.
+///
+/// Order. An operation is stored only if it is the first in the queue of sends and the peer's core has taken every
+/// message that the connection sent before: the peer must not see a write before it can see an earlier message.
+/// The peer says how far it has come whenever it has taken all there was, so whoever writes, announces that by a
+/// message and waits for an answer always finds it so; in a stream of both, the writes go by requests. The
+/// bytes are there before any record that is written later, for stores are seen in their order and a record's last
+/// is a release.
+///
+///   store          kIdle --announced--> kStoring --all copied--> kIdle    (a short one: in one step)
+///                  kStoring --taken back meanwhile--> kIdle --request--> one of the following
+///
+/// In all other ways the side whose memory receives the bytes copies; nobody writes into another process. So an
 /// operation that was given up here cannot change memory here afterwards, whatever the peer does or fails
 /// to do, and nothing in another process has to be revoked.
 ///
@@ -31,7 +49,7 @@ namespace sanpoll::engine::shm {
 ///                  kFetching --the target took back a grant meanwhile--> kConfirming --done--> kIdle
 ///   staged read    kIdle --request--> kAsked --last data--> kIdle
 struct RdmaInitiator {
-    enum class Phase : std::uint8_t { kIdle, kPutting, kAsked, kFetching, kConfirming };
+    enum class Phase : std::uint8_t { kIdle, kPutting, kAsked, kFetching, kConfirming, kStoring };
     Phase phase = Phase::kIdle;
     bool direct = false;
     bool arenas = false;              // a write: out of arenas; a read: may be granted in one
@@ -41,6 +59,10 @@ struct RdmaInitiator {
     std::uint32_t revocations = 0;    // what the target had taken back when we asked
     std::uint64_t granted = 0;        // where to read
     std::uint64_t began_ns = 0;       // 0: not timed
+    std::byte* stored = nullptr;      // kStoring: the range in the peer's arena, and
+    std::uint32_t place = 0;          // its exposure
+    std::uint32_t state = 0;          // as it was announced
+    bool asks = false;  // the exposure of the first in the queue was taken back: no store
 };
 
 /// The target holds the exposed region from the request to the end, so that it cannot be deregistered

@@ -51,7 +51,7 @@ struct ControlMessage {
     std::uint32_t sent = 0;     // messages begun by the sender of this
     std::uint32_t arrived = 0;  // messages that reached it
     std::uint32_t credit = 0;   // receives that it has had; also of the answer to kResume
-    std::uint32_t shares_arenas = 0;
+    std::uint32_t shares_arenas = 0;  // ShareArenas
     std::uint64_t secret[2] = {};
     std::uint64_t arena_size = 0;
     std::uint64_t arena_offset = 0;  // in its file
@@ -64,7 +64,7 @@ struct ControlMessage {
     std::byte data[kMaxConnectData] = {};
 
     static constexpr std::uint32_t kMagic = 0x6C6F7073;
-    static constexpr std::uint16_t kVersion = 4;
+    static constexpr std::uint16_t kVersion = 5;
 };
 
 [[nodiscard]] inline ControlMessage message_of(MessageKind kind) {

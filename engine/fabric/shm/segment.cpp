@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::size_t kHeader = 4096;
 constexpr std::size_t kWords = 4 * rings::kCacheLine;
+constexpr std::size_t kExposures = kExposureSlots * sizeof(ExposureSlot);
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
 std::byte* map(int fd, std::size_t bytes) noexcept {
@@ -40,7 +41,7 @@ bool SegmentShape::sane() const noexcept {
 
 std::size_t SegmentShape::bytes() const noexcept {
     const std::size_t slots = static_cast<std::size_t>(ring_slots) * sizeof(rings::Slot);
-    return kHeader + 2 * (kWords + slots + staging_bytes);
+    return kHeader + 2 * (kWords + slots + staging_bytes + kExposures);
 }
 
 Segment::~Segment() {
@@ -115,6 +116,8 @@ Direction Segment::direction(int index) const noexcept {
         reinterpret_cast<std::atomic<std::uint32_t>*>(start + 3 * rings::kCacheLine);
     direction.slots = reinterpret_cast<rings::Slot*>(start + kWords);
     direction.staging = start + kWords + slots;
+    direction.exposures = reinterpret_cast<ExposureSlot*>(
+        base_ + shape_.bytes() - static_cast<std::size_t>(2 - index) * kExposures);
     return direction;
 }
 

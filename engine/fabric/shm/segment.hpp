@@ -7,11 +7,12 @@
 #include <memory>
 #include <string>
 
+#include "engine/fabric/shm/exposures.hpp"
 #include "rings/slot.hpp"
 
 namespace sanpoll::engine::shm {
 
-/// One direction of a link. The reader writes the first three lines, the writer all others.
+/// One direction of a link. The reader writes the first three lines, the writer all others but the exposures.
 struct Direction {
     rings::ConsumedWord* slots_consumed;
     rings::ConsumedWord* staging_consumed;  // in units of one line, counted from the beginning
@@ -21,6 +22,7 @@ struct Direction {
     std::atomic<std::uint32_t>* writer_waits;  // nonzero: the writer sleeps for want of room
     rings::Slot* slots;
     std::byte* staging;
+    ExposureSlot* exposures;  // kExposureSlots: what the reader has exposed to the writer
 };
 
 struct SegmentShape {
@@ -30,8 +32,8 @@ struct SegmentShape {
     [[nodiscard]] std::size_t bytes() const noexcept;
 };
 
-/// Layout: a line of header, then direction 0 (initiator to acceptor), then direction 1. Only offsets,
-/// no pointers. The file has no name, so nothing is left behind whoever dies; it is sealed against
+/// Layout: a line of header, then direction 0 (initiator to acceptor), then direction 1, then the
+/// exposures of either. Only offsets, no pointers. The file has no name, so nothing is left behind whoever dies; it is sealed against
 /// shrinking, so that a peer cannot turn an access into SIGBUS; it is not inherited by fork().
 class Segment {
 public:

@@ -35,10 +35,10 @@ void ShmPort::lend_arena(Link& link, std::uint32_t id) noexcept {
 }
 
 void ShmPort::note_shared(Link& link) noexcept {
-    link.sharing = Sharing::kShared;
+    link.sharing = link.arenas.writable() ? Sharing::kStores : Sharing::kShared;
     for (Connection* connection = link.connections; connection != nullptr;
          connection = connection->next) {
-        connection->sharing.store(Sharing::kShared, std::memory_order_relaxed);
+        connection->sharing.store(link.sharing, std::memory_order_relaxed);
     }
 }
 

@@ -15,7 +15,9 @@ namespace sanpoll::engine::shm {
 
 namespace {
 constexpr std::uint32_t kServicedInATurn = 64;
-}
+// A peer that loses its processor in the middle of a store has it again by then. One that is stopped may not.
+constexpr std::uint64_t kLingerNs = 200'000'000;
+}  // namespace
 
 ShmPort::ShmPort(const Config& config, PollingCore& core, int trouble_fd)
     : config_(config),
@@ -180,6 +182,9 @@ bool ShmPort::establish(Connection& connection, std::uint32_t peer_id) noexcept 
     if (connection.broken && connection.early == nullptr) {
         (void)connection.gate->break_off(connection.generation, PostGate::State::kReset);
     }
+    if (connection.remote != nullptr) {
+        connection.remote->set_board(&connection);
+    }
     return true;
 }
 
@@ -209,17 +214,20 @@ void ShmPort::close(Endpoint& endpoint) noexcept {
     }
     connection.credit_due = connection.stall_due = connection.invite_due = false;
     connection.farewell_due = connection.link != nullptr && !connection.broken;
-    core_.endpoint_closed(connection);
+    if (connection.remote != nullptr) {
+        connection.remote->clear();
+        connection.remote = nullptr;
+    }
+    // Who hears that it is closed may use the memory for something else.
+    connection.closed_due = true;
+    connection.linger_until = core_.clock().now_ns() + kLingerNs;
+    const bool waits = lingers(connection);
     // The owner's memory is not ours any more.
     connection.slot = nullptr;
     connection.gate = nullptr;
     connection.saturation = nullptr;
     connection.regions = nullptr;
-    if (connection.remote != nullptr) {
-        connection.remote->clear();
-        connection.remote = nullptr;
-    }
-    if (!flush_control(connection)) {
+    if (!flush_control(connection) || waits) {
         connection.keeps_awake = true;
         core_.keep_awake();
         queue(connection);
@@ -240,6 +248,9 @@ void ShmPort::break_connection(Connection& connection, Status reason) noexcept {
     if (connection.closing) {
         queue(connection);  // service() finishes it
         return;
+    }
+    if (connection.remote != nullptr) {
+        connection.remote->revoke_on_board();
     }
     // An announced message will never come; it can only be the last one.
     EarlyMessage** at = &connection.early;
@@ -278,6 +289,7 @@ void ShmPort::abort_pending(Connection& connection, Status status) noexcept {
 }
 
 void ShmPort::finish(Connection& connection) noexcept {
+    say_closed(connection);
     if (connection.queued) {
         connection.finished = true;  // service() comes back here
         return;

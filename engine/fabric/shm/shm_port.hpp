@@ -33,6 +33,10 @@ struct ShmCounters {
     Counter knocks;              // at a peer that seemed to sleep
     Counter messages_described;  // sent by saying where they are in an arena of ours
     Counter bytes_from_arenas;   // copied by this side out of arenas of the peer
+    Counter rdma_stores;         // operations of ours that asked the peer nothing
+    Counter rdma_bytes_stored;   // by this side, of such writes
+    Counter rdma_bytes_loaded;   // of such reads
+    Counter abandoned_uses;  // closes that did not wait for a peer in the middle of one any longer
 };
 
 class ShmPort final : public FabricPort {
@@ -186,6 +190,18 @@ private:
             links_.size() == 1 && connection.next == nullptr && connection.previous == nullptr;
         return alone ? 1U << 20 : 256U << 10;
     }
+
+    // RDMA that asks the peer nothing (shm_store.cpp)
+    [[nodiscard]] bool store_common(Connection& connection, const WorkRequest& request) noexcept;
+    [[nodiscard]] std::byte* announce_use(Connection& connection, const RemotePlace& place,
+                                          std::uint32_t length, bool write,
+                                          std::uint32_t& state) noexcept;
+    [[nodiscard]] bool peer_has_taken_all(Connection& connection) noexcept;
+    [[nodiscard]] bool begin_store(Connection& connection) noexcept;
+    [[nodiscard]] bool store_part(Connection& connection) noexcept;
+    void end_store(Connection& connection) noexcept;
+    [[nodiscard]] bool lingers(Connection& connection) noexcept;
+    void say_closed(Connection& connection) noexcept;
 
     // RDMA that this side asks for (shm_rdma.cpp)
     void post_rdma(Connection& connection, const WorkRequest& request) noexcept;

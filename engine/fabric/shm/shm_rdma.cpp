@@ -34,6 +34,9 @@ void ShmPort::enter(Connection& connection, Phase phase) noexcept {
 // ---- asking -----------------------------------------------------------------------------------------
 
 void ShmPort::post_rdma(Connection& connection, const WorkRequest& request) noexcept {
+    if (store_common(connection, request)) {
+        return;
+    }
     Status refused = connection.broken ? connection.reason : Status::kOk;
     std::uint32_t held = 0;
     while (refused == Status::kOk && held < request.sge_count) {
@@ -67,7 +70,12 @@ void ShmPort::post_rdma(Connection& connection, const WorkRequest& request) noex
 // One step for the operation at the head of the queue. True when it has completed.
 bool ShmPort::progress_rdma(Connection& connection) noexcept {
     switch (connection.rdma_out.phase) {
+        case Phase::kStoring:
+            return store_part(connection);
         case Phase::kIdle:
+            if (begin_store(connection)) {
+                return store_part(connection);
+            }
             if (ask_rdma(connection) && connection.rdma_out.phase == Phase::kPutting) {
                 put_rdma_pieces(connection);
             }
@@ -235,6 +243,7 @@ bool ShmPort::fetch_rdma(Connection& connection) noexcept {
 
 void ShmPort::finish_rdma(Connection& connection) noexcept {
     enter(connection, Phase::kIdle);
+    connection.rdma_out.asks = false;
     counters_.rdma_operations.add();
     const QueuedRequest& front = connection.sends.front();
     if (const RdmaInitiator& out = connection.rdma_out; out.began_ns != 0) {
@@ -384,6 +393,8 @@ void ShmPort::fail_connection(Connection& connection) noexcept {
 
 // What was under way is given up, on both sides. Late answers find the connection broken or gone.
 void ShmPort::end_rdma(Connection& connection) noexcept {
+    end_store(connection);
+    connection.rdma_out.asks = false;
     enter(connection, Phase::kIdle);
     RdmaTarget& in = connection.rdma_in;
     if (in.phase == RdmaTarget::Phase::kGranted) {

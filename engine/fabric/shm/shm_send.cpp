@@ -320,6 +320,10 @@ void ShmPort::service(Connection& connection) noexcept {
         return;
     }
     if (connection.closing) {
+        if (lingers(connection)) {
+            come_back_to(connection);
+            return;
+        }
         finish(connection);
         return;
     }

@@ -172,6 +172,10 @@ void ShmPort::end_long_of_leaver(Connection& connection) noexcept {
 // What is between the two ends and no message ends with the link.
 void ShmPort::leave_link(Connection& connection) noexcept {
     end_rdma(connection);  // an honest peer has waited for it
+    if (connection.remote != nullptr) {
+        connection.remote->take_off_board();
+    }
+    connection.still_used = 0;
     if (connection.long_state != Connection::Long::kIdle) {
         connection.long_state = Connection::Long::kIdle;  // to be announced again
         connection.progress = 0;
@@ -184,6 +188,8 @@ void ShmPort::leave_link(Connection& connection) noexcept {
     connection.copied_due = 0;
     connection.stalled = false;
     connection.peer_waits = false;
+    connection.sent_before = connection.sent;  // it has taken in what the peer said at its leave
+    connection.taken_so_far = true;
     unlink(connection);
 }
 

@@ -1,0 +1,78 @@
+#include "engine/fabric/shm/exposures.hpp"
+
+namespace sanpoll::engine::shm {
+
+std::uint32_t ExposuresShown::show(const Exposure& what) noexcept {
+    std::uint32_t place = free_;
+    if (place != 0) {
+        free_ = mine_[place - 1].next;
+    } else if (fresh_ != kExposureSlots) {
+        place = ++fresh_;
+    } else {
+        return 0;
+    }
+    ++count_;
+    ExposureSlot& slot = slots_[place - 1];
+    slot.connection.store(what.connection, std::memory_order_release);
+    slot.nonce.store(what.nonce, std::memory_order_release);
+    slot.offset.store(what.offset, std::memory_order_release);
+    slot.key.store(what.key, std::memory_order_release);
+    slot.arena.store(what.arena, std::memory_order_release);
+    slot.length.store(what.length, std::memory_order_release);
+    slot.access.store(what.access, std::memory_order_release);
+    // Odd. Release pairs with the acquire in ExposuresSeen::look.
+    slot.state.store(++mine_[place - 1].state, std::memory_order_release);
+    return place;
+}
+
+bool ExposuresShown::in_use(std::uint32_t place) const noexcept {
+    // Acquire, and more: pairs with begin() and end() of ExposuresSeen. Bytes of a use that has ended are there.
+    return slots_[place - 1].uses.load(std::memory_order_seq_cst) != 0;
+}
+
+void ExposuresShown::revoke(std::uint32_t place) noexcept {
+    Mine& mine = mine_[place - 1];
+    if ((mine.state & 1U) != 0) {
+        // An exchange, for the look at the uses must not come before it. Pairs with ExposuresSeen::begin.
+        (void)slots_[place - 1].state.exchange(++mine.state, std::memory_order_seq_cst);
+    }
+}
+
+bool ExposuresShown::hide(std::uint32_t place) noexcept {
+    Mine& mine = mine_[place - 1];
+    const std::uint32_t before = mine.state;
+    revoke(place);
+    if (in_use(place)) {
+        // As before: the user has seen that very state, or goes the other way if it looks just now.
+        mine.state = before;
+        slots_[place - 1].state.store(before, std::memory_order_release);
+        return false;
+    }
+    give_away(place);
+    return true;
+}
+
+bool ExposuresShown::drop(std::uint32_t place) noexcept {
+    revoke(place);
+    if (in_use(place)) {
+        return false;
+    }
+    give_away(place);
+    return true;
+}
+
+void ExposuresShown::forget_unused(std::uint32_t& list) noexcept {
+    while (list != 0 && !in_use(list)) {
+        const std::uint32_t place = list;
+        list = mine_[place - 1].next;
+        give_away(place);
+    }
+}
+
+void ExposuresShown::give_away(std::uint32_t place) noexcept {
+    mine_[place - 1].next = free_;
+    free_ = place;
+    --count_;
+}
+
+}  // namespace sanpoll::engine::shm

@@ -1,0 +1,142 @@
+// What the two ends of a link have exposed in their arenas, in memory that both see: an RDMA operation on it
+// needs no answer.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "rings/slot.hpp"
+
+namespace sanpoll::engine::shm {
+
+/// One exposed range. All of it in one line, which in a steady flow of operations is its user's alone: the
+/// owner touches it to expose and to revoke, and never believes anything in it but `uses`.
+///
+/// Revoking is Dekker's game. The user writes `uses` and then looks at `state`, the owner writes `state` and
+/// then looks at `uses`, both sequentially consistent: never do both go on. `state` is odd while the range
+/// stands, and no two ranges of a slot have the same one, so a user that finds the same odd state before and after its
+/// announcement knows that what it read in between belongs to it: each word is stored with release after the state
+/// before it was, and loaded with acquire.
+struct alignas(rings::kCacheLine) ExposureSlot {
+    // ---- the owner's
+    std::atomic<std::uint32_t> state;
+    std::atomic<std::uint32_t> connection;  // the user's id of it
+    std::atomic<std::uint64_t> nonce;
+    std::atomic<std::uint64_t> offset;  // in the arena
+    std::atomic<std::uint32_t> key;
+    std::atomic<std::uint32_t> arena;  // the owner's id of it
+    std::atomic<std::uint32_t> length;
+    std::atomic<std::uint32_t> access;
+    // ---- the user's
+    std::atomic<std::uint32_t> uses;  // pairs with ExposuresShown::hide
+};
+static_assert(sizeof(ExposureSlot) == rings::kCacheLine);
+
+/// Ranges of one end that a link has room for. What is exposed beyond is asked for.
+inline constexpr std::uint32_t kExposureSlots = 1024;
+
+/// What is exposed, as the owner shows it and as the user finds it.
+struct Exposure {
+    std::uint32_t state = 0;
+    std::uint32_t connection = 0;
+    std::uint64_t nonce = 0;
+    std::uint64_t offset = 0;
+    std::uint32_t key = 0;
+    std::uint32_t arena = 0;
+    std::uint32_t length = 0;
+    std::uint32_t access = 0;
+};
+
+/// The owner's half. Token holder of the link's core only. Places are counted from 1; 0 is none.
+class ExposuresShown {
+public:
+    /// Allocates; throws std::bad_alloc. The slots are fresh memory.
+    explicit ExposuresShown(ExposureSlot* slots)
+        : slots_(slots), mine_(new Mine[kExposureSlots]()) {}
+
+    /// Whether the peer may have operations under way that nobody here hears of.
+    [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
+
+    /// Returns the place, 0 when there is none left. `what.state` is of no account.
+    [[nodiscard]] std::uint32_t show(const Exposure& what) noexcept;
+    /// Takes it back and gives the place away again, unless the user is at it: then false, and it stands as
+    /// before.
+    [[nodiscard]] bool hide(std::uint32_t place) noexcept;
+    /// Takes it back, whoever is at it; the place stays taken until hide() or drop().
+    void revoke(std::uint32_t place) noexcept;
+    /// Revokes and gives up. False if the user is at it still: the place is not used again.
+    [[nodiscard]] bool drop(std::uint32_t place) noexcept;
+    [[nodiscard]] bool in_use(std::uint32_t place) const noexcept;
+
+    /// A place that drop() has refused: kept in a list of its connection's, whose head is `list`.
+    void remember(std::uint32_t place, std::uint32_t& list) noexcept {
+        mine_[place - 1].next = list;
+        list = place;
+    }
+    /// Gives the first places of the list away as far as nobody is at them any more.
+    void forget_unused(std::uint32_t& list) noexcept;
+
+private:
+    struct Mine {
+        std::uint32_t state = 0;  // what we wrote last
+        std::uint32_t next = 0;   // place, in the free list or in one of remember()
+    };
+    void give_away(std::uint32_t place) noexcept;
+
+    ExposureSlot* slots_;
+    std::unique_ptr<Mine[]> mine_;
+    std::uint32_t free_ = 0;   // places given back
+    std::uint32_t fresh_ = 0;  // of the places never used, the first; from 0
+    std::uint32_t count_ = 0;  // that are taken
+};
+
+/// The user's half. Token holder of the link's core only. Everything found is the owner's word: what lies
+/// outside of the arenas that it has offered must not be touched.
+class ExposuresSeen {
+public:
+    explicit ExposuresSeen(ExposureSlot* slots) noexcept : slots_(slots) {}
+
+    /// What stands at a place, which is anybody's word; false if nothing does. Good for nothing before begin().
+    [[nodiscard]] bool look(std::uint32_t place, Exposure& seen) const noexcept {
+        if (place - 1 >= kExposureSlots) [[unlikely]] {
+            return false;
+        }
+        const ExposureSlot& slot = slots_[place - 1];
+        // Acquire pairs with the release in show().
+        seen.state = slot.state.load(std::memory_order_acquire);
+        seen.connection = slot.connection.load(std::memory_order_acquire);
+        seen.nonce = slot.nonce.load(std::memory_order_acquire);
+        seen.offset = slot.offset.load(std::memory_order_acquire);
+        seen.key = slot.key.load(std::memory_order_acquire);
+        seen.arena = slot.arena.load(std::memory_order_acquire);
+        seen.length = slot.length.load(std::memory_order_acquire);
+        seen.access = slot.access.load(std::memory_order_acquire);
+        return (seen.state & 1U) != 0;
+    }
+    /// Announces the use of what look() has found there. False if it does not stand any more; then there is no
+    /// use. The exchange is the fence, and the line is ours anyway.
+    [[nodiscard]] bool begin(std::uint32_t place, std::uint32_t state) noexcept {
+        ExposureSlot& slot = slots_[place - 1];
+        (void)slot.uses.exchange(1, std::memory_order_seq_cst);  // pairs with hide()
+        if (slot.state.load(std::memory_order_seq_cst) == state) [[likely]] {
+            return true;
+        }
+        end(place);
+        return false;
+    }
+    /// Whether it stands still. What was read before was read while it stood.
+    [[nodiscard]] bool stands(std::uint32_t place, std::uint32_t state) const noexcept {
+        // Pairs with the exchange in hide() and revoke().
+        return slots_[place - 1].state.load(std::memory_order_acquire) == state;
+    }
+    /// The bytes first, then the end of the use: release pairs with the load in hide().
+    void end(std::uint32_t place) noexcept {
+        slots_[place - 1].uses.store(0, std::memory_order_release);
+    }
+
+private:
+    ExposureSlot* slots_;
+};
+
+}  // namespace sanpoll::engine::shm

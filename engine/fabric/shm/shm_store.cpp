@@ -1,0 +1,233 @@
+// RDMA that asks the peer nothing: into or out of what it has exposed in an arena that is mapped here.
+#include <algorithm>
+#include <utility>
+
+#include "engine/fabric/shm/pieces.hpp"
+#include "engine/fabric/shm/shm_port.hpp"
+
+namespace sanpoll::engine::shm {
+
+namespace {
+
+using Phase = RdmaInitiator::Phase;
+
+// Copied at once whatever else was copied in this turn: as a message that travels in the ring is.
+constexpr std::uint32_t kFree = 1024;
+
+void copy_any(void* to, const void* from, std::uint32_t length) noexcept {
+    if (length == 8) {
+        copy_exactly<8>(to, from);  // one store: nobody sees a part of it
+    } else if (length <= 128) {
+        copy_slot(to, from, length);
+    } else {
+        copy_long(to, from, length);
+    }
+}
+
+}  // namespace
+
+// ---- what we have exposed ---------------------------------------------------------------------------
+
+std::uint32_t Connection::show(std::uint64_t base, std::uint32_t range, std::uint32_t access,
+                               std::uint32_t key, std::uint64_t nonce) noexcept {
+    if (link == nullptr || broken || !established ||
+        (link->sharing != Sharing::kNoneYet && link->sharing != Sharing::kShared &&
+         link->sharing != Sharing::kStores)) {
+        return 0;
+    }
+    const memory::Arena* arena = memory::Arenas::of_process().find(base, range);
+    if (arena == nullptr || !arena->shareable) {
+        return 0;
+    }
+    link->receiver.publish_progress();  // the peer has to know of what was taken before
+    // Whether the peer has mapped the arena is for the peer to see.
+    return link->shown.show({0, peer_id, nonce, base - arena->base, key, arena->id, range, access});
+}
+
+bool Connection::hide(std::uint32_t place) noexcept {
+    return link == nullptr || link->shown.hide(place);
+}
+
+void Connection::revoke(std::uint32_t place) noexcept {
+    if (link != nullptr) {
+        link->shown.revoke(place);
+    }
+}
+
+void Connection::drop(std::uint32_t place) noexcept {
+    if (link != nullptr && !link->shown.drop(place)) {
+        link->shown.remember(place, still_used);
+    }
+}
+
+// A connection that is closed: whether the peer is in the middle of an operation that it had begun before. It
+// has a while for it; where it does not come to an end, what it does to the memory is as if it had done so before.
+bool ShmPort::lingers(Connection& connection) noexcept {
+    if (connection.closed_due) {
+        if (connection.link != nullptr) {
+            connection.link->shown.forget_unused(connection.still_used);
+            if (connection.still_used != 0 && core_.clock().now_ns() < connection.linger_until) {
+                return true;
+            }
+            if (connection.still_used != 0) {
+                counters_.abandoned_uses.add();
+            }
+        }
+        say_closed(connection);
+    }
+    return false;
+}
+
+void ShmPort::say_closed(Connection& connection) noexcept {
+    if (std::exchange(connection.closed_due, false)) {
+        connection.still_used = 0;
+        core_.endpoint_closed(connection);
+    }
+}
+
+// ---- what the peer has exposed ----------------------------------------------------------------------
+
+// Whether every message that was sent before has been taken by the peer's core; see rdma_state.hpp.
+bool ShmPort::peer_has_taken_all(Connection& connection) noexcept {
+    if (connection.sent != connection.sent_before) [[unlikely]] {
+        connection.sent_before = connection.sent;
+        connection.last_record = connection.link->sender.position();
+        connection.taken_so_far = false;
+    }
+    if (!connection.taken_so_far) [[unlikely]] {
+        connection.taken_so_far = connection.link->sender.has_taken(connection.last_record);
+    }
+    return connection.taken_so_far;
+}
+
+// Where the range is, with its use announced; nullptr if the peer has to be asked.
+inline std::byte* ShmPort::announce_use(Connection& connection, const RemotePlace& place,
+                                        std::uint32_t length, bool write,
+                                        std::uint32_t& state) noexcept {
+    Link& link = *connection.link;
+    Exposure seen;
+    if (!link.seen.look(place.hint, seen) || seen.nonce != place.nonce || seen.key != place.key ||
+        seen.connection != connection.id || (seen.access & (write ? kWrite : kRead)) == 0 ||
+        place.offset > seen.length || length > seen.length - place.offset) [[unlikely]] {
+        return nullptr;
+    }
+    const std::uint64_t offset = seen.offset + place.offset;
+    std::byte* range = write ? link.arenas.find_to_write(seen.arena, offset, length)
+                             : const_cast<std::byte*>(link.arenas.find(seen.arena, offset, length));
+    state = seen.state;
+    return range != nullptr && link.seen.begin(place.hint, seen.state) ? range : nullptr;
+}
+
+// The operation that can be done at once, which is nearly all of those that nanoseconds matter to. Nothing has
+// been changed if it is not that.
+bool ShmPort::store_common(Connection& connection, const WorkRequest& request) noexcept {
+    const RemotePlace place = remote_of(request.sge);
+    if (place.hint == 0 || connection.broken || !connection.sends.empty() || connection.suspended ||
+        (request.length > kFree && (request.length > copy_left_ || starved_head_ != nullptr)) ||
+        !peer_has_taken_all(connection)) {
+        return false;
+    }
+    for (std::uint32_t i = kRemoteSges; i < request.sge_count; ++i) {
+        // Deregistered between the poster's check and now: the long way has the answer.
+        if (request.piece(i).length != 0 && !connection.regions->live(request.piece(i).region))
+            [[unlikely]] {
+            return false;
+        }
+    }
+    const bool write = request.opcode == Opcode::kRdmaWrite;
+    std::uint32_t state = 0;
+    std::byte* range = announce_use(connection, place, request.length, write, state);
+    if (range == nullptr) [[unlikely]] {
+        return false;
+    }
+    ExposuresSeen& seen = connection.link->seen;
+    for (std::uint32_t i = kRemoteSges; i < request.sge_count; ++i) {
+        const Sge& piece = request.piece(i);
+        auto* ours = reinterpret_cast<std::byte*>(piece.address);
+        copy_any(write ? range : ours, write ? ours : range, piece.length);
+        range += piece.length;
+    }
+    // A read of what was taken back meanwhile may be of something else.
+    const bool good = write || seen.stands(place.hint, state);
+    seen.end(place.hint);
+    if (!good) [[unlikely]] {
+        return false;
+    }
+    if (request.length > kFree) {
+        copy_left_ -= request.length;
+    }
+    (write ? counters_.rdma_bytes_stored : counters_.rdma_bytes_loaded).add(request.length);
+    counters_.rdma_stores.add();
+    counters_.rdma_operations.add();
+    core_.complete({connection.owner, request.context, request.length, Status::kOk, request.flags});
+    return true;
+}
+
+// The first in the queue. False if the peer has to be asked.
+bool ShmPort::begin_store(Connection& connection) noexcept {
+    RdmaInitiator& out = connection.rdma_out;
+    const QueuedRequest& front = connection.sends.front();
+    const RemotePlace place = remote_of(front.sge);
+    if (place.hint == 0 || out.asks || !peer_has_taken_all(connection)) {
+        return false;
+    }
+    out.stored = announce_use(connection, place, front.length, front.opcode == Opcode::kRdmaWrite,
+                              out.state);
+    if (out.stored == nullptr) {
+        return false;
+    }
+    out.place = place.hint;
+    out.progress = 0;
+    out.began_ns = 0;
+    enter(connection, Phase::kStoring);
+    return true;
+}
+
+// Copies the next part. True when the operation has completed.
+bool ShmPort::store_part(Connection& connection) noexcept {
+    RdmaInitiator& out = connection.rdma_out;
+    ExposuresSeen& seen = connection.link->seen;
+    const QueuedRequest& front = connection.sends.front();
+    const bool write = front.opcode == Opcode::kRdmaWrite;
+    if (out.progress != front.length && !may_copy(connection)) {
+        return false;
+    }
+    const std::uint32_t step = std::min(front.length - out.progress, copy_left_);
+    std::byte* at = out.stored + out.progress;
+    for_each_piece(connection.sends, out.progress, step,
+                   [&](std::uint64_t address, std::uint32_t length) {
+                       auto* ours = reinterpret_cast<std::byte*>(address);
+                       copy_any(write ? at : ours, write ? ours : at, length);
+                       at += length;
+                   });
+    copy_left_ -= step;
+    out.progress += step;
+    (write ? counters_.rdma_bytes_stored : counters_.rdma_bytes_loaded).add(step);
+    ++moved_;
+    const bool ended = out.progress == front.length;
+    if (!(ended && write) && !seen.stands(out.place, out.state)) [[unlikely]] {
+        // The connection has ended there, or its owner tries to deregister just now: that core knows.
+        end_store(connection);
+        out.asks = true;
+        come_back_to(connection);
+        return false;
+    }
+    if (!ended) {
+        come_back_to(connection);
+        return false;
+    }
+    end_store(connection);
+    counters_.rdma_stores.add();
+    finish_rdma(connection);
+    return true;
+}
+
+// Whatever became of it: nothing more is copied.
+void ShmPort::end_store(Connection& connection) noexcept {
+    if (connection.rdma_out.phase == Phase::kStoring) {
+        connection.link->seen.end(connection.rdma_out.place);
+        enter(connection, Phase::kIdle);
+    }
+}
+
+}  // namespace sanpoll::engine::shm
