@@ -69,7 +69,7 @@ protected:
 TEST_F(ArenaSharingTest, AnArenaIsSharedWhenTheLinkStands) {
     const memory::Arena& arena = tests::shareable_arena();
     ASSERT_NO_FATAL_FAILURE(connect(with(ShareArenas::kOn)));
-    ASSERT_TRUE(eventually([&] { return words(from_) == to_words(Sharing::kShared); }));
+    ASSERT_TRUE(eventually([&] { return words(from_) == to_words(Sharing::kStores); }));
     for (std::uint64_t number = 0; number < 20; ++number) {
         ASSERT_NO_FATAL_FAILURE(exchange(number, arena));
     }
@@ -92,6 +92,13 @@ TEST_F(ArenaSharingTest, AnArenaThatIsMadeLaterIsSharedToo) {
         exchange(1, *late);
         return counters(from_).messages_described.value() != before;
     }));
+    EXPECT_EQ(words(to_), to_words(Sharing::kStores));
+}
+
+TEST_F(ArenaSharingTest, SharedForReadingItIsSaidSo) {
+    (void)tests::shareable_arena();
+    ASSERT_NO_FATAL_FAILURE(connect(with(ShareArenas::kRead)));
+    ASSERT_TRUE(eventually([&] { return words(from_) == to_words(Sharing::kShared); }));
     EXPECT_EQ(words(to_), to_words(Sharing::kShared));
 }
 
@@ -122,25 +129,25 @@ TEST_F(ArenaSharingTest, OffIsOff) {
 // Keeps to the order of introduction until a link stands, then offers what it likes.
 class ForgedOfferTest : public testing::Test {
 protected:
-    void introduce(bool shares = true) {
+    void introduce(ShareArenas shares = ShareArenas::kOn) {
         bench_ = std::make_unique<EngineBench>(with(shared_here_));
         backlog_ = std::make_unique<Backlog>(*bench_, at_);
         ASSERT_EQ(backlog_->status, Status::kOk);
         link(shares);
     }
-    void link(bool shares = true) {
+    void link(ShareArenas shares = ShareArenas::kOn) {
         if (fd_ >= 0) {
             ::close(fd_);
         }
         fd_ = connect_rendezvous(at_);
         ASSERT_GE(fd_, 0);
         ControlMessage hello = message_of(MessageKind::kHello);
-        hello.shares_arenas = shares ? 1 : 0;
+        hello.shares_arenas = static_cast<std::uint32_t>(shares);
         ASSERT_EQ(send_message(fd_, hello, nullptr, 0), 1);
         ControlMessage answer;
         ASSERT_TRUE(hear(answer));
         ASSERT_EQ(answer.kind, MessageKind::kHello);
-        EXPECT_EQ(answer.shares_arenas, shared_here_ == ShareArenas::kOn ? 1U : 0U);
+        EXPECT_EQ(answer.shares_arenas, static_cast<std::uint32_t>(shared_here_));
         std::string error;
         segment_ = Segment::create(kShape, error);
         ASSERT_NE(segment_, nullptr) << error;
@@ -257,9 +264,23 @@ TEST_F(ForgedOfferTest, WhoDoesNotShareGetsNoMapping) {
 
 TEST_F(ForgedOfferTest, WhoSaidThatItDoesNotShareOffersNothing) {
     const int good = file(F_SEAL_SHRINK);
-    ASSERT_NO_FATAL_FAILURE(introduce(false));
+    ASSERT_NO_FATAL_FAILURE(introduce(ShareArenas::kOff));
     EXPECT_EQ(offer(1, kSize, good), Answer::kSentAway);
     ::close(good);
+}
+
+TEST_F(ForgedOfferTest, WhoSharesAsNobodyDoesSharesNothing) {
+    const int good = file(F_SEAL_SHRINK);
+    ASSERT_NO_FATAL_FAILURE(introduce(static_cast<ShareArenas>(3)));
+    EXPECT_EQ(offer(1, kSize, good), Answer::kSentAway);
+    ::close(good);
+}
+
+TEST_F(ForgedOfferTest, WhatMayNotBeWrittenIsMappedForReading) {
+    const int sealed = file(F_SEAL_SHRINK | F_SEAL_WRITE);
+    ASSERT_NO_FATAL_FAILURE(introduce());
+    EXPECT_EQ(offer(1, kSize, sealed), Answer::kMapped);
+    ::close(sealed);
 }
 
 TEST_F(ForgedOfferTest, AnAnswerToNoOfferIsSentAway) {

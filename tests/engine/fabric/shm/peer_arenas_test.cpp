@@ -144,6 +144,41 @@ TEST(PeerArenas, FindsOnlyWhatLiesInAMappedArena) {
     EXPECT_EQ(arenas.find(6, 0, 1), nullptr);
 }
 
+TEST(PeerArenas, IsWrittenToOnlyWhereThatWasAskedForAndIsAllowed) {
+    const memory::Arena& arena = tests::shareable_arena();
+    const ArenaOffer offer{1, kSize, arena.fd_offset};
+    PeerArenas arenas;
+    ArenaMapping read;
+    ASSERT_EQ(read.open(arena.fd, offer), "");
+    EXPECT_FALSE(read.writable());
+    arenas.add(1, std::move(read));
+    EXPECT_FALSE(arenas.writable());
+    EXPECT_EQ(arenas.find_to_write(1, 0, 1), nullptr);
+    ArenaMapping write;
+    ASSERT_EQ(write.open(arena.fd, offer, true), "");
+    EXPECT_TRUE(write.writable());
+    arenas.add(2, std::move(write));
+    EXPECT_TRUE(arenas.writable());
+    std::byte* there = arenas.find_to_write(2, 5, 10);
+    ASSERT_EQ(there, arenas.find(2, 5, 10));
+    *there = std::byte{0x77};
+    EXPECT_EQ(reinterpret_cast<const std::byte*>(arena.base)[5], std::byte{0x77});
+    EXPECT_EQ(arenas.find_to_write(2, kSize, 1), nullptr);
+    EXPECT_EQ(arenas.find_to_write(1, 0, 1), nullptr);
+    EXPECT_EQ(arenas.find_to_write(3, 0, 1), nullptr);
+}
+
+TEST_F(ArenaMappingTest, ASealAgainstWritersIsNoRefusalButForReading) {
+    for (const int seal : {F_SEAL_WRITE, 0x0010 /* F_SEAL_FUTURE_WRITE */}) {
+        const int fd = file(kSize, kGoodSeals | seal);
+        ArenaMapping mapping;
+        EXPECT_EQ(mapping.open(fd, {1, kSize, 0}, true), "");
+        EXPECT_FALSE(mapping.writable());
+        EXPECT_NE(mapping.base(), nullptr);
+        ::close(fd);
+    }
+}
+
 TEST(LentArenas, KnowsWhereThePeerFindsWhat) {
     const memory::Arena& one = tests::shareable_arena(0);
     const memory::Arena& other = tests::shareable_arena(1);
@@ -161,7 +196,7 @@ TEST(LentArenas, KnowsWhereThePeerFindsWhat) {
 
 TEST(Sharing, IsSaidInWords) {
     for (const Sharing sharing : {Sharing::kOffHere, Sharing::kOffThere, Sharing::kOtherUser,
-                                  Sharing::kNoneYet, Sharing::kShared}) {
+                                  Sharing::kNoneYet, Sharing::kShared, Sharing::kStores}) {
         EXPECT_FALSE(to_words(sharing).empty());
         EXPECT_LT(to_words(sharing).size(), 96U) << "SANPOLL_FABRIC::arenas";
     }

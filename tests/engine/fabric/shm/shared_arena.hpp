@@ -24,11 +24,12 @@ inline const engine::memory::Arena& shareable_arena(std::uint32_t which = 0) {
     return *made[which];
 }
 
-/// `lender` may describe what lies in the arena, `borrower` finds it there.
+/// `lender` may describe what lies in the arena, `borrower` finds it there, and may write to it if `write`.
 inline void lend(const engine::memory::Arena& arena, Side& lender, engine::shm::Link& from,
-                 Side& borrower, engine::shm::Link& to) {
+                 Side& borrower, engine::shm::Link& to, bool write = false) {
     engine::shm::ArenaMapping mapping;
-    ASSERT_EQ(mapping.open(arena.fd, {arena.id, arena.size, arena.fd_offset}), "");
+    ASSERT_EQ(mapping.open(arena.fd, {arena.id, arena.size, arena.fd_offset}, write), "");
+    ASSERT_EQ(mapping.writable(), write);
     borrower.port.add_peer_arena(to, arena.id, mapping);
     lender.port.lend_arena(from, arena.id);
 }
