@@ -18,6 +18,7 @@
 #include "bench/clock.hpp"
 #include "bench/control_channel.hpp"
 #include "bench/cpu_placement.hpp"
+#include "bench/rdma_compare.hpp"
 #include "bench/rdma_end.hpp"
 #include "bench/rdma_ping.hpp"
 #include "bench/san_socket.hpp"
@@ -40,12 +41,19 @@ struct Options {
     bool passive = false;
     std::size_t ping = 0;  // bytes; 0: no ping-pong
     std::uint64_t count = 10000;
+    bool arena = false;     // memory of the provider's
+    bool compares = false;  // short and long pieces, beside UCX
+    CompareOptions compare;
     std::string address = "127.0.0.1";
     int control_fd = -1;  // set in the target's process
 
     [[nodiscard]] std::size_t moved() const { return moved_mb << 20; }
     [[nodiscard]] std::size_t memory() const {
+        if (compares) return compare.memory();
         return ping != 0 ? RdmaPing::memory_for(ping) : memory_mb << 20;
+    }
+    [[nodiscard]] MemoryKind kind() const {
+        return arena || compares ? MemoryKind::kArena : MemoryKind::kOrdinary;
     }
     [[nodiscard]] std::size_t piece() const { return piece_kb << 10; }
 };
@@ -87,10 +95,16 @@ int run_target(const Options& options) {
     (void)pin_this_thread(leader.receive(kPatience).at("cpu"));
     SanListener listener(*provider, options.address);
     leader.send({{"port", listener.port()}});
-    RdmaEnd end(listener.accept(), options.memory());
+    RdmaEnd end(listener.accept(), options.memory(), options.kind());
     leader.send({{"descriptor", end.expose()},
                  {"address", reinterpret_cast<std::uint64_t>(end.memory().data())}});
     end.know_peer(leader.receive(kPatience).at("descriptor"));
+    if (options.kind() == MemoryKind::kArena) (void)end.wait_for_stores();
+    if (options.compares) {
+        leader.send("ready");
+        serve_compare(end, leader);
+        return 0;
+    }
     std::optional<RdmaPing> ping;
     if (options.ping != 0) ping.emplace(end, options.ping, Clock::calibrate());
     leader.send("ready");
@@ -111,13 +125,25 @@ int run_target(const Options& options) {
 class Leader {
 public:
     Leader(const Options& options, const ControlChannel& target, SanSocket socket)
-        : options_(options), target_(target), end_(std::move(socket), options.memory()) {
+        : options_(options),
+          target_(target),
+          end_(std::move(socket), options.memory(), options.kind()) {
         const json told = target_.receive(kPatience);
         end_.know_peer(told.at("descriptor"));
         address_ = told.at("address");
         target_.send({{"descriptor", end_.expose()}});
         (void)target_.receive(kPatience);
+        if (options.kind() == MemoryKind::kArena && !end_.wait_for_stores()) {
+            fmt::print(stderr, "RDMA is not by stores: arenas {}{}\n",
+                       end_.socket().fabric().arenas,
+                       end_.socket().fabric().arenas.starts_with("shared")
+                           ? ", for reading only: on hugepages (SANPOLL_HUGEPAGES=off) or by "
+                             "share_arenas"
+                           : "");
+        }
     }
+
+    void compare(const CpuChoice& cpus) { compare_rdma(options_.compare, end_, target_, cpus); }
 
     // Seconds.
     double transfer(bool writes) {
@@ -195,6 +221,11 @@ int run_leader(const Options& options) {
                                        "--address",    options.address,
                                        "--ping",       std::to_string(options.ping)};
     if (options.passive) arguments.emplace_back("--passive");
+    if (options.arena) arguments.emplace_back("--arena");
+    if (options.compares) arguments.emplace_back("--compare");
+    for (const std::size_t size : options.compare.sizes) {
+        arguments.insert(arguments.end(), {"--sizes", std::to_string(size)});
+    }
     const ChildProcess target = ChildProcess::start("target", arguments, {}, {theirs.fd()});
     theirs.close();
     const CpuChoice cpus = choose_pair(read_topology(allowed_cpus()));
@@ -204,6 +235,10 @@ int run_leader(const Options& options) {
     const std::uint16_t port = ours.receive(kPatience).at("port");
     Leader leader(options, ours,
                   SanConnector::begin(*provider, options.address, options.address, port).finish());
+    if (options.compares) {
+        leader.compare(cpus);
+        return 0;
+    }
     if (options.ping != 0) {
         const LatencyHistogram histogram = leader.ping();
         ours.send({{"do", "quit"}});
@@ -256,9 +291,26 @@ int main(int argc, char** argv) {
         ->check(CLI::Range(0, 1 << 20));
     app.add_option("--count", options.count, "round trips")->check(CLI::Range(1, 1 << 30));
     app.add_option("--address", options.address, "where the target listens");
+    app.add_flag("--arena", options.arena,
+                 "memory of the provider's: RDMA by stores, if it can be");
+    app.add_flag(
+        "--compare", options.compares,
+        "instead: short and long pieces out of the provider's memory, with ucx_perftest in "
+        "turn");
+    app.add_option("--sizes", options.compare.sizes, "of --compare: bytes")
+        ->check(CLI::Range(1, 16 << 20));
+    app.add_flag("!--no-ucx", options.compare.ucx, "of --compare: without ucx_perftest");
+    app.add_option("--json", options.compare.json_file,
+                   "of --compare: results as JSON to this file; - is standard output");
     app.add_flag("--passive", options.passive, "the target calls nothing meanwhile");
     app.add_option("--control-fd", options.control_fd)->group("");
     CLI11_PARSE(app, argc, argv);
+    options.compare.rounds = options.rounds;
+    options.compare.count = app.count("--count") != 0 ? options.count : options.compare.count;
+    options.compare.mebibytes =
+        app.count("--moved") != 0 ? options.moved_mb : options.compare.mebibytes;
+    options.compare.window = app.count("--window") != 0 ? options.window : options.compare.window;
+    if (!options.compare.json_file.empty()) options.compares = true;
     std::signal(SIGPIPE, SIG_IGN);
     try {
         return options.control_fd >= 0 ? sanpoll::bench::run_target(options)

@@ -1,9 +1,11 @@
 #include "bench/rdma_end.hpp"
 
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <new>
+#include <thread>
 
 #include "bench/clock.hpp"
 
@@ -36,7 +38,7 @@ SANPOLL_MEMORY_FUNCTIONS memory_functions(const sanpoll_switch::Provider& provid
 }  // namespace
 
 RdmaMemory::RdmaMemory(const sanpoll_switch::Provider& provider, MemoryKind kind, std::size_t bytes)
-    : bytes_((bytes + kPage - 1) / kPage * kPage) {
+    : bytes_((bytes + kPage - 1) / kPage * kPage), kind_(kind) {
     if (kind == MemoryKind::kArena) {
         const SANPOLL_MEMORY_FUNCTIONS functions = memory_functions(provider);
         DWORD reason = 0;
@@ -55,6 +57,18 @@ void RdmaMemory::register_with(const SanSocket& socket) {
     handle_ = socket.provider().extensions().register_memory(
         socket.descriptor(), data_.get(), static_cast<DWORD>(bytes_), MEM_READWRITE, &error);
     check("WSPRegisterMemory", handle_ != nullptr, error);
+}
+
+bool RdmaEnd::stores() const {
+    return memory_.kind() == MemoryKind::kArena &&
+           socket_.fabric().arenas.find("store") != std::string::npos;
+}
+
+bool RdmaEnd::wait_for_stores() const {
+    for (int tries = 0; tries < 1000 && !stores(); ++tries) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return stores();
 }
 
 std::vector<unsigned char> RdmaEnd::expose() const {

@@ -40,9 +40,11 @@ public:
     [[nodiscard]] char* data() const noexcept { return data_.get(); }
     [[nodiscard]] std::size_t size() const noexcept { return bytes_; }
     [[nodiscard]] HANDLE handle() const noexcept { return handle_; }
+    [[nodiscard]] MemoryKind kind() const noexcept { return kind_; }
 
 private:
     std::size_t bytes_;
+    MemoryKind kind_;
     std::unique_ptr<char, MemoryFree> data_;
     HANDLE handle_ = nullptr;
 };
@@ -57,6 +59,11 @@ public:
 
     [[nodiscard]] const SanSocket& socket() const noexcept { return socket_; }
     [[nodiscard]] const RdmaMemory& memory() const noexcept { return memory_; }
+
+    // Whether RDMA into the peer's memory is a store, if both ends' memory is of an arena; so from the moment on at
+    // which the processes have mapped each other's arenas. wait_for_stores() waits for it, a second at most.
+    [[nodiscard]] bool stores() const;
+    bool wait_for_stores() const;
 
     // Lets the peer at all of our memory. Returns what the peer has to know.
     [[nodiscard]] std::vector<unsigned char> expose() const;

@@ -27,7 +27,10 @@ char look_at(const char* byte) noexcept {
 
 // Memory: what the peer writes, what we write from, a receive that nothing comes for.
 RdmaPing::RdmaPing(RdmaEnd& end, std::size_t size, const Clock& clock)
-    : end_(end), size_(size), clock_(clock), polls_(end.socket().fabric().name != "verbs") {
+    : end_(end),
+      size_(size),
+      clock_(clock),
+      polls_(end.socket().fabric().name != "verbs" && !end.stores()) {
     if (polls_) end_.keep_receive(2 * stride_of(size_), 64);
     round_ = 1;
 }

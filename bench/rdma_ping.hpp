@@ -35,7 +35,8 @@ private:
     RdmaEnd& end_;
     const std::size_t size_;
     const Clock clock_;
-    // Whether RDMA goes on only while this end polls, too: so it is where no device does the work.
+    // Whether RDMA goes on only while this end polls, too: so it is where neither a device does the work nor the
+    // initiator alone.
     const bool polls_;
     std::uint8_t round_ = 0;  // the last byte of what is written; the one of fresh memory is 1
     WSAOVERLAPPED written_{};

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "tests/bench/run_program.hpp"
@@ -25,6 +26,39 @@ TEST(RdmaBench, RoundTripsOfWritesOverSharedMemory) {
         EXPECT_EQ(static_cast<std::size_t>(end), result.out.size()) << result.out;
         EXPECT_LE(least, middle);
         EXPECT_LE(middle, late);
+    }
+}
+
+TEST(RdmaBench, RoundTripsBetweenArenas) {
+    test::RunningProgram program("rdma_bench", {"--arena", "--ping", "8", "--count", "30"});
+    const auto result = program.wait();
+    if (result.err.find("libmimalloc") != std::string::npos) {
+        GTEST_SKIP() << result.err;
+    }
+    EXPECT_EQ(result.status, 0) << result.err;
+    EXPECT_EQ(result.out.rfind("RDMA write over shm, 8 bytes, one way: ", 0), 0U) << result.out;
+}
+
+TEST(RdmaBench, ComparesAndSaysSoInJson) {
+    test::RunningProgram program(
+        "rdma_bench", {"--compare", "--no-ucx", "--json", "-", "--rounds", "2", "--sizes", "8",
+                       "--sizes", "70000", "--count", "300", "--moved", "1"});
+    const auto result = program.wait();
+    if (result.err.find("libmimalloc") != std::string::npos) {
+        GTEST_SKIP() << result.err;
+    }
+    ASSERT_EQ(result.status, 0) << result.err;
+    const auto whole = nlohmann::json::parse(result.out);
+    EXPECT_EQ(whole.at("program"), "rdma_bench");
+    EXPECT_EQ(whole.at("sentinels").size(), 4U) << "before, and after each round";
+    EXPECT_EQ(whole.at("skipped").at(0).at("name"), "ucx");
+    EXPECT_EQ(whole.at("results").size(), 8U);
+    for (const auto& one : whole.at("results")) {
+        EXPECT_EQ(one.at("transport"), "shm arena");
+        EXPECT_EQ(one.at("rounds").size(), 2U);
+        const bool bandwidth = one.at("measure") == "bandwidth";
+        const bool write = one.at("operation") == "write";
+        EXPECT_GT(one.at(bandwidth ? "bytes_per_second" : write ? "half_p50_ns" : "p50_ns"), 0);
     }
 }
 
