@@ -23,7 +23,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::chrono::minutes kPatience{2};
+constexpr std::chrono::minutes kLongPatience{2};
 
 // What is compared, in the order of the table.
 struct What {
@@ -87,13 +87,13 @@ private:
     double ping(std::size_t bytes) {
         control_.send({{"do", "answer"}, {"bytes", bytes}, {"count", count_of(bytes)}});
         make_fresh(end_);
-        (void)control_.receive(kPatience);
+        (void)control_.receive(kLongPatience);
         RdmaPing ping(end_, bytes, clock_);
         LatencyHistogram histogram;
         ping.ping(count_of(bytes) / 10, histogram);
         histogram.reset();
         ping.ping(count_of(bytes) - count_of(bytes) / 10, histogram);
-        (void)control_.receive(kPatience);
+        (void)control_.receive(kLongPatience);
         return static_cast<double>(histogram.quantile(0.5)) / 2;
     }
     double read_latency(std::size_t bytes) {
@@ -178,10 +178,11 @@ void Comparison::print() const {
             const double factor = is_latency(what) ? 1 : static_cast<double>(bytes) / 1e9;
             const auto [least, most] =
                 std::minmax_element(found->second.begin(), found->second.end());
-            fmt::print("{:>24}", fmt::format(is_latency(what) ? "{:.0f} ({:.0f} - {:.0f})"
-                                                              : "{:.2f} ({:.2f} - {:.2f})",
-                                             median(found->second) * factor, *least * factor,
-                                             *most * factor));
+            const double middle = median(found->second) * factor;
+            fmt::print("{:>24}", is_latency(what) ? fmt::format("{:.0f} ({:.0f} - {:.0f})", middle,
+                                                                *least * factor, *most * factor)
+                                                  : fmt::format("{:.2f} ({:.2f} - {:.2f})", middle,
+                                                                *least * factor, *most * factor));
         }
         fmt::print("\n");
     }
@@ -251,7 +252,7 @@ void compare_rdma(const CompareOptions& options, RdmaEnd& end, const ControlChan
 
 void serve_compare(RdmaEnd& end, const ControlChannel& leader) {
     for (;;) {
-        const json command = leader.receive(kPatience);
+        const json command = leader.receive(kLongPatience);
         if (command.at("do") != "answer") return;
         make_fresh(end);
         RdmaPing ping(end, command.at("bytes"), Clock());
