@@ -110,8 +110,9 @@ int conceal_from_device(Socket& socket, std::uint32_t generation, engine::Pollin
 }
 
 // Captures and checks the list of local buffers. Returns a WSA error or 0.
-int capture_local(const Socket& socket, std::uint32_t generation, const WSABUFEX* buffers,
-                  DWORD count, std::uint32_t access, engine::WorkRequest& request) noexcept {
+[[gnu::noinline]] int capture_list(const Socket& socket, std::uint32_t generation,
+                                   const WSABUFEX* buffers, DWORD count, std::uint32_t access,
+                                   engine::WorkRequest& request) noexcept {
     if (count > engine::kMaxSges) {
         return WSAEINVAL;
     }
@@ -144,6 +145,24 @@ int capture_local(const Socket& socket, std::uint32_t generation, const WSABUFEX
     request.sge_count = static_cast<std::uint8_t>(engine::kRemoteSges + count);
     request.length = static_cast<std::uint32_t>(sum);
     return 0;
+}
+
+// The list of one buffer takes the short way; anything else, and whatever is wrong, the long one.
+inline int capture_local(const Socket& socket, std::uint32_t generation, const WSABUFEX* buffers,
+                         DWORD count, std::uint32_t access, engine::WorkRequest& request) noexcept {
+    if (count == 1 && buffers != nullptr && buffers->len != 0 && buffers->len <= common().max_rdma)
+        [[likely]] {
+        const auto address = reinterpret_cast<std::uint64_t>(buffers->buf);
+        const engine::RegionRef region = from_handle(socket, generation, buffers->handle);
+        if (region != 0 && socket.regions.covers(region, address, buffers->len, access))
+            [[likely]] {
+            request.piece(engine::kRemoteSges) = {address, buffers->len, region};
+            request.sge_count = engine::kRemoteSges + 1;
+            request.length = buffers->len;
+            return 0;
+        }
+    }
+    return capture_list(socket, generation, buffers, count, access, request);
 }
 
 int post_rdma(engine::Opcode opcode, SOCKET s, const WSABUFEX* buffers, DWORD count,
