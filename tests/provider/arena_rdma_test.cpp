@@ -101,6 +101,7 @@ public:
                 fill(memory, kRoom, std::stoul(line.substr(5)));
                 say("filled");
             } else if (line.starts_with("holds")) {
+                come_after_the_core();
                 say(holds(memory, kRoom, std::stoul(line.substr(6))) ? "yes" : "no");
             } else if (line == "close") {
                 say(std::to_string(san.close(s)));
@@ -112,6 +113,11 @@ public:
     }
 
 private:
+    // What came by requests was copied by a thread of this process, and no message has told of it.
+    void come_after_the_core() {
+        Exposed exposed = expose();
+        EXPECT_EQ(conceal(exposed), 0);
+    }
     // Writes again and again, until it is ended.
     void flood(Exposed there) {
         say("flooding");
