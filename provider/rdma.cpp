@@ -248,9 +248,14 @@ int WSPAPI wsp_register_rdma_memory(SOCKET s, PVOID buffer, DWORD length, DWORD 
                 return socket.gate.generation() != found.view.generation ? WSAENOTSOCK
                                                                          : WSAENOTCONN;
             }
-            RdmaDescriptor made{
-                RdmaDescriptor::Kind::kLookedUp, op.key, op.nonce, length, flags, op.place, 0, 0};
-            made.check = made.check_of_hint();
+            RdmaDescriptor made{RdmaDescriptor::Kind::kLookedUp,
+                                op.key,
+                                op.nonce,
+                                length,
+                                flags,
+                                op.place,
+                                op.place,
+                                0};
             if (const int error = expose_to_device(socket, found.view.generation, op, made);
                 error != 0) {
                 ConcealOp undo(socket, found.view.generation, made);

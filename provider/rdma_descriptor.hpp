@@ -31,7 +31,7 @@ struct RdmaDescriptor {
     std::uint32_t length;
     std::uint32_t access;
     std::uint32_t device_key;
-    std::uint32_t check;  // see check_of and check_of_hint
+    std::uint32_t check;  // kByDevice: see check_of; kLookedUp: the hint again
     std::uint64_t device_address;
 
     /// With a device, a descriptor that was damaged on its way could name another part of the region than
@@ -45,11 +45,6 @@ struct RdmaDescriptor {
             sum ^= sum >> 32;
         }
         return static_cast<std::uint32_t>(sum);
-    }
-
-    /// For a descriptor of kLookedUp, where a wrong hint would only make operations slow.
-    [[nodiscard]] std::uint32_t check_of_hint() const noexcept {
-        return device_key ^ static_cast<std::uint32_t>(nonce);
     }
 
     void seal(const engine::DeviceKey& device) noexcept {
@@ -81,7 +76,7 @@ static_assert(sizeof(RdmaDescriptor) == 40 && std::is_trivially_copyable_v<RdmaD
     }
     return kind == RdmaDescriptor::Kind::kByDevice
                ? descriptor.check == descriptor.check_of()
-               : descriptor.check == descriptor.check_of_hint() && descriptor.device_address == 0;
+               : descriptor.check == descriptor.device_key && descriptor.device_address == 0;
 }
 
 }  // namespace sanpoll::provider
