@@ -48,9 +48,9 @@ struct ControlMessage {
     std::uint32_t status = 0;  // of kAnswer: 0 accepted, 1 refused, 2 nobody listens, 3 ask again
     std::uint32_t port = 0;    // kHello, kSuspended: which of the sender's ports the link is on
     std::uint32_t serial = 0;
-    std::uint32_t sent = 0;     // messages begun by the sender of this
-    std::uint32_t arrived = 0;  // messages that reached it
-    std::uint32_t credit = 0;   // receives that it has had; also of the answer to kResume
+    std::uint32_t sent = 0;           // messages begun by the sender of this
+    std::uint32_t arrived = 0;        // messages that reached it
+    std::uint32_t credit = 0;         // receives that it has had; also of the answer to kResume
     std::uint32_t shares_arenas = 0;  // ShareArenas
     std::uint64_t secret[2] = {};
     std::uint64_t arena_size = 0;

@@ -196,7 +196,8 @@ std::uint32_t ShmPort::take_records(Link& link, const std::byte* head,
         head = link.receiver.front();
     } while (head != nullptr && taken < budget);
     if (head == nullptr && !link.shown.empty()) {
-        link.receiver.publish_progress();  // RDMA that asks us nothing waits for it (rdma_state.hpp)
+        link.receiver
+            .publish_progress();  // RDMA that asks us nothing waits for it (rdma_state.hpp)
     }
     link.tell_writer();
     return taken;
