@@ -3,8 +3,8 @@
 // Configuration: submit and spin. Sends of a batch and the next receive go in with one system call; both ends then
 // spin on the completion queue, entering the kernel on each turn for its deferred work (DEFER_TASKRUN, SINGLE_ISSUER),
 // which is the quickest way to learn of it. Registered file and ring; no registered buffers, since the kernel copies to
-// and from ordinary sockets anyhow. No SQPOLL: its kernel thread would take a CPU from the two that spin, and
-// on two CPUs that doubles the round trip. One send a message; several are linked, so that they keep their order.
+// and from ordinary sockets anyhow. No SQPOLL: its kernel thread would take a CPU from the two that
+// spin. One send a message; several are linked, so that they keep their order.
 #pragma once
 
 #include <liburing.h>
