@@ -11,8 +11,9 @@ namespace {
 
 // Captures the buffer list into the request and checks it: count, sum, and that each buffer lies in one
 // registration with the right. Returns a WSA error or 0.
-int capture_list(Socket& socket, const WSABUF* buffers, DWORD count, std::uint32_t access,
-                 std::uint32_t longest, engine::WorkRequest& request) noexcept {
+[[gnu::noinline]] int capture_list(Socket& socket, const WSABUF* buffers, DWORD count,
+                                   std::uint32_t access, std::uint32_t longest,
+                                   engine::WorkRequest& request) noexcept {
     if (count > engine::kMaxSges) {
         return WSAEINVAL;
     }
@@ -40,6 +41,22 @@ int capture_list(Socket& socket, const WSABUF* buffers, DWORD count, std::uint32
     request.sge_count = static_cast<std::uint8_t>(count);
     request.length = static_cast<std::uint32_t>(sum);
     return 0;
+}
+
+// The list of one buffer, which is what switches pass; anything else takes the long way.
+inline int capture(Socket& socket, const WSABUF* buffers, DWORD count, std::uint32_t access,
+                   std::uint32_t longest, engine::WorkRequest& request) noexcept {
+    if (count == 1 && buffers != nullptr && buffers->len <= longest) [[likely]] {
+        const auto address = reinterpret_cast<std::uint64_t>(buffers->buf);
+        const engine::RegionRef region = socket.regions.find(address, buffers->len, access);
+        if (region != 0) [[likely]] {
+            request.sge[0] = {address, buffers->len, region};
+            request.sge_count = 1;
+            request.length = buffers->len;
+            return 0;
+        }
+    }
+    return capture_list(socket, buffers, count, access, longest, request);
 }
 
 // What switches pass nearly always: one buffer in the region of the post before, on an open connection, and the end
@@ -79,6 +96,11 @@ template <engine::Opcode kOpcode>
     if (seen.socket == nullptr || !SocketTable::is_open(seen, s)) [[unlikely]] {
         return false;
     }
+    Socket& socket = *seen.socket;
+    engine::PollingCore& core = *socket.core.load(std::memory_order_relaxed);
+    if (core.dedicated()) [[unlikely]] {
+        return false;  // by its lane: told apart here, so that it costs that way little
+    }
     if (overlapped == nullptr) [[unlikely]] {
         return false;
     }
@@ -92,7 +114,6 @@ template <engine::Opcode kOpcode>
     if ((reinterpret_cast<std::uintptr_t>(overlapped->hEvent) & 1U) == 0) [[unlikely]] {
         return false;
     }
-    Socket& socket = *seen.socket;
     const std::atomic<bool>& saturated =
         kOpcode == engine::Opcode::kSend ? socket.saturation.sends : socket.saturation.receives;
     if (saturated.load(std::memory_order_relaxed)) [[unlikely]] {
@@ -104,8 +125,7 @@ template <engine::Opcode kOpcode>
                                reinterpret_cast<std::uint64_t>(buffers->buf),
                                length,
                                {}};
-    return socket.core.load(std::memory_order_relaxed)
-        ->post_one(request, socket.gate, seen.word, socket.endpoint);
+    return core.post_one(request, socket.gate, seen.word, socket.endpoint);
 }
 
 // Any post: what is wrong with it is told here.
@@ -124,7 +144,7 @@ int send_any(SOCKET s, const WSABUF* buffers, DWORD count, DWORD flags,
     engine::WorkRequest request;
     request.opcode = engine::Opcode::kSend;
     if (const int error =
-            capture_list(*socket, buffers, count, engine::kRead, common().max_message, request);
+            capture(*socket, buffers, count, engine::kRead, common().max_message, request);
         error != 0) {
         return buffers_refused(s, error);
     }
@@ -153,7 +173,7 @@ int receive_any(SOCKET s, const WSABUF* buffers, DWORD count, const DWORD* flags
     engine::WorkRequest request;
     request.opcode = engine::Opcode::kReceive;
     if (const int error =
-            capture_list(*socket, buffers, count, engine::kWrite, kLongestReceive, request);
+            capture(*socket, buffers, count, engine::kWrite, kLongestReceive, request);
         error != 0) {
         return buffers_refused(s, error);
     }
