@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -17,15 +18,29 @@ namespace {
 constexpr std::uint64_t kNoticedNs = 300;
 constexpr std::size_t kMostGaps = 1 << 16;
 
-std::optional<Stalls> watch(const Clock& clock, int cpu, std::uint64_t ms) {
-    if (!pin_this_thread(cpu)) return std::nullopt;
+// Where the watching threads wait for each other: the last one says when it begins, for all.
+struct Start {
+    std::atomic<int> missing;             // its decrements are each other's partners
+    std::atomic<std::uint64_t> begin{0};  // the last one's release store, the others' acquire loads
+};
+
+std::optional<Stalls> watch(const Clock& clock, int cpu, std::uint64_t ms, Start& start) {
+    const bool pinned = pin_this_thread(cpu);
     std::vector<Gap> gaps;
     gaps.reserve(kMostGaps);
+    if (start.missing.fetch_sub(1, std::memory_order_acq_rel) == 1)
+        start.begin.store(clock.ticks(), std::memory_order_release);
+    std::uint64_t begin = 0;
+    while ((begin = start.begin.load(std::memory_order_acquire)) == 0)
+        std::this_thread::yield();
+    if (!pinned) return std::nullopt;
+    // It is another CPU's reading, which may be a little ahead of this one's.
+    while (clock.ticks() < begin) {
+    }
     const auto threshold =
         static_cast<std::uint64_t>(static_cast<double>(kNoticedNs) / clock.ns_per_tick());
-    const std::uint64_t begin = clock.ticks();
-    const std::uint64_t end =
-        record_gaps([&] { return clock.ticks(); }, begin + clock.from_ms(ms), threshold, gaps);
+    const std::uint64_t end = record_gaps([&] { return clock.ticks(); }, begin,
+                                          begin + clock.from_ms(ms), threshold, gaps);
     return Stalls(std::move(gaps), begin, end);
 }
 
@@ -51,12 +66,13 @@ private:
 Noise measure_noise(const Clock& clock, int client_cpu, int server_cpu, std::uint64_t ms) {
     std::optional<Stalls> client;
     std::optional<Stalls> server;
-    std::thread first([&] { client = watch(clock, client_cpu, ms); });
+    Start start{server_cpu == client_cpu ? 1 : 2};
+    std::thread first([&] { client = watch(clock, client_cpu, ms, start); });
     if (server_cpu == client_cpu) {
         first.join();
         server = client;
     } else {
-        std::thread second([&] { server = watch(clock, server_cpu, ms); });
+        std::thread second([&] { server = watch(clock, server_cpu, ms, start); });
         first.join();
         second.join();
     }

@@ -15,12 +15,13 @@ struct Gap {
     friend bool operator==(const Gap&, const Gap&) = default;
 };
 
-// Reads the clock until it says `until`, and notes each two readings that are more than `threshold` apart. Ends
-// earlier when `gaps` has no capacity left. Answers the last reading. `read()` answers ticks that never go back.
+// Reads the clock until it says `until`, and notes each two readings that are more than `threshold` apart; `begin`
+// counts as the first one, so that a core which is late to begin was away till then. Ends earlier when `gaps` has no
+// capacity left. Answers the last reading. `read()` answers ticks that never go back.
 template <class Read>
-std::uint64_t record_gaps(Read&& read, std::uint64_t until, std::uint64_t threshold,
-                          std::vector<Gap>& gaps) {
-    std::uint64_t last = read();
+std::uint64_t record_gaps(Read&& read, std::uint64_t begin, std::uint64_t until,
+                          std::uint64_t threshold, std::vector<Gap>& gaps) {
+    std::uint64_t last = begin;
     while (last < until && gaps.size() < gaps.capacity()) {
         const std::uint64_t now = read();
         if (now - last > threshold) gaps.push_back({last, now});

@@ -71,6 +71,9 @@ TEST(MeasureNoise, WatchesBothCores) {
     const std::vector<int> cpus = allowed_cpus();
     const Clock clock = Clock::calibrate();
     const Noise noise = measure_noise(clock, cpus.front(), cpus.back(), 5);
+    // However late either thread was to begin: both were watched over the same time.
+    EXPECT_EQ(noise.client.begin(), noise.server.begin());
+    EXPECT_GT(ideal_round_trips(noise, clock, 1e6).total(), 4900U);
     for (const Stalls* stalls : {&noise.client, &noise.server}) {
         EXPECT_GE(clock.to_ns(stalls->end() - stalls->begin()), 4'900'000U);
         for (const Gap& gap : stalls->gaps())

@@ -17,25 +17,33 @@ struct FakeClock {
 TEST(RecordGaps, NotesWhatIsLongerThanTheThreshold) {
     std::vector<Gap> gaps;
     gaps.reserve(10);
-    FakeClock clock{{100, 110, 120, 500, 510, 560, 611, 1000}};
-    EXPECT_EQ(record_gaps(clock, 900, 50, gaps), 1000U);
+    FakeClock clock{{110, 120, 500, 510, 560, 611, 1000}};
+    EXPECT_EQ(record_gaps(clock, 100, 900, 50, gaps), 1000U);
     EXPECT_EQ(gaps, (std::vector<Gap>{{120, 500}, {560, 611}, {611, 1000}}));
 }
 
 TEST(RecordGaps, EndsWhenTheTimeIsUp) {
     std::vector<Gap> gaps;
     gaps.reserve(10);
-    FakeClock clock{{100, 110, 120, 130}};
-    EXPECT_EQ(record_gaps(clock, 115, 50, gaps), 120U);
+    FakeClock clock{{110, 120, 130}};
+    EXPECT_EQ(record_gaps(clock, 100, 115, 50, gaps), 120U);
     EXPECT_TRUE(gaps.empty());
+}
+
+TEST(RecordGaps, CountsALateBeginning) {
+    std::vector<Gap> gaps;
+    gaps.reserve(10);
+    FakeClock clock{{900}};
+    EXPECT_EQ(record_gaps(clock, 100, 500, 50, gaps), 900U);
+    EXPECT_EQ(gaps, (std::vector<Gap>{{100, 900}}));
 }
 
 TEST(RecordGaps, EndsWhenTheRoomIsUsedUp) {
     std::vector<Gap> gaps;
     gaps.reserve(2);
     const std::size_t room = gaps.capacity();
-    FakeClock clock{{0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 1000}};
-    EXPECT_EQ(record_gaps(clock, 1000, 50, gaps), room * 100);
+    FakeClock clock{{100, 200, 300, 400, 500, 600, 700, 800, 900, 1000}};
+    EXPECT_EQ(record_gaps(clock, 0, 1000, 50, gaps), room * 100);
     EXPECT_EQ(gaps.size(), room);
     EXPECT_EQ(gaps.capacity(), room);
 }
