@@ -72,9 +72,9 @@ struct DenseCells {
         const std::uint32_t line = index(position) / kPerLine;
         return words + std::size_t{line} * kLineWords + position % kPerLine * kWords;
     }
-    /// How many elements apart announcements are: so many lines full, or a sixteenth of a small ring.
+    /// How many elements apart announcements are: sixteen lines full, or an eighth of a small ring.
     [[nodiscard]] static constexpr std::uint32_t announce_every(std::uint32_t capacity) noexcept {
-        const std::uint32_t part = capacity >= 32 ? capacity / 16 : 2;
+        const std::uint32_t part = capacity >= 16 ? capacity / 8 : 2;
         return part < kAnnounceLines * kPerLine ? part : kAnnounceLines * kPerLine;
     }
     /// 0 or 1: which key and which mark.

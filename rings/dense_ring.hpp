@@ -9,9 +9,9 @@
 //   A look at a line that the producer is about to write takes the line away from it. A consumer that is as fast as
 //   its producer does so with every element, and both wait for lines all the time. So there are two ways of looking:
 //   - at the next cell: one line moves, and the element is there at once. The way of a consumer that waits;
-//   - at `announced`, the producer's progress, which it tells every sixteenth of the ring: many elements are there
+//   - at `announced`, the producer's progress, which it tells every eighth of the ring or sixteen lines: many elements are there
 //     for certain, and none of their lines is looked at too early. The way of a consumer in a stream.
-//   After kStreamAfter elements in a row that were hardly waited for, the consumer looks at `announced`; when that has
+//   After kTryAfter elements found in cells the consumer looks at `announced`; when that has
 //   told nothing new for kPatience ticks of the time stamp counter (0.2 to 0.5 us), it looks at cells again. So the last
 //   elements of a stream may be seen that much later; what is alone is not.
 #pragma once
@@ -90,7 +90,19 @@ public:
     [[nodiscard]] bool corrupt() const noexcept { return corrupt_; }
 
 private:
+    static constexpr std::uint32_t kClaimAhead = 16;  // lines
+
+    // Asks for a line that is going to be written, at the first cell of each. A processor of Intel's waits
+    // for the lines that it writes one after the other unless it was asked before. The consumer has no interest in
+    // that line: it looks at nothing beyond the next cell but what is announced.
+    void claim_ahead() const noexcept {
+        if (position_ % Cells::kPerLine == 0) {
+            __builtin_prefetch(cells_.cell(position_ + kClaimAhead * Cells::kPerLine), 1, 3);
+        }
+    }
+
     void write(const T& value) noexcept {
+        claim_ahead();
         std::uint64_t* cell = cells_.cell(position_);
         const std::uint32_t lap = cells_.lap(position_);
         std::array<std::uint64_t, Cells::kWords> in;
@@ -115,6 +127,7 @@ private:
         if constexpr (Cells::kWords > 1) {
             return false;
         } else {
+            claim_ahead();
             std::uint64_t* cell = cells_.cell(position_);
             const std::uint64_t key = dense::kKeys[cells_.lap(position_)];
             std::uint64_t* written = &written_[cells_.index(position_)];
@@ -267,6 +280,7 @@ public:
 private:
     static constexpr std::uint32_t kTryAfter = 16;     // elements found in cells
     static constexpr std::uint32_t kSeldomTry = 4096;  // where trying has not paid
+    static constexpr std::uint32_t kAskAhead = 8;      // lines
     static constexpr std::uint64_t kPatience = 2048;   // ticks
 
     // Whether there is an element at position_; sets seen_.
@@ -318,8 +332,17 @@ private:
         return false;
     }
 
+    // At the first cell of a line: asks for one further on, if it is known to be written.
+    void ask_ahead() const noexcept {
+        constexpr std::uint32_t kElements = kAskAhead * Cells::kPerLine;
+        if (position_ % Cells::kPerLine == 0 && seen_ - position_ > kElements) {
+            prefetch_for_read(cells_.cell(position_ + kElements));
+        }
+    }
+
     // The element at position_, which is known to be there.
     void read(T& value) noexcept {
+        ask_ahead();
         const std::uint64_t* cell = cells_.cell(position_);
         const std::uint32_t index = cells_.index(position_);
         const std::uint32_t lap = cells_.lap(position_);
@@ -344,6 +367,7 @@ private:
                 read(values[i]);
             }
         } else {
+            ask_ahead();
             const std::uint32_t lap = cells_.lap(position_);
             const std::uint32_t index = cells_.index(position_);
             std::array<std::uint64_t, Cells::kPerLine> in;

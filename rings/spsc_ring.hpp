@@ -127,6 +127,9 @@ public:
             count = free < count ? free : count;
         }
         for (std::uint32_t i = 0; i < count; ++i) {
+            claim<T>(i);
+        }
+        for (std::uint32_t i = 0; i < count; ++i) {
             write(values[i]);
             publish();
         }
@@ -139,6 +142,17 @@ public:
     [[nodiscard]] bool corrupt() const noexcept { return corrupt_; }
 
 private:
+    // Asks for the lines of a slot that is about to be written. Some processors wait for the lines that they
+    // write one after the other unless they were asked before.
+    template <typename T>
+    void claim(std::uint32_t index) const noexcept {
+        const Slot& slot = slots_[slot_index(position_ + index, mask_)];
+        __builtin_prefetch(&slot, 1, 3);
+        if constexpr (sizeof(T) > kLinePayload) {
+            __builtin_prefetch(slot.payload + kLinePayload, 1, 3);
+        }
+    }
+
     // What lies in the second line goes first: the reader looks at the first one all the while, and would take
     // it away between its payload and its sequence word if the second line had to be waited for there.
     template <typename T>
