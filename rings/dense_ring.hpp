@@ -12,7 +12,7 @@
 //   - at `announced`, the producer's progress, which it tells every eighth of the ring or sixteen lines: many elements are there
 //     for certain, and none of their lines is looked at too early. The way of a consumer in a stream.
 //   After kTryAfter elements found in cells the consumer looks at `announced`; when that has
-//   told nothing new for kPatience ticks of the time stamp counter (0.2 to 0.5 us), it looks at cells again. So the last
+//   told nothing new for kPatience ticks of the time stamp counter (0.5 to 1 us), it looks at cells again. So the last
 //   elements of a stream may be seen that much later; what is alone is not.
 #pragma once
 
@@ -94,9 +94,10 @@ private:
 
     // Asks for a line that is going to be written, at the first cell of each. A processor of Intel's waits
     // for the lines that it writes one after the other unless it was asked before. The consumer has no interest in
-    // that line: it looks at nothing beyond the next cell but what is announced.
+    // that line: it looks at nothing beyond the next cell but what is announced. Lines that are shared with the
+    // other direction belong to whoever is going to write next, which is not known.
     void claim_ahead() const noexcept {
-        if (position_ % Cells::kPerLine == 0) {
+        if (Layout == DenseLayout::kLines && position_ % Cells::kPerLine == 0) {
             __builtin_prefetch(cells_.cell(position_ + kClaimAhead * Cells::kPerLine), 1, 3);
         }
     }
