@@ -24,6 +24,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <string_view>
 #include <thread>
 
 #include "bench/clock.hpp"
@@ -253,6 +254,9 @@ nlohmann::json json_of(const std::vector<Collector::Series>& all) {
 }
 
 int run(int argc, char** argv) {
+    const bool lists = std::any_of(argv, argv + argc, [](const char* argument) {
+        return std::string_view(argument).starts_with("--benchmark_list_tests");
+    });
     // The shortest that gives steady figures; who wants longer says so.
     std::vector<char*> arguments(argv, argv + argc);
     char min_time[] = "--benchmark_min_time=0.05";
@@ -286,10 +290,12 @@ int run(int argc, char** argv) {
     for (int round = 0; round < rounds; ++round) {
         sentinel();
         benchmark::RunSpecifiedBenchmarks(&collector);
+        if (collector.series.empty()) break;
     }
     sentinel();
     benchmark::Shutdown();
-    if (collector.series.empty()) return 1;  // Google Benchmark has said why
+    // Names were listed, or Google Benchmark has said why there is nothing.
+    if (collector.series.empty()) return lists ? 0 : 1;
 
     const nlohmann::json result{{"program", "engine_bench"},
                                 {"cpus", {cpus().server, cpus().client}},

@@ -18,9 +18,11 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <memory>
+#include <string_view>
 
 #include "bench/cpu_placement.hpp"
 #include "bench/ring_report.hpp"
@@ -86,6 +88,9 @@ void register_all(const std::vector<RingKind>& kinds, RingStage& stage, RingRepo
 }
 
 int run(int argc, char** argv) {
+    const bool lists = std::any_of(argv, argv + argc, [](const char* argument) {
+        return std::string_view(argument).starts_with("--benchmark_list_tests");
+    });
     benchmark::Initialize(&argc, argv);
     int rounds = 7;
     std::string json_file;
@@ -114,10 +119,13 @@ int run(int argc, char** argv) {
     RingReport report;
     register_all(kinds.all, stage, report);
     Silent silent;
-    for (int round = 0; round < rounds; ++round)
+    for (int round = 0; round < rounds; ++round) {
         benchmark::RunSpecifiedBenchmarks(&silent);
+        if (report.empty()) break;
+    }
     benchmark::Shutdown();
-    if (report.empty()) return 1;  // nothing fits the filter: Google Benchmark has said so
+    // Names were listed, or nothing fits the filter: Google Benchmark has said so.
+    if (report.empty()) return lists ? 0 : 1;
 
     nlohmann::json result = report.json();
     result["program"] = "ring_bench";
