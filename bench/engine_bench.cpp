@@ -100,12 +100,13 @@ struct alignas(128) Written {
     }
 };
 
-// The other thread, for as long as a measurement takes.
+// The other thread, for as long as a measurement takes. `turn` is copied, and must refer to nothing on the measuring
+// thread's stack: that shares lines with what is written there all the time.
 template <typename Turn>
 class Partner {
 public:
     explicit Partner(Turn turn)
-        : thread_([this, turn] {
+        : thread_([this, turn]() mutable {
               pin_this_thread(cpus().client);
               // Pairs with the release in the destructor.
               while (!stop_.load(std::memory_order_acquire))
@@ -136,11 +137,11 @@ void lane_round_trip(benchmark::State& state) {
     const auto lane = std::make_unique<Lane>(kLaneSlots);
     const auto written = std::make_unique<Written>();
     WorkRequest request = request_of(1);
-    Partner core([&] {
+    Partner core([from = lane.get(), to = written.get()] {
         WorkRequest drained;
-        if (lane->front(drained)) {
-            lane->pop(drained);
-            written->write(drained.context);
+        if (from->front(drained)) {
+            from->pop(drained);
+            to->write(drained.context);
         }
     });
     for (auto _ : state) {
@@ -157,9 +158,8 @@ void completion_round_trip(benchmark::State& state) {
     if (lacks_a_cpu(state)) return;
     const auto there = std::make_unique<Written>();
     const auto back = std::make_unique<Written>();
-    std::uint64_t answered = 0;
-    Partner other([&] {
-        if (there->seen(answered + 1)) back->write(++answered);
+    Partner other([from = there.get(), to = back.get(), answered = std::uint64_t{0}]() mutable {
+        if (from->seen(answered + 1)) to->write(++answered);
     });
     std::uint64_t number = 0;
     for (auto _ : state) {
