@@ -100,6 +100,9 @@ struct alignas(128) Written {
     }
 };
 
+// Both threads pause between two looks, as an idle core does: without it the looks of one kept the other from writing for
+// a microsecond and more at a time on an Intel host.
+//
 // The other thread, for as long as a measurement takes. `turn` is copied, and must refer to nothing on the measuring
 // thread's stack: that shares lines with what is written there all the time.
 template <typename Turn>
@@ -109,8 +112,10 @@ public:
         : thread_([this, turn]() mutable {
               pin_this_thread(cpus().client);
               // Pairs with the release in the destructor.
-              while (!stop_.load(std::memory_order_acquire))
+              while (!stop_.load(std::memory_order_acquire)) {
                   turn();
+                  cpu_pause();
+              }
           }) {
         pin_this_thread(cpus().server);
     }
@@ -149,8 +154,8 @@ void lane_round_trip(benchmark::State& state) {
         while (!lane->has_room(1)) {
         }
         lane->push(request);
-        while (!written->seen(request.context)) {
-        }
+        while (!written->seen(request.context))
+            cpu_pause();
     }
 }
 
@@ -164,8 +169,8 @@ void completion_round_trip(benchmark::State& state) {
     std::uint64_t number = 0;
     for (auto _ : state) {
         there->write(++number);
-        while (!back->seen(number)) {
-        }
+        while (!back->seen(number))
+            cpu_pause();
     }
 }
 
