@@ -152,9 +152,9 @@ nlohmann::json RingReport::json() const {
         const Series* peer = cell.best(RingKind::Role::kPeer);
         if (ours == nullptr) continue;
         nlohmann::json row{{"what", to_string(cell.pattern)},
-                 {"element_bytes", cell.bytes},
-                 {"ring", ours->kind.name},
-                 {unit, in_unit(ours->median())}};
+                           {"element_bytes", cell.bytes},
+                           {"ring", ours->kind.name},
+                           {unit, in_unit(ours->median())}};
         if (peer != nullptr) {
             row["best_peer"] = peer->kind.name;
             row[std::string("peer_") + unit] = in_unit(peer->median());
