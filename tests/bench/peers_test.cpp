@@ -11,12 +11,17 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <ostream>
 
 #include "bench/ping_loops.hpp"
 #include "bench/socket_peers.hpp"
 #include "bench/tcp_connection.hpp"
 
 namespace sanpoll::bench {
+
+// Tests are listed with what they are given.
+void PrintTo(const Peer& peer, std::ostream* out) { *out << peer.name; }
+
 namespace {
 
 constexpr std::uint64_t kSkip = 3, kCount = 100, kStream = 333;
