@@ -344,9 +344,6 @@ void Peer::end(std::string_view why) {
     }
     const std::shared_ptr<Peer> self = shared_from_this();
     fabric_.control().forget(fd_);
-    forget_in_child(fd_);
-    ::close(fd_);
-    fd_ = -1;
     for (const auto& [id, one] : incoming) {
         if (const auto request = one.lock()) {
             request->withdraw();
@@ -364,6 +361,10 @@ void Peer::end(std::string_view why) {
         on_core(port_, [&]() noexcept { port_.remove_link(*link_, Status::kReset); });
         link_.reset();
     }
+    // Only now: the peer takes the end of file for a sign that nobody here touches its memory any more.
+    forget_in_child(fd_);
+    ::close(fd_);
+    fd_ = -1;
     fabric_.departures().peer_ended(*this);
     fabric_.suspensions().peer_ended(*this);
     fabric_.forget(self);
