@@ -21,4 +21,14 @@ bool heavy_fence() noexcept;
 /// instruction.
 inline void light_fence() noexcept { std::atomic_signal_fence(std::memory_order_seq_cst); }
 
+/// Keeps loads of whatever kind before it from moving behind loads after it: for who reads plain bytes and looks
+/// afterwards whether they were the right ones. No instruction on x86. ThreadSanitizer does not know fences.
+inline void load_fence() noexcept {
+#ifdef __SANITIZE_THREAD__
+    light_fence();
+#else
+    std::atomic_thread_fence(std::memory_order_acquire);
+#endif
+}
+
 }  // namespace sanpoll::engine

@@ -272,6 +272,11 @@ public:
                           std::memory_order_relaxed);
     }
 
+    /// Token holder.
+    [[nodiscard]] bool is_kept_awake() const noexcept {
+        return kept_awake_.load(std::memory_order_relaxed) != 0;
+    }
+
     /// The core's epoll set: a fabric adds the descriptors that may end its sleep (edge-triggered, with
     /// data 0). A core that nobody turns does so for a while when one of them is rung, asked for or not.
     [[nodiscard]] int epoll_fd() const noexcept { return epoll_fd_; }

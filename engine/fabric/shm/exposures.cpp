@@ -1,8 +1,13 @@
 #include "engine/fabric/shm/exposures.hpp"
 
+#include <utility>
+
 namespace sanpoll::engine::shm {
 
 std::uint32_t ExposuresShown::show(const Exposure& what) noexcept {
+    if (free_ == 0 && fresh_ == kExposureSlots) [[unlikely]] {
+        forget_unused(left_);
+    }
     std::uint32_t place = free_;
     if (place != 0) {
         free_ = mine_[place - 1].next;
@@ -27,7 +32,7 @@ std::uint32_t ExposuresShown::show(const Exposure& what) noexcept {
 
 bool ExposuresShown::in_use(std::uint32_t place) const noexcept {
     // Acquire, and more: pairs with begin() and end() of ExposuresSeen. Bytes of a use that has ended are there.
-    return slots_[place - 1].uses.load(std::memory_order_seq_cst) != 0;
+    return slots_[place - 1].uses.load(std::memory_order_seq_cst) != ExposureSlot::kUnused;
 }
 
 void ExposuresShown::revoke(std::uint32_t place) noexcept {
@@ -40,7 +45,7 @@ void ExposuresShown::revoke(std::uint32_t place) noexcept {
 
 bool ExposuresShown::hide(std::uint32_t place) noexcept {
     Mine& mine = mine_[place - 1];
-    const std::uint32_t before = mine.state;
+    const std::uint64_t before = mine.state;
     revoke(place);
     if (in_use(place)) {
         // As before: the user has seen that very state, or goes the other way if it looks just now.
@@ -62,11 +67,37 @@ bool ExposuresShown::drop(std::uint32_t place) noexcept {
 }
 
 void ExposuresShown::forget_unused(std::uint32_t& list) noexcept {
-    while (list != 0 && !in_use(list)) {
-        const std::uint32_t place = list;
-        list = mine_[place - 1].next;
-        give_away(place);
+    for (std::uint32_t* at = &list; *at != 0;) {
+        const std::uint32_t place = *at;
+        if (in_use(place)) {
+            at = &mine_[place - 1].next;
+        } else {
+            *at = mine_[place - 1].next;
+            give_away(place);
+        }
     }
+}
+
+void ExposuresShown::abandon(std::uint32_t& list) noexcept {
+    std::uint32_t* end = &list;
+    while (*end != 0) {
+        end = &mine_[*end - 1].next;
+    }
+    *end = left_;
+    left_ = std::exchange(list, 0);
+    forget_unused(left_);
+}
+
+bool ExposuresShown::copying_any(std::uint32_t list) const noexcept {
+    for (; list != 0; list = mine_[list - 1].next) {
+        // The user's word: what it does not say honestly harms nobody but the memory that it was given.
+        // Sequentially consistent as in in_use(), for the same reason.
+        const std::uint32_t uses = slots_[list - 1].uses.load(std::memory_order_seq_cst);
+        if (uses != ExposureSlot::kUnused && uses != ExposureSlot::kHeld) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void ExposuresShown::give_away(std::uint32_t place) noexcept {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "engine/fence.hpp"
 #include "rings/slot.hpp"
 
 namespace sanpoll::engine::shm {
@@ -18,18 +19,25 @@ namespace sanpoll::engine::shm {
 /// stands, and no two ranges of a slot have the same one, so a user that finds the same odd state before and after its
 /// announcement knows that what it read in between belongs to it: each word is stored with release after the state
 /// before it was, and loaded with acquire.
+///
+/// What is copied in several parts is only held between them: before each part the user plays the game anew. So of
+/// a range that is taken back nothing is touched but by the part that is being copied just then, and who owns the
+/// memory waits for no more than that, whatever becomes of the user.
 struct alignas(rings::kCacheLine) ExposureSlot {
     // ---- the owner's
-    std::atomic<std::uint32_t> state;
-    std::atomic<std::uint32_t> connection;  // the user's id of it
+    std::atomic<std::uint64_t> state;
     std::atomic<std::uint64_t> nonce;
-    std::atomic<std::uint64_t> offset;  // in the arena
+    std::atomic<std::uint64_t> offset;      // in the arena
+    std::atomic<std::uint32_t> connection;  // the user's id of it
     std::atomic<std::uint32_t> key;
     std::atomic<std::uint32_t> arena;  // the owner's id of it
     std::atomic<std::uint32_t> length;
     std::atomic<std::uint32_t> access;
     // ---- the user's
-    std::atomic<std::uint32_t> uses;  // pairs with ExposuresShown::hide
+    std::atomic<std::uint32_t> uses;  // one of the following; pairs with ExposuresShown::hide
+    static constexpr std::uint32_t kUnused = 0;
+    static constexpr std::uint32_t kCopying = 1;
+    static constexpr std::uint32_t kHeld = 2;  // between two parts
 };
 static_assert(sizeof(ExposureSlot) == rings::kCacheLine);
 
@@ -38,7 +46,7 @@ inline constexpr std::uint32_t kExposureSlots = 1024;
 
 /// What is exposed, as the owner shows it and as the user finds it.
 struct Exposure {
-    std::uint32_t state = 0;
+    std::uint64_t state = 0;
     std::uint32_t connection = 0;
     std::uint64_t nonce = 0;
     std::uint64_t offset = 0;
@@ -60,13 +68,14 @@ public:
 
     /// Returns the place, 0 when there is none left. `what.state` is of no account.
     [[nodiscard]] std::uint32_t show(const Exposure& what) noexcept;
-    /// Takes it back and gives the place away again, unless the user is at it: then false, and it stands as
-    /// before.
+    /// Takes it back and gives the place away again, unless the user is at it or holds it: then false, and it stands
+    /// as before.
     [[nodiscard]] bool hide(std::uint32_t place) noexcept;
     /// Takes it back, whoever is at it; the place stays taken until hide() or drop().
     void revoke(std::uint32_t place) noexcept;
-    /// Revokes and gives up. False if the user is at it still: the place is not used again.
+    /// Revokes and gives up. False if the user is at it or holds it still: the place is not used again yet.
     [[nodiscard]] bool drop(std::uint32_t place) noexcept;
+    /// Whether the user copies, or will go on to.
     [[nodiscard]] bool in_use(std::uint32_t place) const noexcept;
 
     /// A place that drop() has refused: kept in a list of its connection's, whose head is `list`.
@@ -74,12 +83,17 @@ public:
         mine_[place - 1].next = list;
         list = place;
     }
-    /// Gives the first places of the list away as far as nobody is at them any more.
+    /// Gives those places of the list away that nobody uses any more.
     void forget_unused(std::uint32_t& list) noexcept;
+    /// The same for what is left of it when its connection goes, whenever there is need of places.
+    void abandon(std::uint32_t& list) noexcept;
+    /// Whether memory of a place in the list is being touched. One that is only held, and was taken back, is not any
+    /// more.
+    [[nodiscard]] bool copying_any(std::uint32_t list) const noexcept;
 
 private:
     struct Mine {
-        std::uint32_t state = 0;  // what we wrote last
+        std::uint64_t state = 0;  // what we wrote last
         std::uint32_t next = 0;   // place, in the free list or in one of remember()
     };
     void give_away(std::uint32_t place) noexcept;
@@ -88,6 +102,7 @@ private:
     std::unique_ptr<Mine[]> mine_;
     std::uint32_t free_ = 0;   // places given back
     std::uint32_t fresh_ = 0;  // of the places never used, the first; from 0
+    std::uint32_t left_ = 0;   // list of abandon()
     std::uint32_t count_ = 0;  // that are taken
 };
 
@@ -116,23 +131,30 @@ public:
     }
     /// Announces the use of what look() has found there. False if it does not stand any more; then there is no
     /// use. The exchange is the fence, and the line is ours anyway.
-    [[nodiscard]] bool begin(std::uint32_t place, std::uint32_t state) noexcept {
+    [[nodiscard]] bool begin(std::uint32_t place, std::uint64_t state) noexcept {
         ExposureSlot& slot = slots_[place - 1];
-        (void)slot.uses.exchange(1, std::memory_order_seq_cst);  // pairs with hide()
+        (void)slot.uses.exchange(ExposureSlot::kCopying,
+                                 std::memory_order_seq_cst);  // pairs with hide()
         if (slot.state.load(std::memory_order_seq_cst) == state) [[likely]] {
             return true;
         }
         end(place);
         return false;
     }
+    /// Between two parts; begin() with the same state before the next one.
+    void hold(std::uint32_t place) noexcept {
+        // The bytes first: release pairs with the load in ExposuresShown::copying_any.
+        slots_[place - 1].uses.store(ExposureSlot::kHeld, std::memory_order_release);
+    }
     /// Whether it stands still. What was read before was read while it stood.
-    [[nodiscard]] bool stands(std::uint32_t place, std::uint32_t state) const noexcept {
+    [[nodiscard]] bool stands(std::uint32_t place, std::uint64_t state) const noexcept {
+        load_fence();  // the bytes were read by plain loads
         // Pairs with the exchange in hide() and revoke().
         return slots_[place - 1].state.load(std::memory_order_acquire) == state;
     }
     /// The bytes first, then the end of the use: release pairs with the load in hide().
     void end(std::uint32_t place) noexcept {
-        slots_[place - 1].uses.store(0, std::memory_order_release);
+        slots_[place - 1].uses.store(ExposureSlot::kUnused, std::memory_order_release);
     }
 
 private:

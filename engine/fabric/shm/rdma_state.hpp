@@ -11,8 +11,9 @@ namespace sanpoll::engine::shm {
 /// What the target has exposed in an arena that the initiator has mapped (for writing, if it is a write) is the
 /// initiator's own business: its core, inline the posting thread, finds the exposure in memory that both see
 /// (exposures.hpp), announces its use, copies, and completes. No request, no answer, nothing for the target's core to do,
-/// and the other memory may be any. A target that deregisters meanwhile is told that it is in use; one that
-/// closes waits a moment for the end of the use (ShmPort::close). Whatever does not fit (no place in the table, a
+/// and the other memory may be any. A long one is copied in parts, each of them announced anew. A target that
+/// deregisters meanwhile is told that it is in use; one that closes waits a moment for the end of the part that is being
+/// copied (ShmPort::close), and no other part is copied after that. Whatever does not fit (no place in the table, a
 /// wrong key or range, an arena that is not mapped, an exposure that is taken back in the middle) goes one of the ways
 /// below, and is refused there if it is to be.
 ///
@@ -61,7 +62,8 @@ struct RdmaInitiator {
     std::uint64_t began_ns = 0;       // 0: not timed
     std::byte* stored = nullptr;      // kStoring: the range in the peer's arena, and
     std::uint32_t place = 0;          // its exposure
-    std::uint32_t state = 0;          // as it was announced
+    std::uint64_t state = 0;          // as it was announced
+    bool keeps_awake = false;         // counted in PollingCore::keep_awake
     bool asks = false;  // the exposure of the first in the queue was taken back: no store
 };
 

@@ -314,6 +314,7 @@ void ShmPort::unlink(Connection& connection) noexcept {
     if (connection.next != nullptr) {
         connection.next->previous = connection.previous;
     }
+    connection.link->shown.abandon(connection.still_used);
     connection.previous = connection.next = nullptr;
     connection.link = nullptr;
 }

@@ -195,10 +195,12 @@ private:
     [[nodiscard]] bool store_common(Connection& connection, const WorkRequest& request) noexcept;
     [[nodiscard]] std::byte* announce_use(Connection& connection, const RemotePlace& place,
                                           std::uint32_t length, bool write,
-                                          std::uint32_t& state) noexcept;
+                                          std::uint64_t& state) noexcept;
     [[nodiscard]] bool peer_has_taken_all(Connection& connection) noexcept;
     [[nodiscard]] bool begin_store(Connection& connection) noexcept;
     [[nodiscard]] bool store_part(Connection& connection) noexcept;
+    void hold_store(Connection& connection) noexcept;
+    void ask_instead(Connection& connection) noexcept;
     void end_store(Connection& connection) noexcept;
     [[nodiscard]] bool lingers(Connection& connection) noexcept;
     void say_closed(Connection& connection) noexcept;

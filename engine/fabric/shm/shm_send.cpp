@@ -311,6 +311,9 @@ void ShmPort::service(Connection& connection) noexcept {
         finish(connection);
         return;
     }
+    if (connection.closing) {
+        (void)lingers(connection);  // whether there is room to say anything or not
+    }
     if (!flush_control(connection)) {
         if (connection.link->sender.corrupt()) [[unlikely]] {
             fail_link(*connection.link, "it claims to have read what was never written");

@@ -60,16 +60,19 @@ void Connection::drop(std::uint32_t place) noexcept {
     }
 }
 
-// A connection that is closed: whether the peer is in the middle of an operation that it had begun before. It
-// has a while for it; where it does not come to an end, what it does to the memory is as if it had done so before.
+// A connection that is closed: whether the peer is just copying a part that it had begun before. It has a while for
+// it; where that does not come to an end, what it does to the memory is as if it had done so before. Of an operation
+// that is between two parts the next one finds out.
 bool ShmPort::lingers(Connection& connection) noexcept {
     if (connection.closed_due) {
         if (connection.link != nullptr) {
-            connection.link->shown.forget_unused(connection.still_used);
-            if (connection.still_used != 0 && core_.clock().now_ns() < connection.linger_until) {
+            ExposuresShown& shown = connection.link->shown;
+            shown.forget_unused(connection.still_used);
+            const bool copying = shown.copying_any(connection.still_used);
+            if (copying && core_.clock().now_ns() < connection.linger_until) {
                 return true;
             }
-            if (connection.still_used != 0) {
+            if (copying) {
                 counters_.abandoned_uses.add();
             }
         }
@@ -80,7 +83,6 @@ bool ShmPort::lingers(Connection& connection) noexcept {
 
 void ShmPort::say_closed(Connection& connection) noexcept {
     if (std::exchange(connection.closed_due, false)) {
-        connection.still_used = 0;
         core_.endpoint_closed(connection);
     }
 }
@@ -103,7 +105,7 @@ bool ShmPort::peer_has_taken_all(Connection& connection) noexcept {
 // Where the range is, with its use announced; nullptr if the peer has to be asked.
 inline std::byte* ShmPort::announce_use(Connection& connection, const RemotePlace& place,
                                         std::uint32_t length, bool write,
-                                        std::uint32_t& state) noexcept {
+                                        std::uint64_t& state) noexcept {
     Link& link = *connection.link;
     Exposure seen;
     if (!link.seen.look(place.hint, seen) || seen.nonce != place.nonce || seen.key != place.key ||
@@ -135,7 +137,7 @@ bool ShmPort::store_common(Connection& connection, const WorkRequest& request) n
         }
     }
     const bool write = request.opcode == Opcode::kRdmaWrite;
-    std::uint32_t state = 0;
+    std::uint64_t state = 0;
     std::byte* range = announce_use(connection, place, request.length, write, state);
     if (range == nullptr) [[unlikely]] {
         return false;
@@ -190,6 +192,13 @@ bool ShmPort::store_part(Connection& connection) noexcept {
     const QueuedRequest& front = connection.sends.front();
     const bool write = front.opcode == Opcode::kRdmaWrite;
     if (out.progress != front.length && !may_copy(connection)) {
+        if (out.progress == 0) {
+            hold_store(connection);  // announced, and not begun
+        }
+        return false;
+    }
+    if (out.keeps_awake && !seen.begin(out.place, out.state)) [[unlikely]] {
+        ask_instead(connection);
         return false;
     }
     const std::uint32_t step = std::min(front.length - out.progress, copy_left_);
@@ -206,13 +215,11 @@ bool ShmPort::store_part(Connection& connection) noexcept {
     ++moved_;
     const bool ended = out.progress == front.length;
     if (!(ended && write) && !seen.stands(out.place, out.state)) [[unlikely]] {
-        // The connection has ended there, or its owner tries to deregister just now: that core knows.
-        end_store(connection);
-        out.asks = true;
-        come_back_to(connection);
+        ask_instead(connection);
         return false;
     }
     if (!ended) {
+        hold_store(connection);
         come_back_to(connection);
         return false;
     }
@@ -222,10 +229,31 @@ bool ShmPort::store_part(Connection& connection) noexcept {
     return true;
 }
 
+// The connection has ended there, or its owner tries to deregister just now: that core knows.
+void ShmPort::ask_instead(Connection& connection) noexcept {
+    end_store(connection);
+    connection.rdma_out.asks = true;
+    if (!connection.held_back() && ask_rdma(connection) &&
+        connection.rdma_out.phase == Phase::kPutting) {
+        put_rdma_pieces(connection);
+    }
+}
+
+// Between two parts. Nobody but the core comes back to it: where its owner polls now and then, that is the backstop.
+void ShmPort::hold_store(Connection& connection) noexcept {
+    connection.link->seen.hold(connection.rdma_out.place);
+    if (!std::exchange(connection.rdma_out.keeps_awake, true)) {
+        core_.keep_awake();
+    }
+}
+
 // Whatever became of it: nothing more is copied.
 void ShmPort::end_store(Connection& connection) noexcept {
     if (connection.rdma_out.phase == Phase::kStoring) {
         connection.link->seen.end(connection.rdma_out.place);
+        if (std::exchange(connection.rdma_out.keeps_awake, false)) {
+            core_.let_sleep();
+        }
         enter(connection, Phase::kIdle);
     }
 }

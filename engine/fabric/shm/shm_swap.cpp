@@ -84,16 +84,17 @@ void ShmPort::take_out(Connection& connection) noexcept {
     }
     connection.credit_due = connection.stall_due = connection.invite_due = false;
     connection.farewell_due = false;
+    if (connection.remote != nullptr) {
+        connection.remote->clear();  // what was exposed was exposed by this process
+        connection.remote = nullptr;
+    }
+    // Who hears of it may use the memory for something else.
     core_.endpoint_closed(connection);
     // The owner's memory is not ours any more.
     connection.slot = nullptr;
     connection.gate = nullptr;
     connection.saturation = nullptr;
     connection.regions = nullptr;
-    if (connection.remote != nullptr) {
-        connection.remote->clear();  // what was exposed was exposed by this process
-        connection.remote = nullptr;
-    }
     leave_link(connection);
     finish(connection);
 }
@@ -175,7 +176,6 @@ void ShmPort::leave_link(Connection& connection) noexcept {
     if (connection.remote != nullptr) {
         connection.remote->take_off_board();
     }
-    connection.still_used = 0;
     if (connection.long_state != Connection::Long::kIdle) {
         connection.long_state = Connection::Long::kIdle;  // to be announced again
         connection.progress = 0;

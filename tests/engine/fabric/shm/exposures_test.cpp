@@ -98,6 +98,95 @@ TEST_F(ExposuresTest, RevokedInTheMiddleItKeepsItsPlaceUntilTheUseHasEnded) {
     EXPECT_EQ(shown_.show(range(3)), place);
 }
 
+TEST_F(ExposuresTest, WhatIsHeldIsInUseAndNotTouched) {
+    const std::uint32_t place = shown_.show(range(1));
+    Exposure found;
+    ASSERT_TRUE(seen_.look(place, found));
+    ASSERT_TRUE(seen_.begin(place, found.state));
+    EXPECT_FALSE(shown_.drop(place));
+    std::uint32_t kept = 0;
+    shown_.remember(place, kept);
+    EXPECT_TRUE(shown_.copying_any(kept));
+    seen_.hold(place);
+    EXPECT_TRUE(shown_.in_use(place));
+    EXPECT_FALSE(shown_.copying_any(kept));
+    shown_.forget_unused(kept);
+    EXPECT_EQ(kept, place) << "who holds it comes back to it";
+    EXPECT_FALSE(seen_.begin(place, found.state));
+    shown_.forget_unused(kept);
+    EXPECT_EQ(kept, 0U);
+}
+
+TEST_F(ExposuresTest, WhatIsHeldStandsUntilItIsLetGo) {
+    const std::uint32_t place = shown_.show(range(1));
+    Exposure found;
+    ASSERT_TRUE(seen_.look(place, found));
+    ASSERT_TRUE(seen_.begin(place, found.state));
+    seen_.hold(place);
+    EXPECT_FALSE(shown_.hide(place));
+    EXPECT_TRUE(seen_.begin(place, found.state));
+    seen_.end(place);
+    EXPECT_TRUE(shown_.hide(place));
+}
+
+TEST_F(ExposuresTest, WhateverAUserClaimsKeepsThePlaceAndNothingElse) {
+    for (const std::uint32_t claim : {1U, 2U, 3U, 0x80000000U, ~0U}) {
+        const std::uint32_t place = shown_.show(range(1));
+        const std::uint32_t other = shown_.show(range(2));
+        slots_[place - 1].uses.store(claim);
+        EXPECT_FALSE(shown_.hide(place));
+        EXPECT_TRUE(shown_.hide(other));
+        std::uint32_t kept = 0;
+        ASSERT_FALSE(shown_.drop(place));
+        shown_.remember(place, kept);
+        EXPECT_EQ(shown_.copying_any(kept), claim != ExposureSlot::kHeld);
+        slots_[place - 1].uses.store(0);
+        shown_.forget_unused(kept);
+        EXPECT_TRUE(shown_.empty());
+    }
+}
+
+TEST_F(ExposuresTest, OneThatIsUsedKeepsNoOtherOfItsListBack) {
+    Exposure found;
+    std::uint32_t kept = 0;
+    std::uint32_t places[3];
+    for (std::uint32_t& place : places) {
+        place = shown_.show(range(1));
+        ASSERT_TRUE(seen_.look(place, found));
+        ASSERT_TRUE(seen_.begin(place, found.state));
+        ASSERT_FALSE(shown_.drop(place));
+        shown_.remember(place, kept);
+    }
+    seen_.end(places[0]);
+    seen_.end(places[1]);
+    shown_.forget_unused(kept);
+    EXPECT_EQ(kept, places[2]);
+    EXPECT_FALSE(shown_.empty());
+    seen_.end(places[2]);
+    shown_.forget_unused(kept);
+    EXPECT_TRUE(shown_.empty());
+}
+
+TEST_F(ExposuresTest, WhatWasLeftInUseComesBackWhenPlacesAreShort) {
+    Exposure found;
+    std::uint32_t kept = 0;
+    for (std::uint32_t i = 0; i < kExposureSlots; ++i) {
+        const std::uint32_t place = shown_.show(range(i));
+        ASSERT_TRUE(seen_.look(place, found));
+        ASSERT_TRUE(seen_.begin(place, found.state));
+        ASSERT_FALSE(shown_.drop(place));
+        shown_.remember(place, kept);
+    }
+    shown_.abandon(kept);
+    EXPECT_EQ(kept, 0U);
+    EXPECT_EQ(shown_.show(range(1)), 0U);
+    seen_.end(500);
+    seen_.end(501);
+    EXPECT_NE(shown_.show(range(1)), 0U);
+    EXPECT_NE(shown_.show(range(1)), 0U);
+    EXPECT_EQ(shown_.show(range(1)), 0U);
+}
+
 TEST_F(ExposuresTest, AFullTableSaysSoAndPlacesComeBack) {
     std::vector<std::uint32_t> places;
     for (std::uint32_t i = 0; i < kExposureSlots; ++i) {

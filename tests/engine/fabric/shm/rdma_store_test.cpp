@@ -78,6 +78,19 @@ protected:
         return rdma(Opcode::kRdmaWrite, source_.back().data(),
                     static_cast<std::uint32_t>(bytes.size()), to, offset);
     }
+    /// As if the initiator were stopped in the middle of copying a part.
+    void begin_part(const Exposed& to) {
+        Exposure found;
+        ASSERT_TRUE(ports_.link_a->seen.look(to.place, found));
+        ASSERT_TRUE(ports_.link_a->seen.begin(to.place, found.state));
+    }
+    void expect_closed_in_time() {
+        for (int i = 0; b_.closures.load() == 0; ++i) {
+            ASSERT_LT(i, 100000);
+            turn_b();
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+    }
     void turn_a() { (void)ports_.a.core.turn(); }
     void turn_b() { (void)ports_.b.core.turn(); }
     [[nodiscard]] const ShmCounters& counters() const { return ports_.a.port.counters(); }
@@ -375,11 +388,10 @@ TEST_F(RdmaStoreTest, AnOwnerThatClosesInTheMiddleIsNotWrittenToAfterwards) {
     Operation& operation = write(Bytes(kLong, std::byte{9}), to);
     turn_a();
     b_.close();
-    EXPECT_EQ(b_.closures.load(), 0) << "the peer is in the middle of it";
-    turn_a();  // finds it taken back, and asks
-    turn_b();
-    EXPECT_EQ(b_.closures.load(), 1);
+    EXPECT_EQ(b_.closures.load(), 1)
+        << "the peer is between two parts, and finds out before the next";
     std::fill_n(memory(), kLong, std::byte{1});
+    turn_a();
     ports_.settle();
     EXPECT_EQ(operation.ends.load(), 1);
     EXPECT_EQ(operation.status, Status::kReset);
@@ -389,15 +401,94 @@ TEST_F(RdmaStoreTest, AnOwnerThatClosesInTheMiddleIsNotWrittenToAfterwards) {
 
 TEST_F(RdmaStoreTest, AnOwnerThatClosesDoesNotWaitForAStoppedPeerForEver) {
     const Exposed to = expose(memory());
-    (void)write(Bytes(kLong, std::byte{9}), to);
-    turn_a();  // and then never again
+    begin_part(to);  // and then never again
     b_.close();
-    for (int i = 0; b_.closures.load() == 0; ++i) {
-        ASSERT_LT(i, 100000);
-        turn_b();
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
+    EXPECT_EQ(b_.closures.load(), 0) << "the peer is copying";
+    expect_closed_in_time();
     EXPECT_EQ(ports_.b.port.counters().abandoned_uses.value(), 1U);
+}
+
+TEST_F(RdmaStoreTest, AnOwnerThatClosesWaitsForThePartThatIsBeingCopied) {
+    const Exposed to = expose(memory());
+    begin_part(to);
+    b_.close();
+    turn_b();
+    EXPECT_EQ(b_.closures.load(), 0);
+    ports_.link_a->seen.end(to.place);
+    turn_b();
+    EXPECT_EQ(b_.closures.load(), 1);
+    EXPECT_EQ(ports_.b.port.counters().abandoned_uses.value(), 0U);
+}
+
+// Nobody reads what the owner writes: it cannot say farewell, and its application hears of the end all the same.
+TEST_F(RdmaStoreTest, AFullRingDoesNotMakeAClosingOwnerWaitForEver) {
+    const Exposed to = expose(memory());
+    begin_part(to);
+    const RecordHeader header{RecordKind::kCredit, 1, 0, ~0U, 0, 0};
+    while (ports_.link_b->sender.room_for_control()) {
+        ports_.link_b->sender.put_control(header);
+    }
+    b_.close();
+    expect_closed_in_time();
+}
+
+// An idle initiator is between two calls of its application, not in the middle of a copy.
+TEST_F(RdmaStoreTest, WhoseMemoryIsUsedAgainAfterACloseIsNotWrittenToByALateOne) {
+    const Exposed to = expose(memory());
+    for (int i = 0; i < 100; ++i) {
+        (void)a_.receive(10);
+    }
+    ports_.settle();
+    Operation& operation = write(Bytes(kLong, std::byte{9}), to);
+    turn_a();  // a part of it
+    for (int i = 0; i < 100; ++i) {
+        b_.send_number(i, 10);  // so that the initiator's next turn reads the farewell late
+    }
+    b_.close();
+    expect_closed_in_time();
+    std::fill_n(memory(), kLong, std::byte{1});
+    const auto untouched = [] {
+        return std::all_of(memory(), memory() + kLong, [](auto b) { return b == std::byte{1}; });
+    };
+    turn_a();
+    EXPECT_TRUE(untouched());
+    ports_.settle();
+    EXPECT_TRUE(untouched());
+    EXPECT_EQ(operation.ends.load(), 1);
+    EXPECT_EQ(operation.status, Status::kReset);
+}
+
+// What a process writes into the table that its peer lets it write to is its own word: it can keep everything that was
+// exposed to it from being deregistered, and make every close wait, each for a bounded time.
+TEST_F(RdmaStoreTest, APeerThatClaimsToUseEverythingKeepsItButDelaysAClose) {
+    std::vector<Exposed> all;
+    for (int i = 0; i < 60; ++i) {
+        all.push_back(expose(memory() + i * 100, 100));
+    }
+    for (const Exposed& one : all) {
+        begin_part(one);
+        ASSERT_EQ(b_.remote.remove(one.key, kNonce), Removal::kInUse);
+    }
+    b_.close();
+    EXPECT_EQ(b_.closures.load(), 0);
+    expect_closed_in_time();
+    EXPECT_EQ(ports_.b.port.counters().abandoned_uses.value(), 1U);
+}
+
+TEST_F(RdmaStoreTest, ALongStoreKeepsTheCoreAwakeUntilItHasEnded) {
+    const Exposed to = expose(memory());
+    EXPECT_FALSE(ports_.a.core.is_kept_awake());
+    Operation& operation = write(Bytes(kLong, std::byte{9}), to);
+    while (!operation.ended()) {
+        EXPECT_TRUE(ports_.a.core.is_kept_awake());
+        turn_a();
+    }
+    EXPECT_FALSE(ports_.a.core.is_kept_awake());
+    (void)write(Bytes(kLong, std::byte{9}), to);
+    EXPECT_TRUE(ports_.a.core.is_kept_awake());
+    a_.close();
+    ports_.settle();
+    EXPECT_FALSE(ports_.a.core.is_kept_awake());
 }
 
 TEST_F(RdmaStoreTest, AUseEndsWithTheLink) {
