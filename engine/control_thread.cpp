@@ -7,21 +7,32 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <condition_variable>
 #include <system_error>
 
 #include "engine/limit_error.hpp"
+#include "rings/slot.hpp"
 
 namespace sanpoll::engine {
 
+namespace {
+
+constexpr int kTriesForTurn = 200;  // most turns are shorter than a sleep and a wake-up
+constexpr int kRounds = 16;  // of tasks that post tasks, before descriptors are looked at again
+
+thread_local ControlThread::Helper* innermost_helper = nullptr;
+
+}  // namespace
+
 ControlThread::~ControlThread() { stop(); }
+
+// ---- life -------------------------------------------------------------------------------------------
 
 std::string ControlThread::start() {
     epoll_fd_ = ::epoll_create1(EPOLL_CLOEXEC);
     wake_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     epoll_event event{};
     event.events = EPOLLIN;
-    event.data.fd = wake_fd_;
+    event.data.u64 = static_cast<unsigned>(wake_fd_);
     if (epoll_fd_ < 0 || wake_fd_ < 0 ||
         ::epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, wake_fd_, &event) != 0) {
         return descriptor_error("the control thread", errno);
@@ -40,8 +51,7 @@ void ControlThread::stop() {
             const std::lock_guard lock(mutex_);
             stopping_ = true;
         }
-        const std::uint64_t one = 1;
-        (void)!::write(wake_fd_, &one, sizeof(one));
+        wake();
         thread_.join();
     }
     for (int* fd : {&epoll_fd_, &wake_fd_}) {
@@ -52,50 +62,136 @@ void ControlThread::stop() {
     }
 }
 
+// ---- the turn ---------------------------------------------------------------------------------------
+
+void ControlThread::enter() noexcept {
+    // Relaxed, pairs with the load in try_enter(): a hint, so that a thread that tries again and again lets in
+    // one that waits.
+    wanted_.fetch_add(1, std::memory_order_relaxed);
+    bool ours = turn_.try_lock();
+    for (int tries = 0; !ours && tries < kTriesForTurn; ++tries) {
+        rings::cpu_pause();
+        ours = turn_.try_lock();
+    }
+    if (!ours) {
+        turn_.lock();
+    }
+    wanted_.fetch_sub(1, std::memory_order_relaxed);
+    // Relaxed, pairs with the load in is_this_thread(): a thread finds its own id only if it put it there.
+    holder_.store(std::this_thread::get_id(), std::memory_order_relaxed);
+}
+
+bool ControlThread::try_enter() noexcept {
+    if (wanted_.load(std::memory_order_relaxed) != 0 || !turn_.try_lock()) {
+        return false;
+    }
+    holder_.store(std::this_thread::get_id(), std::memory_order_relaxed);
+    return true;
+}
+
+void ControlThread::leave() noexcept {
+    holder_.store({}, std::memory_order_relaxed);
+    turn_.unlock();
+}
+
+bool ControlThread::is_this_thread() const noexcept {
+    return holder_.load(std::memory_order_relaxed) == std::this_thread::get_id();
+}
+
+void ControlThread::wake() noexcept {
+    const std::uint64_t one = 1;
+    (void)!::write(wake_fd_, &one, sizeof(one));
+}
+
 void ControlThread::post(std::function<void()> task) {
     {
         const std::lock_guard lock(mutex_);
         tasks_.push_back(std::move(task));
     }
-    const std::uint64_t one = 1;
-    (void)!::write(wake_fd_, &one, sizeof(one));
+    if (is_this_thread()) {
+        return;  // it is run before the turn ends
+    }
+    for (Helper* helper = innermost_helper; helper != nullptr; helper = helper->outer_) {
+        if (&helper->control_ == this) {
+            helper->posted_ = true;
+            return;
+        }
+    }
+    wake();
 }
 
 void ControlThread::call(const std::function<void()>& task) {
-    std::mutex done_mutex;
-    std::condition_variable done_changed;
-    bool done = false;
-    post([&] {
-        task();
-        // Notified under the lock: the waiter may return and end `done_changed` right after it.
-        const std::lock_guard lock(done_mutex);
-        done = true;
-        done_changed.notify_one();
-    });
-    std::unique_lock lock(done_mutex);
-    done_changed.wait(lock, [&] { return done; });
+    enter();
+    (void)run_tasks();
+    [&]() noexcept { task(); }();  // as on the thread: what it throws has nobody to catch it
+    finish_turn();
 }
 
-bool ControlThread::is_this_thread() const noexcept {
-    return thread_.get_id() == std::this_thread::get_id();
+bool ControlThread::try_call(const std::function<void()>& task) {
+    if (!try_enter()) {
+        return false;
+    }
+    [&]() noexcept { task(); }();
+    finish_turn();
+    return true;
 }
+
+ControlThread::Helper::Helper(ControlThread& control) noexcept
+    : control_(control), outer_(innermost_helper) {
+    innermost_helper = this;
+}
+
+ControlThread::Helper::~Helper() {
+    innermost_helper = outer_;
+    if (!posted_) {
+        return;
+    }
+    if (control_.try_enter()) {
+        control_.finish_turn();
+    } else {
+        control_.wake();  // who has the turn may have looked at the queue already
+    }
+}
+
+// What there is to do when a turn ends, then its end.
+void ControlThread::finish_turn() noexcept {
+    work();
+    leave();
+}
+
+void ControlThread::work() noexcept {
+    for (int round = 0; round < kRounds; ++round) {
+        const bool tasks = run_tasks();
+        if (!run_timers() && !tasks) {
+            return;
+        }
+    }
+    wake();
+}
+
+// ---- descriptors and timers -------------------------------------------------------------------------
 
 bool ControlThread::watch(int fd, std::uint32_t epoll_events, Handler handler) {
-    auto kept = std::make_shared<Handler>(std::move(handler));
+    Watched watched{++last_serial_, std::make_shared<Handler>(std::move(handler))};
     epoll_event event{};
     event.events = epoll_events;
-    event.data.fd = fd;
+    event.data.u64 = static_cast<std::uint64_t>(watched.serial) << 32 | static_cast<unsigned>(fd);
     if (::epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) != 0) {
         return false;
     }
-    handlers_[fd] = std::move(kept);
+    handlers_[fd] = std::move(watched);
     return true;
 }
 
 void ControlThread::change(int fd, std::uint32_t epoll_events) noexcept {
+    const auto found = handlers_.find(fd);
+    if (found == handlers_.end()) {
+        return;
+    }
     epoll_event event{};
     event.events = epoll_events;
-    event.data.fd = fd;
+    event.data.u64 =
+        static_cast<std::uint64_t>(found->second.serial) << 32 | static_cast<unsigned>(fd);
     (void)::epoll_ctl(epoll_fd_, EPOLL_CTL_MOD, fd, &event);
 }
 
@@ -109,6 +205,10 @@ std::uint64_t ControlThread::add_timer(std::uint64_t delay_ms, std::function<voi
     const std::uint64_t due = clock_.now_ns() + delay_ms * 1000000;
     due_[id] = due;
     timers_.emplace(std::pair(due, id), std::move(task));
+    if (due < sleeps_until_) {
+        sleeps_until_ = due;
+        wake();  // to sleep anew, not so long
+    }
     return id;
 }
 
@@ -119,7 +219,8 @@ void ControlThread::cancel_timer(std::uint64_t id) noexcept {
     }
 }
 
-void ControlThread::run_tasks() {
+// True if there were any.
+bool ControlThread::run_tasks() {
     std::vector<std::function<void()>> batch;
     {
         const std::lock_guard lock(mutex_);
@@ -128,55 +229,80 @@ void ControlThread::run_tasks() {
     for (auto& task : batch) {
         task();
     }
+    return !batch.empty();
 }
 
-// Returns how long to wait for the next one, ms; -1 without a limit.
-int ControlThread::run_timers() {
-    while (!timers_.empty()) {
+// True if any was due.
+bool ControlThread::run_timers() {
+    bool ran = false;
+    while (!timers_.empty() && timers_.begin()->first.first <= clock_.now_ns()) {
         const auto first = timers_.begin();
-        const std::uint64_t now = clock_.now_ns();
-        if (first->first.first > now) {
-            return static_cast<int>(
-                std::min<std::uint64_t>((first->first.first - now) / 1000000 + 1, 60000));
-        }
         const std::function<void()> task = std::move(first->second);
         due_.erase(first->first.second);
         timers_.erase(first);
         task();
+        ran = true;
     }
-    return -1;
+    return ran;
+}
+
+// How long to wait for the next one, ms; -1 without a limit.
+int ControlThread::until_next_timer() noexcept {
+    if (timers_.empty()) {
+        sleeps_until_ = UINT64_MAX;
+        return -1;
+    }
+    const std::uint64_t due = timers_.begin()->first.first;
+    const std::uint64_t now = clock_.now_ns();
+    if (due <= now) {
+        return 0;
+    }
+    sleeps_until_ = due;
+    return static_cast<int>(std::min<std::uint64_t>((due - now) / 1000000 + 1, 60000));
+}
+
+void ControlThread::handle(std::uint64_t data, std::uint32_t epoll_events) {
+    // Who had the turn before may have forgotten the descriptor, and opened another of its number. A copy
+    // keeps the handler alive while it runs.
+    const auto found = handlers_.find(static_cast<int>(data & UINT32_MAX));
+    if (found != handlers_.end() && found->second.serial == data >> 32) {
+        const std::shared_ptr<Handler> handler = found->second.handler;
+        (*handler)(epoll_events);
+    }
 }
 
 void ControlThread::thread_main() {
     ::pthread_setname_np(::pthread_self(), "sanpoll-ctl");
+    const auto own = static_cast<std::uint64_t>(wake_fd_);
+    enter();
     for (;;) {
-        run_tasks();
-        const int timeout = run_timers();
+        work();
         {
             const std::lock_guard lock(mutex_);
-            if (!tasks_.empty()) {
+            if (stopping_) {
+                if (tasks_.empty()) {
+                    break;
+                }
                 continue;
             }
-            if (stopping_) {
-                return;
-            }
         }
+        // A task that is posted from here on finds nobody who has the turn, and wakes.
+        const int timeout = until_next_timer();
+        leave();
         epoll_event events[32];
         const int count = ::epoll_wait(epoll_fd_, events, 32, timeout);
+        enter();
+        sleeps_until_ = 0;
         for (int i = 0; i < count; ++i) {
-            const int fd = events[i].data.fd;
-            if (fd == wake_fd_) {
+            if (events[i].data.u64 == own) {
                 std::uint64_t rings = 0;
                 (void)!::read(wake_fd_, &rings, sizeof(rings));
                 continue;
             }
-            // A handler before may have forgotten this one; a copy keeps it alive while it runs.
-            if (const auto found = handlers_.find(fd); found != handlers_.end()) {
-                const std::shared_ptr<Handler> handler = found->second;
-                (*handler)(events[i].events);
-            }
+            handle(events[i].data.u64, events[i].events);
         }
     }
+    leave();
 }
 
 }  // namespace sanpoll::engine

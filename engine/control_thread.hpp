@@ -1,6 +1,7 @@
 // Everything that may wait or call the system: connection management, timers, peers' sockets.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -15,8 +16,9 @@
 
 namespace sanpoll::engine {
 
-/// One thread with an epoll set, a task queue and timers. Handlers and tasks run on it, one after the
-/// other; what they own needs no lock among themselves.
+/// One thread with an epoll set, a task queue and timers. Handlers and tasks run one after the other, under
+/// one lock, *the turn*; what they own needs no other. Most run on the thread. But waking a thread costs more
+/// than most tasks do, so whoever has one and finds the turn free runs it at once, where it is.
 class ControlThread {
 public:
     explicit ControlThread(Clock& clock) : clock_(clock) {}
@@ -28,14 +30,33 @@ public:
     /// Runs the tasks that are queued, then ends the thread.
     void stop();
 
-    /// Any thread: has `task` run on the control thread. May throw std::bad_alloc.
+    /// Any thread: has `task` run on the control thread, or by a Helper. May throw std::bad_alloc.
     void post(std::function<void()> task);
-    /// Any thread but this one: runs `task` there and waits for it.
+    /// Any thread that has not the turn: waits for it and runs `task`, after those posted before. What a task
+    /// must not do under a lock of its own, the caller must not either.
     void call(const std::function<void()>& task);
+    /// The same if the turn is free. False: nothing was done. Never blocks, but runs what is queued.
+    [[nodiscard]] bool try_call(const std::function<void()>& task);
+
+    /// While it lives, what its thread posts does not wake the control thread; its end runs that instead,
+    /// here, unless somebody has the turn. Its end must come with nothing locked.
+    class Helper {
+    public:
+        explicit Helper(ControlThread& control) noexcept;
+        ~Helper();
+        Helper(const Helper&) = delete;
+        Helper& operator=(const Helper&) = delete;
+
+    private:
+        friend class ControlThread;
+        ControlThread& control_;
+        Helper* const outer_;
+        bool posted_ = false;
+    };
 
     using Handler = std::function<void(std::uint32_t epoll_events)>;
 
-    // ---- on the control thread only -----------------------------------------------------------
+    // ---- with the turn only ---------------------------------------------------------------------
 
     /// Watches `fd`. Returns false when the system refuses.
     [[nodiscard]] bool watch(int fd, std::uint32_t epoll_events, Handler handler);
@@ -46,25 +67,49 @@ public:
     std::uint64_t add_timer(std::uint64_t delay_ms, std::function<void()> task);
     void cancel_timer(std::uint64_t id) noexcept;
 
+    /// Whether this thread has the turn.
     [[nodiscard]] bool is_this_thread() const noexcept;
 
 private:
+    struct Watched {
+        std::uint32_t serial = 0;  // of the watch: a number of a descriptor comes again
+        std::shared_ptr<Handler> handler;
+    };
+
     void thread_main();
-    void run_tasks();
-    int run_timers();
+    void enter() noexcept;
+    [[nodiscard]] bool try_enter() noexcept;
+    void leave() noexcept;
+    void wake() noexcept;
+    void work() noexcept;
+    void finish_turn() noexcept;
+    [[nodiscard]] bool run_tasks();
+    [[nodiscard]] bool run_timers();
+    [[nodiscard]] int until_next_timer() noexcept;
+    void handle(std::uint64_t data, std::uint32_t epoll_events);
 
     Clock& clock_;
     int epoll_fd_ = -1;
     int wake_fd_ = -1;
     std::thread thread_;
+
+    std::mutex turn_;
+    std::atomic<std::uint32_t> wanted_{0};  // threads in enter(): who only tries gives way
+    std::atomic<std::thread::id>
+        holder_{};  // of the turn; only its own thread compares it with itself
+
     std::mutex mutex_;  // guards the two below
     std::vector<std::function<void()>> tasks_;
     bool stopping_ = false;
-    std::unordered_map<int, std::shared_ptr<Handler>> handlers_;
+
+    // With the turn.
+    std::unordered_map<int, Watched> handlers_;
+    std::uint32_t last_serial_ = 0;
     // By due time and id; and the due time by id, for many connects have their timers at once.
     std::map<std::pair<std::uint64_t, std::uint64_t>, std::function<void()>> timers_;
     std::unordered_map<std::uint64_t, std::uint64_t> due_;
     std::uint64_t next_timer_ = 1;
+    std::uint64_t sleeps_until_ = 0;  // when the thread wakes by itself, ns; 0: it is awake
 };
 
 }  // namespace sanpoll::engine

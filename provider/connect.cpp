@@ -76,6 +76,7 @@ int WSPAPI wsp_connect(SOCKET s, const struct sockaddr* name, int namelen, LPWSA
             const std::uint32_t generation = found.view.generation;
             engine::Fabric& fabric = Provider::instance().engine().fabric();
             const bool reached = fabric.reaches(remote.ip);
+            const ControlCall call;  // begins the attempt in this thread, after the lock
             // The lock is held until the attempt can be cancelled by a close; connect() does not wait.
             const std::lock_guard lock(socket.mutex);
             if (socket.gate.generation() != generation) {

@@ -10,6 +10,7 @@ struct SignalUnderway {
     const SignalUnderway* outer;
 };
 thread_local const SignalUnderway* signals_underway = nullptr;
+thread_local ControlCall* innermost_call = nullptr;
 
 bool signalling_here(const Socket& socket) noexcept {
     for (const SignalUnderway* at = signals_underway; at != nullptr; at = at->outer) {
@@ -53,7 +54,31 @@ void signal_event(Socket& socket, std::uint32_t version) noexcept {
     socket.signalling.notify_all();
 }
 
+ControlCall::ControlCall()
+    : outer_(innermost_call), helper_(std::in_place, Provider::instance().engine().control()) {
+    innermost_call = this;
+}
+
+ControlCall::~ControlCall() {
+    helper_.reset();  // may add signals
+    innermost_call = outer_;
+    for (std::uint32_t i = 0; i < count_; ++i) {
+        signal_event(*signals_[i].socket, signals_[i].version);
+    }
+}
+
+bool ControlCall::take(Socket& socket, std::uint32_t version) noexcept {
+    if (innermost_call == nullptr || innermost_call->count_ == kSignals) {
+        return false;
+    }
+    innermost_call->signals_[innermost_call->count_++] = {&socket, version};
+    return true;
+}
+
 void signal_event_later(Socket& socket, std::uint32_t version) {
+    if (ControlCall::take(socket, version)) {
+        return;
+    }
     Provider::instance().engine().notifier().post(
         [&socket, version] { signal_event(socket, version); });
 }
@@ -129,6 +154,11 @@ int WSPAPI wsp_enum_network_events(SOCKET s, WSAEVENT event, LPWSANETWORKEVENTS 
                 return WSAEINVAL;
             }
             Socket& socket = *found.socket;
+            {
+                // Who asks all the time is answered by this, and what it records is signalled before the reset.
+                const ControlCall call;
+                Provider::instance().engine().fabric().progress();
+            }
             {
                 const std::lock_guard lock(socket.mutex);
                 if (socket.state == State::kSwappedOut) {

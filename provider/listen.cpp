@@ -251,6 +251,12 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
         }
         Socket& socket = *found.socket;
         const std::uint32_t generation = found.view.generation;
+        {
+            // Who asks all the time is answered by this; what it records is signalled before we go on.
+            const ControlCall look;
+            Provider::instance().engine().fabric().progress();
+        }
+        const ControlCall call;
         std::shared_ptr<engine::IncomingConnection> request;
         Heritage heritage;
         // Asked outside the socket's lock: the table takes its own before a socket's.

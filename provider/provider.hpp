@@ -7,6 +7,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <optional>
 #include <vector>
 
 #include "engine/engine.hpp"
@@ -152,8 +153,37 @@ void drop_withdrawn(Socket& socket) noexcept;
 [[nodiscard]] bool record_event(Socket& socket, LONG bit) noexcept;
 /// Signals the socket's event unless the registration has changed since `version`. No lock held.
 void signal_event(Socket& socket, std::uint32_t version) noexcept;
-/// The same on the notifier thread, for callers that must not make upcalls. Mutex may be held.
+/// The same for callers that must not make upcalls: at the end of this thread's innermost ControlCall, or on
+/// the notifier thread. Mutex may be held.
 void signal_event_later(Socket& socket, std::uint32_t version);
+
+/// A call of the switch that manages connections does itself what that needs, and signals in its own thread what
+/// comes of it: each thread that had to be woken instead would cost more than all of it. Its end runs the tasks
+/// of the control thread that were posted here, then makes the upcalls: with nothing locked.
+class ControlCall {
+public:
+    ControlCall();
+    ~ControlCall();
+    ControlCall(const ControlCall&) = delete;
+    ControlCall& operator=(const ControlCall&) = delete;
+
+    /// Keeps a signal for the end of the innermost one. False: there is none, or it has no room.
+    [[nodiscard]] static bool take(Socket& socket, std::uint32_t version) noexcept;
+
+private:
+    struct Signal {
+        Socket*
+            socket;  // type-stable; of another registration by then, perhaps, which signal_event() finds
+        std::uint32_t version;
+    };
+    static constexpr std::uint32_t kSignals = 16;
+
+    ControlCall* const outer_;
+    std::optional<engine::ControlThread::Helper> helper_;
+    std::uint32_t count_ = 0;
+    Signal signals_[kSignals];
+};
+
 /// Waits until no signal of an earlier registration is running. No lock held.
 void wait_for_signals(Socket& socket) noexcept;
 

@@ -129,6 +129,7 @@ int close_socket(SOCKET descriptor) noexcept {
     }
     Socket& socket = *found.socket;
     engine::PostGate::View view{};
+    const ControlCall call;
     {
         const std::lock_guard lock(socket.mutex);
         // From here on posts and other calls find no socket; who loses this race finds none either.

@@ -276,6 +276,12 @@ Status FabricChoice::import_socket(std::uint32_t token, std::unique_ptr<Import>&
     return status;
 }
 
+void FabricChoice::progress() {
+    for (Fabric* fabric : fabrics_) {
+        fabric->progress();
+    }
+}
+
 void FabricChoice::abandon_in_child() noexcept {
     for (Fabric* fabric : fabrics_) {
         fabric->abandon_in_child();

@@ -55,6 +55,7 @@ public:
                                           std::uint32_t& token) override;
     [[nodiscard]] Status import_socket(std::uint32_t token,
                                        std::unique_ptr<Import>& import) override;
+    void progress() override;
     void abandon_in_child() noexcept override;
 
 private:

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <future>
 #include <string>
 #include <thread>
 #include <vector>
@@ -26,7 +27,11 @@ protected:
 
     // Everything posted before has run, and due timers too, when this returns.
     void settle() {
-        control_.call([] {});
+        for (int round = 0; round < 2; ++round) {
+            std::promise<void> done;
+            control_.post([&] { done.set_value(); });
+            done.get_future().wait();
+        }
         control_.call([] {});
     }
 
@@ -69,8 +74,20 @@ TEST_F(ControlThreadTest, CallWaitsForItsTask) {
     EXPECT_EQ(value, 7);
 }
 
-TEST_F(ControlThreadTest, TasksRunOnItsThread) {
+TEST_F(ControlThreadTest, PostedTasksRunOnItsThread) {
     EXPECT_FALSE(control_.is_this_thread());
+    std::promise<std::thread::id> id;
+    bool there = false;
+    control_.post([&] {
+        there = control_.is_this_thread();
+        id.set_value(std::this_thread::get_id());
+    });
+    EXPECT_NE(id.get_future().get(), std::this_thread::get_id());
+    settle();
+    EXPECT_TRUE(there);
+}
+
+TEST_F(ControlThreadTest, ACallRunsWhereItIsMade) {
     bool there = false;
     std::thread::id id;
     control_.call([&] {
@@ -78,7 +95,92 @@ TEST_F(ControlThreadTest, TasksRunOnItsThread) {
         id = std::this_thread::get_id();
     });
     EXPECT_TRUE(there);
-    EXPECT_NE(id, std::this_thread::get_id());
+    EXPECT_EQ(id, std::this_thread::get_id());
+    EXPECT_FALSE(control_.is_this_thread());
+}
+
+TEST_F(ControlThreadTest, ACallComesAfterWhatWasPostedBefore) {
+    for (int i = 0; i < 1000; ++i) {
+        control_.post([this] { log_ += 'a'; });
+        control_.call([this] { log_ += 'b'; });
+    }
+    for (std::size_t i = 0; i < log_.size(); i += 2) {
+        ASSERT_EQ(log_.substr(i, 2), "ab") << i;
+    }
+}
+
+TEST_F(ControlThreadTest, ATriedCallGivesWayToWhoeverHasTheTurn) {
+    EXPECT_TRUE(control_.try_call([this] { log_ += 'a'; }));
+    std::promise<void> inside;
+    std::promise<void> go_on;
+    control_.post([&] {
+        inside.set_value();
+        go_on.get_future().wait();
+    });
+    inside.get_future().wait();
+    EXPECT_FALSE(control_.try_call([this] { log_ += 'x'; }));
+    go_on.set_value();
+    settle();
+    EXPECT_EQ(log_, "a");
+}
+
+TEST_F(ControlThreadTest, AHelperRunsAtItsEndWhatItsThreadPosted) {
+    std::thread::id first;
+    std::thread::id second;
+    {
+        const ControlThread::Helper helper(control_);
+        control_.post([&] {
+            first = std::this_thread::get_id();
+            control_.post([&] { second = std::this_thread::get_id(); });
+        });
+    }
+    control_.call([] {});  // sees what ran, wherever it did
+    EXPECT_NE(first, std::thread::id());
+    EXPECT_NE(second, std::thread::id());
+}
+
+TEST_F(ControlThreadTest, WhatAHelperCannotRunItselfIsRunAllTheSame) {
+    std::promise<void> inside;
+    std::promise<void> go_on;
+    control_.post([&] {
+        inside.set_value();
+        go_on.get_future().wait();
+    });
+    inside.get_future().wait();
+    std::atomic<bool> done{false};
+    {
+        const ControlThread::Helper helper(control_);
+        control_.post([&] { done.store(true); });
+    }
+    go_on.set_value();
+    EXPECT_TRUE(eventually([&] { return done.load(); }));
+}
+
+TEST_F(ControlThreadTest, HelpersAndCallersLoseNothing) {
+    int count = 0;  // with the turn only
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 4; ++t) {
+        threads.emplace_back([&, t] {
+            for (int i = 0; i < 500; ++i) {
+                if (t % 2 == 0) {
+                    const ControlThread::Helper helper(control_);
+                    control_.post([&] { ++count; });
+                } else {
+                    while (!control_.try_call([&] { ++count; })) {
+                        std::this_thread::yield();
+                    }
+                }
+            }
+        });
+    }
+    for (std::thread& thread : threads) {
+        thread.join();
+    }
+    int seen = 0;
+    EXPECT_TRUE(eventually([&] {
+        control_.call([&] { seen = count; });
+        return seen == 2000;
+    })) << seen;
 }
 
 TEST_F(ControlThreadTest, ATaskMayPostAnother) {
@@ -197,6 +299,17 @@ TEST(ControlThread, TimersRunByThemselvesOnTheHostsClock) {
     EXPECT_TRUE(eventually([&] { return runs.load() == 1; }));
 }
 
+TEST(ControlThread, ATimerOfAnotherThreadShortensTheSleep) {
+    ControlThread control(Clock::steady());
+    ASSERT_EQ(control.start(), "");
+    control.call([&] { control.add_timer(3600000, [] {}); });
+    std::atomic<int> runs{0};
+    for (int i = 1; i <= 3; ++i) {
+        control.call([&] { control.add_timer(2, [&] { runs.fetch_add(1); }); });
+        EXPECT_TRUE(eventually([&] { return runs.load() == i; }));
+    }
+}
+
 // ---- descriptors ------------------------------------------------------------------------------------
 
 TEST_F(ControlThreadTest, AWatchedDescriptorCallsItsHandler) {
@@ -256,6 +369,28 @@ TEST_F(ControlThreadTest, AHandlerMayForgetItselfAndAnother) {
     EXPECT_TRUE(eventually([&] { return calls.load() >= 1; }));
     settle();
     EXPECT_EQ(calls.load(), 1);
+}
+
+TEST_F(ControlThreadTest, AnEventOfAForgottenDescriptorIsNotItsSuccessors) {
+    Bell first;
+    const int number = first.fd();
+    std::atomic<int> calls{0};
+    Bell blocker;
+    control_.call([&] {
+        ASSERT_TRUE(control_.watch(blocker.fd(), EPOLLIN, [&](std::uint32_t) {
+            control_.forget(blocker.fd());
+            control_.forget(number);
+            // The same number, watched for something else: what was said of the first is not about it.
+            ASSERT_TRUE(control_.watch(number, 0, [&](std::uint32_t) { calls.fetch_add(1); }));
+        }));
+        ASSERT_TRUE(
+            control_.watch(number, EPOLLIN, [&](std::uint32_t) { control_.forget(number); }));
+        blocker.ring();
+        first.ring();
+    });
+    settle();
+    EXPECT_EQ(calls.load(), 0);
+    control_.call([&] { control_.forget(number); });
 }
 
 TEST_F(ControlThreadTest, ChangeAsksForOtherEvents) {

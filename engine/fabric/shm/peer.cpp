@@ -98,6 +98,8 @@ void Peer::ready(std::uint32_t epoll_events) {
         int fds[2] = {-1, -1};
         int fd_count = 0;
         const int result = receive_message(fd_, message, fds, fd_count);
+        // What was written into the mailbox before this was sent comes before it.
+        take_mail();
         if (result == 0) {
             if ((epoll_events & (EPOLLHUP | EPOLLERR | EPOLLRDHUP)) != 0) {
                 end({});
@@ -106,6 +108,10 @@ void Peer::ready(std::uint32_t epoll_events) {
         }
         if (result < 0) {
             end({});  // end of file, or a message that is none
+            return;
+        }
+        if (state_ == State::kGone) {
+            close_fds(fds, fd_count);
             return;
         }
         take(message, fds, fd_count);
@@ -137,6 +143,12 @@ void Peer::take(const ControlMessage& message, int fds[2], int fd_count) {
         case MessageKind::kLeft:
         case MessageKind::kResume:
             if (state_ == State::kReady && take_swap(message, fds, fd_count)) {
+                return;
+            }
+            break;
+        case MessageKind::kMail:
+            if (state_ == State::kReady && fd_count == 0) {
+                fabric_.mail_came(*this);
                 return;
             }
             break;
@@ -230,7 +242,10 @@ void Peer::request(const std::shared_ptr<Outgoing>& one) {
     message.to_port = one->remote.port;
     message.data_length = static_cast<std::uint32_t>(one->caller_data.size());
     std::copy(one->caller_data.begin(), one->caller_data.end(), message.data);
-    send(message);
+    one->by_mail = mail(message);
+    if (!one->by_mail) {
+        send(message);
+    }
 }
 
 void Peer::take_connect(const ControlMessage& message) {
@@ -239,7 +254,7 @@ void Peer::take_connect(const ControlMessage& message) {
     const Fabric::OnRequest* listener = fabric_.listener_for({message.to_ip, message.to_port});
     if (listener == nullptr) {
         answer.status = 2;
-        send(answer);
+        mail_or_send(answer);
         return;
     }
     const auto request = std::make_shared<Incoming>(fabric_, weak_from_this(), message);
@@ -257,7 +272,7 @@ void Peer::take_answer(const ControlMessage& message) {
             // We have changed our mind while the acceptance was on its way.
             ControlMessage abandon = message_of(MessageKind::kAbandon);
             abandon.acceptor_id = message.acceptor_id;
-            send(abandon);
+            mail_or_send(abandon);
         }
         return;
     }
@@ -292,7 +307,7 @@ void Peer::take_answer(const ControlMessage& message) {
     if (!open) {
         ControlMessage abandon = message_of(MessageKind::kAbandon);
         abandon.acceptor_id = message.acceptor_id;
-        send(abandon);
+        mail_or_send(abandon);
         fabric_.finish(one, {Status::kAborted, {}});
         return;
     }
@@ -359,6 +374,8 @@ void Peer::end(std::string_view why) {
     }
     if (link_) {
         on_core(port_, [&]() noexcept { port_.remove_link(*link_, Status::kReset); });
+        outbox_.reset();
+        inbox_.reset();
         link_.reset();
     }
     // Only now: the peer takes the end of file for a sign that nobody here touches its memory any more.

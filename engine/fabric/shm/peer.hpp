@@ -5,10 +5,12 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "engine/fabric/shm/descriptor.hpp"
 #include "engine/fabric/shm/link.hpp"
+#include "engine/fabric/shm/mailbox.hpp"
 #include "engine/fabric/shm/rendezvous.hpp"
 
 namespace sanpoll::engine::shm {
@@ -18,7 +20,7 @@ class Incoming;
 class ShmFabric;
 class ShmPort;
 
-/// Everything here runs on the control thread. The socket lives as long as the link: when the other
+/// Everything here runs with the turn of the control thread. The socket lives as long as the link: when the other
 /// process dies, however it dies, the kernel closes its end and epoll says so at once.
 ///
 ///   initiator: kGreeting --hello back--> kLinking --ready--> kReady --end of file--> kGone
@@ -37,6 +39,20 @@ public:
     /// Sends the request now or when the link stands.
     void request(const std::shared_ptr<Outgoing>& outgoing);
     void send(const ControlMessage& message);
+    /// By the link's mailbox: costs no system call unless the peer sleeps. False: there is no room.
+    [[nodiscard]] bool mail(const ControlMessage& message);
+    void mail_or_send(const ControlMessage& message);
+    /// Takes in the letters that are there.
+    void take_mail();
+    /// The same, and asks to be told of the next one.
+    void await_mail();
+    /// Whether take_mail() would find something. / Whether the peer tells of the next letter.
+    [[nodiscard]] bool has_mail() const noexcept {
+        return state_ == State::kReady && inbox_->anything();
+    }
+    [[nodiscard]] bool awaits_mail() const noexcept {
+        return state_ != State::kReady || !inbox_->disarmed();
+    }
     /// With a descriptor that is closed here as soon as it is sent.
     void send(const ControlMessage& message, Descriptor along);
     /// Initiator, before begin(): makes a link of its own even if there is one to the other engine.
@@ -100,6 +116,9 @@ private:
     std::unique_ptr<Segment> segment_;                // initiator, while linking
     int doorbell_[2] = {-1, -1};                      // while linking: ours, the one sent
     std::unique_ptr<Link> link_;
+    // In the link's segment; while it stands.
+    std::optional<MailWriter> outbox_;
+    std::optional<MailReader> inbox_;
 };
 
 }  // namespace sanpoll::engine::shm

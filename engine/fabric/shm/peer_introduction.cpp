@@ -135,6 +135,9 @@ void Peer::take_ready(int fd) {
 }
 
 void Peer::install_link(std::unique_ptr<Segment> segment, int own_doorbell, int peer_doorbell) {
+    outbox_.emplace(segment->mailbox(initiator_ ? 0 : 1));
+    inbox_.emplace(segment->mailbox(initiator_ ? 1 : 0));
+    inbox_->arm();  // before the peer can know that we have the link
     link_ = std::make_unique<Link>(std::move(segment), initiator_, own_doorbell, peer_doorbell);
     link_->copy = copy_;
     link_->sharing = sharing_;

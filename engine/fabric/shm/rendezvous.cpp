@@ -187,10 +187,7 @@ int receive_message(int fd, ControlMessage& message, int fds[2], int& fd_count) 
         }
     }
     const bool sound = got == static_cast<ssize_t>(sizeof(message)) &&
-                       (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 &&
-                       message.magic == ControlMessage::kMagic &&
-                       message.version == ControlMessage::kVersion &&
-                       message.data_length <= kMaxConnectData;
+                       (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 && is_sound(message);
     if (!sound) {
         for (int i = 0; i < fd_count; ++i) {
             ::close(fds[i]);

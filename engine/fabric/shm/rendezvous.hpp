@@ -31,6 +31,8 @@ enum class MessageKind : std::uint16_t {
     // ---- between two that both share arenas, once the link stands
     kArena,  // an arena that may be mapped: arena_id, arena_size, arena_offset; descriptor: its file
     kArenaAnswer,  // arena_id, status: 0 it is mapped, 1 it is not
+    // ----
+    kMail,  // there is a letter in the link's mailbox, see mailbox.hpp
 };
 
 /// Every message has this size; a peer's message of another size or version ends the acquaintance.
@@ -66,6 +68,12 @@ struct ControlMessage {
     static constexpr std::uint32_t kMagic = 0x6C6F7073;
     static constexpr std::uint16_t kVersion = 5;
 };
+
+/// Whether it is a message of ours at all. What it says is for the reader to check.
+[[nodiscard]] inline bool is_sound(const ControlMessage& message) noexcept {
+    return message.magic == ControlMessage::kMagic && message.version == ControlMessage::kVersion &&
+           message.data_length <= kMaxConnectData;
+}
 
 [[nodiscard]] inline ControlMessage message_of(MessageKind kind) {
     ControlMessage message;

@@ -19,6 +19,7 @@ namespace {
 constexpr std::size_t kHeader = 4096;
 constexpr std::size_t kWords = 4 * rings::kCacheLine;
 constexpr std::size_t kExposures = kExposureSlots * sizeof(ExposureSlot);
+constexpr std::size_t kMailbox = (sizeof(MailboxMemory) + 4095) & ~std::size_t{4095};
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
 std::byte* map(int fd, std::size_t bytes) noexcept {
@@ -41,7 +42,7 @@ bool SegmentShape::sane() const noexcept {
 
 std::size_t SegmentShape::bytes() const noexcept {
     const std::size_t slots = static_cast<std::size_t>(ring_slots) * sizeof(rings::Slot);
-    return kHeader + 2 * (kWords + slots + staging_bytes + kExposures);
+    return kHeader + 2 * (kMailbox + kWords + slots + staging_bytes + kExposures);
 }
 
 Segment::~Segment() {
@@ -105,8 +106,8 @@ std::unique_ptr<Segment> Segment::open(int fd, const SegmentShape& shape, std::s
 
 Direction Segment::direction(int index) const noexcept {
     const std::size_t slots = static_cast<std::size_t>(shape_.ring_slots) * sizeof(rings::Slot);
-    std::byte* start =
-        base_ + kHeader + static_cast<std::size_t>(index) * (kWords + slots + shape_.staging_bytes);
+    std::byte* start = base_ + kHeader + 2 * kMailbox +
+                       static_cast<std::size_t>(index) * (kWords + slots + shape_.staging_bytes);
     Direction direction{};
     direction.slots_consumed = reinterpret_cast<rings::ConsumedWord*>(start);
     direction.staging_consumed = reinterpret_cast<rings::ConsumedWord*>(start + rings::kCacheLine);
@@ -119,6 +120,11 @@ Direction Segment::direction(int index) const noexcept {
     direction.exposures = reinterpret_cast<ExposureSlot*>(
         base_ + shape_.bytes() - static_cast<std::size_t>(2 - index) * kExposures);
     return direction;
+}
+
+MailboxMemory& Segment::mailbox(int index) const noexcept {
+    return *reinterpret_cast<MailboxMemory*>(base_ + kHeader +
+                                             static_cast<std::size_t>(index) * kMailbox);
 }
 
 }  // namespace sanpoll::engine::shm

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "engine/fabric/shm/exposures.hpp"
+#include "engine/fabric/shm/mailbox.hpp"
 #include "rings/slot.hpp"
 
 namespace sanpoll::engine::shm {
@@ -32,7 +33,7 @@ struct SegmentShape {
     [[nodiscard]] std::size_t bytes() const noexcept;
 };
 
-/// Layout: a line of header, then direction 0 (initiator to acceptor), then direction 1, then the
+/// Layout: a page of header, two mailboxes, then direction 0 (initiator to acceptor), then direction 1, then the
 /// exposures of either. Only offsets, no pointers. The file has no name, so nothing is left behind whoever dies; it is sealed against
 /// shrinking, so that a peer cannot turn an access into SIGBUS; it is not inherited by fork().
 class Segment {
@@ -52,6 +53,8 @@ public:
     void close_fd() noexcept;
     [[nodiscard]] const SegmentShape& shape() const noexcept { return shape_; }
     [[nodiscard]] Direction direction(int index) const noexcept;
+    /// The letters of the same direction.
+    [[nodiscard]] MailboxMemory& mailbox(int index) const noexcept;
 
 private:
     Segment(int fd, std::byte* base, const SegmentShape& shape) noexcept

@@ -41,6 +41,7 @@ public:
     Fabric::OnResult on_result;
     std::atomic<bool> cancelled{false};
     bool finished = false;
+    bool by_mail = false;         // the request, so what takes it back goes after it
     bool by_known_route = false;  // the peer was taken from memory and may have stopped listening
     std::uint64_t timer = 0;
     std::uint32_t moves = 0;  // how often the listener has sent us on
@@ -111,6 +112,7 @@ public:
                                           std::uint32_t& token) override;
     [[nodiscard]] Status import_socket(std::uint32_t token,
                                        std::unique_ptr<Import>& import) override;
+    void progress() override;
     void abandon_in_child() noexcept override;
 
     // ---- for Peer, Incoming, Outgoing: on the control thread ----------------------------------------
@@ -127,6 +129,8 @@ public:
     void finish(const std::shared_ptr<Outgoing>& outgoing, ConnectResult result);
     void retry_afresh(const std::shared_ptr<Outgoing>& outgoing);
     void remember_route(const Address& to, const std::shared_ptr<Peer>& peer);
+    /// A peer says that there are letters, and tells of no other until it is asked to.
+    void mail_came(Peer& peer);
 
     // ---- for those who take part in a change of process ----------------------------------------------
 
@@ -158,6 +162,8 @@ private:
     void stop_listening(ListeningImpl* taker, const Address& local);
     void withdraw(const std::shared_ptr<Outgoing>& outgoing);
     void look_for_trouble();
+    [[nodiscard]] bool somebody_polls() noexcept;
+    void see_whether_polled();
     void offer_arenas_from_now_on();
     void stop_offering_arenas();
 
@@ -172,6 +178,12 @@ private:
     std::map<Address, Listener> listeners_;
     std::set<std::shared_ptr<Peer>> peers_;
     std::map<Address, std::weak_ptr<Peer>> routes_;  // where a connect went lately
+    // Calls of progress(), and what they were when somebody_polls() looked last.
+    std::atomic<std::uint64_t> looks_{0};
+    std::uint64_t looks_before_ = 0;
+    std::uint64_t looked_at_ = 0;
+    bool polled_ = false;    // there were many of them
+    bool checking_ = false;  // a timer for see_whether_polled() runs
     Suspensions suspensions_{*this};
     Departures departures_{*this};
     Exports exports_{*this};
