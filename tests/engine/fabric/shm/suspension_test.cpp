@@ -15,98 +15,18 @@
 #include "engine/fabric/shm/export.hpp"
 #include "engine/fabric/shm/segment.hpp"
 #include "tests/engine/fabric/shm/engine_bench.hpp"
+#include "tests/engine/fabric/shm/liar.hpp"
 
 namespace sanpoll::engine::shm {
 namespace {
 
 using tests::Backlog;
+using tests::control;
 using tests::EngineBench;
+using tests::Liar;
 using tests::message_of;
 using tests::Operation;
 using tests::Socket;
-
-ControlMessage control(MessageKind kind) {
-    ControlMessage message;
-    message.kind = kind;
-    return message;
-}
-
-// A process without an engine that speaks the control protocol and has a ring of its own.
-class Liar {
-public:
-    explicit Liar(const Address& at) : fd_(connect_rendezvous(at)) {
-        EXPECT_GE(fd_, 0);
-        std::string error;
-        const SegmentShape shape{256, 256U << 10};
-        segment_ = Segment::create(shape, error);
-        int bell[2];
-        EXPECT_TRUE(segment_ && make_doorbell(bell));
-        ControlMessage hello = control(MessageKind::kHello);
-        hello.engine_id[0] = 77;
-        say(hello);
-        EXPECT_EQ(hear().kind, MessageKind::kHello);
-        ControlMessage offer = control(MessageKind::kOffer);
-        offer.ring_slots = shape.ring_slots;
-        offer.staging_bytes = shape.staging_bytes;
-        const int fds[] = {segment_->fd(), bell[1]};
-        EXPECT_EQ(send_message(fd_, offer, fds, 2), 1);
-        EXPECT_EQ(hear().kind, MessageKind::kReady);
-        ::close(bell[0]);
-        ::close(bell[1]);
-    }
-    ~Liar() {
-        close_received();
-        if (fd_ >= 0) {
-            ::close(fd_);
-        }
-    }
-
-    void say(const ControlMessage& message) const {
-        EXPECT_EQ(send_message(fd_, message, nullptr, 0), 1);
-    }
-    void say_with(const ControlMessage& message, int along) const {
-        EXPECT_EQ(send_message(fd_, message, &along, 1), 1);
-    }
-    /// The next message; kind 0 if the engine has hung up.
-    ControlMessage hear() {
-        for (;;) {
-            ControlMessage message;
-            close_received();
-            const int result = receive_message(fd_, message, received_, received_count_);
-            if (result > 0) {
-                return message;
-            }
-            pollfd item{fd_, POLLIN, 0};
-            if (result < 0 || ::poll(&item, 1, 60000) <= 0) {
-                EXPECT_LT(result, 0) << "no answer";
-                return control(MessageKind{});
-            }
-        }
-    }
-    [[nodiscard]] bool hung_up() {
-        ControlMessage message;
-        do {
-            message = hear();
-        } while (message.kind != MessageKind{});
-        return true;
-    }
-    /// The descriptor that came with the last message.
-    [[nodiscard]] int received() const { return received_count_ > 0 ? received_[0] : -1; }
-    [[nodiscard]] int fd() const { return fd_; }
-    void hang_up() { ::close(std::exchange(fd_, -1)); }
-    void close_received() {
-        for (int i = 0; i < received_count_; ++i) {
-            ::close(received_[i]);
-        }
-        received_count_ = 0;
-    }
-
-private:
-    int fd_;
-    std::unique_ptr<Segment> segment_;
-    int received_[2] = {-1, -1};
-    int received_count_ = 0;
-};
 
 class SuspensionTest : public testing::Test {
 protected:
