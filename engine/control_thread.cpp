@@ -120,10 +120,19 @@ void ControlThread::post(std::function<void()> task) {
     wake();
 }
 
+void ControlThread::post_apart(std::function<void()> task) {
+    {
+        const std::lock_guard lock(mutex_);
+        apart_.push_back(std::move(task));
+    }
+    wake();
+}
+
 void ControlThread::call(const std::function<void()>& task) {
     enter();
-    (void)run_tasks();
+    (void)run_tasks(true);
     [&]() noexcept { task(); }();  // as on the thread: what it throws has nobody to catch it
+    (void)run_timers();
     finish_turn();
 }
 
@@ -153,20 +162,16 @@ ControlThread::Helper::~Helper() {
     }
 }
 
-// What there is to do when a turn ends, then its end.
+// Runs what was posted before and in the turn, and ends it. Timers and what is apart are left to the thread.
 void ControlThread::finish_turn() noexcept {
-    work();
-    leave();
-}
-
-void ControlThread::work() noexcept {
-    for (int round = 0; round < kRounds; ++round) {
-        const bool tasks = run_tasks();
-        if (!run_timers() && !tasks) {
-            return;
-        }
+    int rounds = 0;
+    while (rounds < kRounds && run_tasks(false)) {
+        ++rounds;
     }
-    wake();
+    if (rounds == kRounds) {
+        wake();
+    }
+    leave();
 }
 
 // ---- descriptors and timers -------------------------------------------------------------------------
@@ -220,16 +225,23 @@ void ControlThread::cancel_timer(std::uint64_t id) noexcept {
 }
 
 // True if there were any.
-bool ControlThread::run_tasks() {
+bool ControlThread::run_tasks(bool apart) {
     std::vector<std::function<void()>> batch;
+    std::vector<std::function<void()>> long_ones;
     {
         const std::lock_guard lock(mutex_);
         batch.swap(tasks_);
+        if (apart) {
+            long_ones.swap(apart_);
+        }
     }
     for (auto& task : batch) {
         task();
     }
-    return !batch.empty();
+    for (auto& task : long_ones) {
+        task();
+    }
+    return !batch.empty() || !long_ones.empty();
 }
 
 // True if any was due.
@@ -276,14 +288,18 @@ void ControlThread::thread_main() {
     const auto own = static_cast<std::uint64_t>(wake_fd_);
     enter();
     for (;;) {
-        work();
+        int rounds = 0;
+        while (rounds < kRounds && (run_tasks(true) || run_timers())) {
+            ++rounds;
+        }
         {
             const std::lock_guard lock(mutex_);
-            if (stopping_) {
-                if (tasks_.empty()) {
-                    break;
-                }
-                continue;
+            const bool idle = tasks_.empty() && apart_.empty();
+            if (stopping_ && idle) {
+                break;
+            }
+            if (stopping_ || !idle) {
+                wake();  // after a look at the descriptors
             }
         }
         // A task that is posted from here on finds nobody who has the turn, and wakes.

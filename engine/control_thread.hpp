@@ -30,12 +30,15 @@ public:
     /// Runs the tasks that are queued, then ends the thread.
     void stop();
 
-    /// Any thread: has `task` run on the control thread, or by a Helper. May throw std::bad_alloc.
+    /// Any thread: has `task`, a short one, run by whoever has the turn next. May throw std::bad_alloc.
     void post(std::function<void()> task);
+    /// The same for what may take its time, such as making a queue pair: not in a call of the application's that
+    /// has nothing to do with it. In order among themselves, not with the others. A call() waits for these too.
+    void post_apart(std::function<void()> task);
     /// Any thread that has not the turn: waits for it and runs `task`, after those posted before. What a task
     /// must not do under a lock of its own, the caller must not either.
     void call(const std::function<void()>& task);
-    /// The same if the turn is free. False: nothing was done. Never blocks, but runs what is queued.
+    /// The same if the turn is free, and without waiting for what was posted apart. False: nothing was done.
     [[nodiscard]] bool try_call(const std::function<void()>& task);
 
     /// While it lives, what its thread posts does not wake the control thread; its end runs that instead,
@@ -81,9 +84,8 @@ private:
     [[nodiscard]] bool try_enter() noexcept;
     void leave() noexcept;
     void wake() noexcept;
-    void work() noexcept;
     void finish_turn() noexcept;
-    [[nodiscard]] bool run_tasks();
+    [[nodiscard]] bool run_tasks(bool apart);
     [[nodiscard]] bool run_timers();
     [[nodiscard]] int until_next_timer() noexcept;
     void handle(std::uint64_t data, std::uint32_t epoll_events);
@@ -98,8 +100,9 @@ private:
     std::atomic<std::thread::id>
         holder_{};  // of the turn; only its own thread compares it with itself
 
-    std::mutex mutex_;  // guards the two below
+    std::mutex mutex_;  // guards the three below
     std::vector<std::function<void()>> tasks_;
+    std::vector<std::function<void()>> apart_;
     bool stopping_ = false;
 
     // With the turn.

@@ -256,7 +256,6 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
             const ControlCall look;
             Provider::instance().engine().fabric().progress();
         }
-        const ControlCall call;
         std::shared_ptr<engine::IncomingConnection> request;
         Heritage heritage;
         // Asked outside the socket's lock: the table takes its own before a socket's.
@@ -303,6 +302,7 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
             std::memcpy(addr, &remote, sizeof(remote));
             *addrlen = sizeof(remote);
         }
+        const ControlCall call;  // not before the switch was asked, which may wait for a signal of ours
         const bool put_back = !asked || (decision.sound && decision.answer == CF_DEFER);
         WSAEVENT event = nullptr;
         bool closed = false;

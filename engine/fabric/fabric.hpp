@@ -100,7 +100,7 @@ public:
     /// Whether connect() may lead to `ip`: if not, it need not be tried.
     [[nodiscard]] virtual bool reaches(std::uint32_t ip) const = 0;
 
-    /// Called on the control thread for every request. False: refuse it at once (backlog full).
+    /// Called with the turn of the control thread for every request. False: refuse it at once (backlog full).
     using OnRequest = std::function<bool(std::shared_ptr<IncomingConnection>)>;
     /// Blocks shortly. kOk, kAddressInUse (another process listens there), kNoMemory.
     [[nodiscard]] virtual Status listen(const Address& local, OnRequest on_request,
@@ -112,7 +112,7 @@ public:
         Why why = Why::kOnlyFabric;  // for FabricChoice to say
     };
     using OnResult = std::function<void(ConnectResult)>;
-    /// Returns at once; on_result is called once, on the control thread, perhaps before this returns.
+    /// Returns at once; on_result is called once, with the turn of the control thread, perhaps before this returns.
     /// `local` with the wildcard: this host's address on the way to `remote` is taken. kNoListener: certainly
     /// nobody listens there; in doubt it is another status.
     [[nodiscard]] virtual std::shared_ptr<OutgoingConnection> connect(const Address& local,

@@ -222,6 +222,38 @@ TEST(ControlThread, StopWithoutStartIsHarmless) {
     control.stop();
 }
 
+TEST_F(ControlThreadTest, WhatIsApartIsNotRunInOthersTurns) {
+    std::promise<void> inside;
+    std::promise<void> go_on;
+    control_.post([&] {
+        inside.set_value();
+        go_on.get_future().wait();
+    });
+    inside.get_future().wait();
+    std::promise<std::thread::id> apart;
+    std::thread::id poster;
+    std::thread helper([&] {
+        poster = std::this_thread::get_id();
+        const ControlThread::Helper scope(control_);
+        control_.post_apart([&] { apart.set_value(std::this_thread::get_id()); });
+    });
+    helper.join();
+    go_on.set_value();
+    const std::thread::id runner = apart.get_future().get();
+    EXPECT_NE(runner, poster);
+    EXPECT_NE(runner, std::this_thread::get_id());
+}
+
+TEST_F(ControlThreadTest, ACallComesAfterWhatIsApartToo) {
+    for (int i = 0; i < 200; ++i) {
+        control_.post_apart([this] { log_ += 'a'; });
+        control_.call([this] { log_ += 'b'; });
+    }
+    for (std::size_t i = 0; i < log_.size(); i += 2) {
+        ASSERT_EQ(log_.substr(i, 2), "ab") << i;
+    }
+}
+
 // ---- timers -----------------------------------------------------------------------------------------
 
 TEST_F(ControlThreadTest, ATimerWaitsForItsTime) {

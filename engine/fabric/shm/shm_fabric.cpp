@@ -419,12 +419,14 @@ void ShmFabric::withdraw(const std::shared_ptr<Outgoing>& outgoing) {
 void ShmFabric::progress() {
     looks_.fetch_add(1, std::memory_order_relaxed);  // a count, orders nothing
     (void)control_.try_call([this] {
-        const auto has_mail = [](const std::shared_ptr<Peer>& peer) { return peer->has_mail(); };
-        if (std::none_of(peers_.begin(), peers_.end(), has_mail)) {
-            return;
+        std::vector<std::shared_ptr<Peer>>
+            written;  // apart: a peer may end while its letters are read
+        for (const std::shared_ptr<Peer>& peer : peers_) {
+            if (peer->has_mail()) {
+                written.push_back(peer);
+            }
         }
-        const std::set<std::shared_ptr<Peer>> peers = peers_;  // one may end while it is read
-        for (const std::shared_ptr<Peer>& peer : peers) {
+        for (const std::shared_ptr<Peer>& peer : written) {
             peer->take_mail();
         }
     });

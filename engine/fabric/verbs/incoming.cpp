@@ -36,7 +36,7 @@ Incoming::~Incoming() {
         if (fabric_.control().is_this_thread()) {
             tell();
         } else {
-            fabric_.control().post(tell);
+            fabric_.control().post_apart(tell);
         }
     }
 }
@@ -49,7 +49,7 @@ Status Incoming::accept(const EndpointOwner& owner, const ConnectData& callee_da
     }
     // Shared: it must outlive set_value(), which this thread does not wait for.
     const auto promise = std::make_shared<std::promise<Status>>();
-    fabric_.control().post([self = shared_from_this(), owner, callee_data, promise] {
+    fabric_.control().post_apart([self = shared_from_this(), owner, callee_data, promise] {
         self->begin_accept(owner, callee_data, promise);
     });
     return promise->get_future().get();
@@ -136,7 +136,7 @@ void Incoming::reject(Status reason) {
     if (fabric_.control().is_this_thread()) {
         tell();
     } else {
-        fabric_.control().post(tell);
+        fabric_.control().post_apart(tell);
     }
 }
 

@@ -148,7 +148,7 @@ void Session::call(BlockingCalls& threads, std::function<int(rdma_cm_id*)> block
             const int error = blocking(id) == 0 ? 0 : errno;
             ControlThread& control = self->fabric_.control();
             // The last reference goes along: a session ends on the control thread.
-            control.post([self = std::move(self), done = std::move(done), error] {
+            control.post_apart([self = std::move(self), done = std::move(done), error] {
                 self->calling_ = false;
                 if (self->stop_due_) {
                     self->stop();

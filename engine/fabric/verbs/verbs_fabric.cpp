@@ -294,7 +294,7 @@ std::shared_ptr<OutgoingConnection> VerbsFabric::connect(const Address& local,
                                                          OnResult on_result) {
     auto outgoing = std::make_shared<Outgoing>(*this, local, remote, std::move(caller_data), owner,
                                                std::move(on_result));
-    control_.post([outgoing] { outgoing->begin(); });
+    control_.post_apart([outgoing] { outgoing->begin(); });
     return outgoing;
 }
 
