@@ -64,6 +64,7 @@ bool Notifier::work() noexcept {
     for (PollingCore* core : cores_) {
         worked |= core->deliver_notices(kNoticeBatch) != 0;
     }
+    delivered_ = worked;
     // Pairs with the increment in post().
     while (job_count_.load(std::memory_order_acquire) != 0) {
         // Notices that were there before the job come first: a ring full of them at most.
@@ -108,8 +109,11 @@ void Notifier::thread_main() noexcept {
     bool recently = false;  // an idle wake-up must not lead to another spin
     for (;;) {
         if (work()) {
-            recently = true;
-            last_work = clock.now_ns();
+            // After a job, a signal, nothing is to be expected soon, and who was woken needs the processor.
+            if (delivered_) {
+                recently = true;
+                last_work = clock.now_ns();
+            }
             continue;
         }
         if (stopping_.load(std::memory_order_seq_cst)) {

@@ -62,6 +62,7 @@ private:
     std::atomic<std::uint32_t> job_count_{0};
     std::mutex jobs_mutex_;
     std::deque<std::function<void()>> jobs_;
+    bool delivered_ = false;  // the last look found notices; the thread's own
 };
 
 }  // namespace sanpoll::engine

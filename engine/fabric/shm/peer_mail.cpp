@@ -1,4 +1,7 @@
 // Letters to and from another engine, see mailbox.hpp.
+#include <algorithm>
+
+#include "engine/clock.hpp"
 #include "engine/fabric/shm/shm_fabric.hpp"
 
 namespace sanpoll::engine::shm {
@@ -7,6 +10,10 @@ namespace {
 
 // A peer that goes on writing must not keep everybody else waiting.
 constexpr std::uint32_t kLettersAtOnce = 2 * MailboxMemory::kLetters;
+
+constexpr std::uint64_t kPolledMs = 2;           // between two looks whether somebody still polls
+constexpr std::uint64_t kLeastPolledNs = 20000;  // less is too short to judge by
+constexpr std::uint64_t kNsPerLook = 2500;       // in vain, of somebody who polls, at most
 
 bool goes_by_mail(MessageKind kind) noexcept {
     return kind == MessageKind::kConnect || kind == MessageKind::kAnswer ||
@@ -57,6 +64,70 @@ void Peer::await_mail() {
         inbox_->arm();
         take_mail();  // what was written before the writer could see that
     }
+}
+
+// ---- who reads them ----------------------------------------------------------------------------------
+
+void ShmFabric::progress() {
+    bool found = false;
+    (void)control_.try_call([this, &found] {
+        // Apart, for a peer may end while its letters are read.
+        std::vector<std::shared_ptr<Peer>> written;
+        for (const std::shared_ptr<Peer>& peer : peers_) {
+            if (peer->has_mail()) {
+                written.push_back(peer);
+            }
+        }
+        for (const std::shared_ptr<Peer>& peer : written) {
+            peer->take_mail();
+        }
+        found = !written.empty();
+    });
+    if (!found) {
+        vain_looks_.fetch_add(1, std::memory_order_relaxed);  // a count, orders nothing
+    }
+}
+
+// Who calls progress() all the time finds letters without being told. Told it would be at the cost of two system
+// calls and a thread switch each, most of what a connect takes. So while somebody polls, nobody is asked to
+// tell; that somebody has stopped is noticed by a timer, and until then a letter may lie for kPolledMs.
+void ShmFabric::mail_came(Peer& peer) {
+    if (!somebody_polls()) {
+        peer.await_mail();
+        return;
+    }
+    if (!checking_) {
+        checking_ = true;
+        control_.add_timer(kPolledMs, [this] { see_whether_polled(); });
+    }
+}
+
+void ShmFabric::see_whether_polled() {
+    if (somebody_polls()) {
+        control_.add_timer(kPolledMs, [this] { see_whether_polled(); });
+        return;
+    }
+    checking_ = false;
+    const std::set<std::shared_ptr<Peer>> peers = peers_;
+    for (const std::shared_ptr<Peer>& peer : peers) {
+        if (!peer->awaits_mail()) {
+            peer->await_mail();
+        }
+    }
+}
+
+// A thread that polls looks in vain about once a microsecond. One that waits for events does so once or twice
+// before it sleeps, and a sleep and its end take ten microseconds.
+bool ShmFabric::somebody_polls() noexcept {
+    const std::uint64_t now = Clock::steady().now_ns();
+    const std::uint64_t elapsed = now - looked_at_;
+    if (elapsed >= kLeastPolledNs) {
+        const std::uint64_t looks = vain_looks_.load(std::memory_order_relaxed);
+        polled_ = looks - looks_before_ >= elapsed / kNsPerLook;
+        looks_before_ = looks;
+        looked_at_ = now;
+    }
+    return polled_;
 }
 
 }  // namespace sanpoll::engine::shm

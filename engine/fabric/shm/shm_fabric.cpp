@@ -32,9 +32,6 @@ namespace {
 constexpr std::uint64_t kKnockAgainMs = 1;       // the listener's queue of processes was full
 constexpr std::uint64_t kLookAgainMs = 100;      // after running out of descriptors
 constexpr std::uint64_t kIntroductionMs = 5000;  // for a process to introduce itself
-constexpr std::uint64_t kPolledMs = 2;           // between two looks whether somebody still polls
-constexpr std::uint64_t kLeastPolledNs = 20000;  // less is too short to judge by
-constexpr std::uint64_t kNsPerLook = 1000;       // of somebody who polls, at most
 }  // namespace
 
 // ---- Incoming and Outgoing --------------------------------------------------------------------------
@@ -412,66 +409,6 @@ void ShmFabric::withdraw(const std::shared_ptr<Outgoing>& outgoing) {
     if (outgoing->cancelled.load(std::memory_order_acquire)) {
         finish(outgoing, {Status::kAborted, {}});
     }
-}
-
-// ---- letters ----------------------------------------------------------------------------------------
-
-void ShmFabric::progress() {
-    looks_.fetch_add(1, std::memory_order_relaxed);  // a count, orders nothing
-    (void)control_.try_call([this] {
-        std::vector<std::shared_ptr<Peer>>
-            written;  // apart: a peer may end while its letters are read
-        for (const std::shared_ptr<Peer>& peer : peers_) {
-            if (peer->has_mail()) {
-                written.push_back(peer);
-            }
-        }
-        for (const std::shared_ptr<Peer>& peer : written) {
-            peer->take_mail();
-        }
-    });
-}
-
-// Who calls progress() all the time finds letters without being told. Told it would be at the cost of two system
-// calls and a thread switch each, most of what a connect takes. So while somebody polls, nobody is asked to
-// tell; that somebody has stopped is noticed by a timer, and until then a letter may lie for kPolledMs.
-void ShmFabric::mail_came(Peer& peer) {
-    if (!somebody_polls()) {
-        peer.await_mail();
-        return;
-    }
-    if (!checking_) {
-        checking_ = true;
-        control_.add_timer(kPolledMs, [this] { see_whether_polled(); });
-    }
-}
-
-void ShmFabric::see_whether_polled() {
-    if (somebody_polls()) {
-        control_.add_timer(kPolledMs, [this] { see_whether_polled(); });
-        return;
-    }
-    checking_ = false;
-    const std::set<std::shared_ptr<Peer>> peers = peers_;
-    for (const std::shared_ptr<Peer>& peer : peers) {
-        if (!peer->awaits_mail()) {
-            peer->await_mail();
-        }
-    }
-}
-
-// A thread that polls calls several times a microsecond; one that is woken for each event needs ten microseconds
-// and more a call.
-bool ShmFabric::somebody_polls() noexcept {
-    const std::uint64_t now = Clock::steady().now_ns();
-    const std::uint64_t elapsed = now - looked_at_;
-    if (elapsed >= kLeastPolledNs) {
-        const std::uint64_t looks = looks_.load(std::memory_order_relaxed);
-        polled_ = looks - looks_before_ >= elapsed / kNsPerLook;
-        looks_before_ = looks;
-        looked_at_ = now;
-    }
-    return polled_;
 }
 
 // ---- life -------------------------------------------------------------------------------------------
