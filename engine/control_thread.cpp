@@ -224,8 +224,8 @@ void ControlThread::cancel_timer(std::uint64_t id) noexcept {
     }
 }
 
-// True if there were any.
-bool ControlThread::run_tasks(bool apart) {
+// True if there were any. What a task throws has nobody to catch it: the process ends, as on the thread.
+bool ControlThread::run_tasks(bool apart) noexcept {
     std::vector<std::function<void()>> batch;
     std::vector<std::function<void()>> long_ones;
     {
@@ -245,7 +245,7 @@ bool ControlThread::run_tasks(bool apart) {
 }
 
 // True if any was due.
-bool ControlThread::run_timers() {
+bool ControlThread::run_timers() noexcept {
     bool ran = false;
     while (!timers_.empty() && timers_.begin()->first.first <= clock_.now_ns()) {
         const auto first = timers_.begin();

@@ -85,8 +85,8 @@ private:
     void leave() noexcept;
     void wake() noexcept;
     void finish_turn() noexcept;
-    [[nodiscard]] bool run_tasks(bool apart);
-    [[nodiscard]] bool run_timers();
+    [[nodiscard]] bool run_tasks(bool apart) noexcept;
+    [[nodiscard]] bool run_timers() noexcept;
     [[nodiscard]] int until_next_timer() noexcept;
     void handle(std::uint64_t data, std::uint32_t epoll_events);
 
