@@ -288,9 +288,10 @@ void ControlThread::thread_main() {
     const auto own = static_cast<std::uint64_t>(wake_fd_);
     enter();
     for (;;) {
-        int rounds = 0;
-        while (rounds < kRounds && (run_tasks(true) || run_timers())) {
-            ++rounds;
+        bool worked = true;
+        for (int rounds = 0; worked && rounds < kRounds; ++rounds) {
+            worked = run_tasks(true);
+            worked |= run_timers();  // in each: tasks may go on for ever
         }
         {
             const std::lock_guard lock(mutex_);

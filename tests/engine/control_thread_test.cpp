@@ -425,6 +425,22 @@ TEST_F(ControlThreadTest, AnEventOfAForgottenDescriptorIsNotItsSuccessors) {
     control_.call([&] { control_.forget(number); });
 }
 
+TEST_F(ControlThreadTest, TasksWithoutEndDoNotKeepTimersWaiting) {
+    std::atomic<bool> ran{false};
+    std::atomic<bool> stop{false};
+    std::function<void()> flood = [&] {
+        if (!stop.load()) {
+            control_.post(flood);
+        }
+    };
+    control_.post(flood);
+    control_.call([&] { control_.add_timer(5, [&] { ran.store(true); }); });
+    clock_.advance_ms(5);
+    EXPECT_TRUE(eventually([&] { return ran.load(); }));
+    stop.store(true);
+    settle();
+}
+
 TEST_F(ControlThreadTest, ChangeAsksForOtherEvents) {
     Bell bell;
     std::atomic<std::uint32_t> seen{0};
