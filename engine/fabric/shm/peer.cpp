@@ -17,6 +17,13 @@ namespace {
 
 constexpr std::uint32_t kMostMoves = 8;  // of a listener, in the time of one connect
 
+// Who goes on writing must not keep everybody else waiting: the rest is read when epoll tells of it again.
+constexpr std::uint32_t kMessagesAtOnce = 64;
+
+// Messages that wait for a peer to read, besides one for each connect to it that is under way. What it asks
+// is answered, so without a limit one that reads nothing would fill our memory.
+constexpr std::size_t kMostUnsent = 4096;
+
 void close_fds(const int* fds, int count) noexcept {
     for (int i = 0; i < count; ++i) {
         ::close(fds[i]);
@@ -63,7 +70,14 @@ void Peer::send(const ControlMessage& message, Descriptor along) {
 }
 
 void Peer::send_with(const ControlMessage& message, std::vector<int> fds, Descriptor owned) {
-    if (state_ == State::kGone) {
+    if (state_ == State::kGone || deaf_) {
+        return;
+    }
+    if (unsent_.size() >= kMostUnsent + outgoing.size()) {
+        // Not at once: our caller goes on with what the end takes away.
+        deaf_ = true;
+        fabric_.control().post(
+            [self = shared_from_this()] { self->end("it does not read what it is told"); });
         return;
     }
     unsent_.push_back({message, std::move(fds), std::move(owned)});
@@ -93,7 +107,7 @@ void Peer::ready(std::uint32_t epoll_events) {
     if ((epoll_events & EPOLLOUT) != 0) {
         flush();
     }
-    while (state_ != State::kGone) {
+    for (std::uint32_t left = kMessagesAtOnce; left != 0 && state_ != State::kGone; --left) {
         ControlMessage message;
         int fds[2] = {-1, -1};
         int fd_count = 0;

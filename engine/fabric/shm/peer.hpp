@@ -112,6 +112,7 @@ private:
     std::uint32_t arenas_seen_ = 0;  // of this process, offered or not to be
     ProcessCopy copy_;
     std::deque<Unsent> unsent_;
+    bool deaf_ = false;                               // too much of it: the end is on its way
     std::vector<std::shared_ptr<Outgoing>> waiting_;  // until the link stands
     std::unique_ptr<Segment> segment_;                // initiator, while linking
     int doorbell_[2] = {-1, -1};                      // while linking: ours, the one sent
@@ -119,6 +120,7 @@ private:
     // In the link's segment; while it stands.
     std::optional<MailWriter> outbox_;
     std::optional<MailReader> inbox_;
+    bool mail_left_ = false;  // a task that reads on is on its way
 };
 
 }  // namespace sanpoll::engine::shm

@@ -42,7 +42,15 @@ void Peer::mail_or_send(const ControlMessage& message) {
 void Peer::take_mail() {
     for (std::uint32_t left = kLettersAtOnce; state_ == State::kReady; --left) {
         if (left == 0) {
-            fabric_.control().post([self = shared_from_this()] { self->take_mail(); });
+            // The rest on the thread itself: no call of the application's is to work off a flood. Once, however
+            // many look meanwhile.
+            if (!mail_left_) {
+                mail_left_ = true;
+                fabric_.control().post_apart([self = shared_from_this()] {
+                    self->mail_left_ = false;
+                    self->take_mail();
+                });
+            }
             return;
         }
         ControlMessage message;

@@ -32,6 +32,7 @@ namespace {
 constexpr std::uint64_t kKnockAgainMs = 1;       // the listener's queue of processes was full
 constexpr std::uint64_t kLookAgainMs = 100;      // after running out of descriptors
 constexpr std::uint64_t kIntroductionMs = 5000;  // for a process to introduce itself
+constexpr std::uint32_t kKnocksAtOnce = 64;      // the rest when epoll tells of them again
 }  // namespace
 
 // ---- Incoming and Outgoing --------------------------------------------------------------------------
@@ -207,7 +208,7 @@ const Fabric::OnRequest* ShmFabric::listener_for(const Address& to) const {
 }
 
 void ShmFabric::knock(int listener_fd) {
-    for (;;) {
+    for (std::uint32_t left = kKnocksAtOnce; left != 0; --left) {
         const int fd = ::accept4(listener_fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd < 0) {
             const int error = errno;

@@ -158,6 +158,39 @@ TEST_F(LettersTest, AFloodKeepsNobodyWaiting) {
     flood.join();
 }
 
+TEST_F(LettersTest, AFloodBySocketKeepsNobodyWaiting) {
+    Liar liar(at_);
+    std::atomic<bool> stop{false};
+    std::thread flood([&] {
+        const ControlMessage message = control(MessageKind::kMail);
+        while (!stop.load() && send_message(liar.fd(), message, nullptr, 0) >= 0) {
+        }
+    });
+    for (int i = 0; i < 20; ++i) {
+        Socket from;
+        Socket to;
+        ASSERT_NO_FATAL_FAILURE(tests::join(bench_, backlog_, at_, from, to));
+        tests::close_all({&from, &to});
+    }
+    stop.store(true);
+    flood.join();
+}
+
+TEST_F(LettersTest, WhoAsksAndNeverReadsIsLeft) {
+    Liar liar(at_);
+    const ControlMessage question = connect_to({at_.ip, 1}, 5);  // nobody listens there
+    int result = 1;
+    // As many as it takes to fill the mailbox, the socket and what is kept; without an end, all are taken.
+    for (int sent = 0; result > 0 && sent < 50000; ++sent) {
+        result = send_message(liar.fd(), question, nullptr, 0);
+        pollfd item{liar.fd(), POLLOUT, 0};
+        while (result == 0 && ::poll(&item, 1, 60000) > 0) {
+            result = send_message(liar.fd(), question, nullptr, 0);
+        }
+    }
+    EXPECT_LT(result, 0) << "the engine keeps answers for it without limit";
+}
+
 TEST_F(LettersTest, WithoutRoomTheAnswersComeByTheSocket) {
     Liar liar(at_);
     liar.reads_letters = false;
