@@ -229,20 +229,15 @@ void PollingCore::run(ControlOp& op, Endpoint* endpoint, std::uint32_t sequence)
         release();
         return;
     }
-    PendingRun pending{&op};
-    WorkRequest request{};
-    request.endpoint = endpoint;
-    request.sequence = sequence;
-    request.opcode = Opcode::kControl;
-    request.context = reinterpret_cast<std::uint64_t>(&pending);
-    Lane* lane = lane_of_this_thread();
-    while (lane == nullptr || !lane->has_room(0)) {
-        ::sched_yield();
-        lane = lane_of_this_thread();
+    // Not by a lane: that would be behind this thread's own posts, and may be full or not to be had.
+    PendingRun pending{&op, endpoint, sequence};
+    pending.next = new_runs_.load(std::memory_order_relaxed);
+    // Release pairs with the acquire in do_runs().
+    while (!new_runs_.compare_exchange_weak(pending.next, &pending, std::memory_order_release,
+                                            std::memory_order_relaxed)) {
     }
-    lane->push(request);
     wake();
-    // Pairs with the release in apply().
+    // Pairs with the release in do_runs().
     for (std::uint32_t tries = 0; !pending.done.load(std::memory_order_acquire); ++tries) {
         if (tries < 2000) {
             rings::cpu_pause();
@@ -268,11 +263,39 @@ void PollingCore::wake_waiters() noexcept {
 
 // ---- under the token --------------------------------------------------------------------------------
 
-void PollingCore::apply_control(const WorkRequest& request) noexcept {
-    auto* pending = reinterpret_cast<PendingRun*>(request.context);
-    pending->op->run();
-    // Pairs with the acquire in run(); the waiter may free it from here on.
-    pending->done.store(true, std::memory_order_release);
+// Runs the control operations whose turn has come, each behind what its endpoint had admitted before it.
+[[gnu::noinline]] std::uint32_t PollingCore::do_runs() noexcept {
+    PendingRun* latest = new_runs_.exchange(nullptr, std::memory_order_acquire);
+    PendingRun* in_order = nullptr;
+    while (latest != nullptr) {
+        PendingRun* const earlier = latest->next;
+        latest->next = in_order;
+        in_order = latest;
+        latest = earlier;
+    }
+    PendingRun** at = &runs_;
+    while (*at != nullptr) {
+        at = &(*at)->next;
+    }
+    *at = in_order;
+    std::uint32_t done = 0;
+    for (at = &runs_; *at != nullptr;) {
+        PendingRun& run = **at;
+        if (run.endpoint != nullptr && run.endpoint->next_sequence != run.sequence) {
+            at = &run.next;
+            continue;
+        }
+        *at = run.next;
+        counters_.requests.add();
+        if (run.endpoint != nullptr) {
+            ++run.endpoint->next_sequence;
+        }
+        run.op->run();
+        // Pairs with the acquire in run(); the waiter may free it from here on.
+        run.done.store(true, std::memory_order_release);
+        ++done;
+    }
+    return done;
 }
 
 void PollingCore::expect_notification(Endpoint& endpoint) noexcept {
@@ -288,7 +311,7 @@ std::uint32_t PollingCore::drain(Lane& lane) noexcept {
     std::uint32_t taken = 0;
     WorkRequest request;
     while (taken < kLaneBatch && lane.front(request)) {
-        if (request.endpoint != nullptr && request.endpoint->next_sequence != request.sequence) {
+        if (request.endpoint->next_sequence != request.sequence) {
             // An earlier post of the endpoint is in another lane or about to be. Its poster got its
             // number before ours was given out, so lanes cannot wait for each other in a circle.
             counters_.lane_stalls.add();
@@ -368,6 +391,9 @@ bool PollingCore::turn() noexcept {
     lanes_left_ = false;
     if (!lanes_.empty()) {
         work = drain_lanes();
+    }
+    if (new_runs_.load(std::memory_order_relaxed) != nullptr || runs_ != nullptr) [[unlikely]] {
+        work += do_runs();
     }
     for (FabricPort* port : ports_) {
         work += port->poll(kFabricBatch);

@@ -299,6 +299,9 @@ private:
 
     struct PendingRun {
         ControlOp* op;
+        Endpoint* endpoint;
+        std::uint32_t sequence;
+        PendingRun* next = nullptr;
         std::atomic<bool> done{false};
     };
 
@@ -315,19 +318,13 @@ private:
     void apply(const WorkRequest& request) noexcept {
         counters_.requests.add();
         Endpoint* endpoint = request.endpoint;
-        if (endpoint != nullptr) [[likely]] {
-            ++endpoint->next_sequence;
-        }
-        if (request.opcode == Opcode::kControl) [[unlikely]] {
-            apply_control(request);
-            return;
-        }
+        ++endpoint->next_sequence;
         if ((request.flags & kNotify) != 0) {
             expect_notification(*endpoint);
         }
         endpoint->port->post(*endpoint, request);
     }
-    void apply_control(const WorkRequest& request) noexcept;
+    std::uint32_t do_runs() noexcept;
     void expect_notification(Endpoint& endpoint) noexcept;
     void post_behind(const WorkRequest& request) noexcept;
     void see_to_lanes() noexcept;
@@ -369,12 +366,15 @@ private:
     std::atomic<std::uint32_t> left_behind_{0};  // a poster gave up trying to get its lane drained
     std::atomic<bool> stopping_{false};
     std::atomic<Lane*> new_lanes_{nullptr};
-    std::atomic<Lane*> dead_lanes_{nullptr};  // of ended threads; freed off the core
+    std::atomic<Lane*> dead_lanes_{nullptr};      // of ended threads; freed off the core
+    std::atomic<PendingRun*> new_runs_{nullptr};  // dedicated, the latest first
 
     // Under the token.
     std::vector<PollingCore*> cores_;  // constant after start()
     alignas(rings::kCacheLine) std::vector<Lane*> lanes_;
     std::vector<FabricPort*> ports_;
+    PendingRun* runs_ =
+        nullptr;  // taken from new_runs_, in order; those left wait for earlier posts
     std::uint32_t looks_in_a_row_ = 0;
     bool lanes_left_ = false;  // the last turn left requests in lanes that the next one may take
     std::vector<Notice> overflow_;  // notices that found the ring full, in order

@@ -22,9 +22,8 @@ struct Sge {
 static_assert(sizeof(Sge) == 16);
 
 enum class Opcode : std::uint8_t {
-    kSend,     // length bytes from the SGEs, one message
-    kReceive,  // room for one message of up to length bytes
-    kControl,  // run the ControlOp that `context` points to, at this place of the endpoint's order
+    kSend,       // length bytes from the SGEs, one message
+    kReceive,    // room for one message of up to length bytes
     kRdmaWrite,  // length bytes from the SGEs into memory that the peer has exposed
     kRdmaRead,   // length bytes of such memory into the SGEs
 };

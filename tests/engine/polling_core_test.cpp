@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <numeric>
 #include <random>
 #include <thread>
@@ -536,6 +537,50 @@ TEST(PollingCoreRun, ADedicatedCoreIsNeverTakenForAMoment) {
     const std::atomic<Endpoint*> where{&socket.endpoint()};
     EXPECT_FALSE(bench.core.run_at_rest(op, socket.gate, socket.generation(), where));
     EXPECT_EQ(op.runs, 0);
+}
+
+// It must not wait behind what this thread has posted: whoever has the control thread's turn runs it.
+TEST(PollingCoreRun, ADedicatedCoreRunsItPastPostsThatWait) {
+    CoreBench bench(dedicated_config());
+    ASSERT_EQ(bench.start(), "");
+    FakeSocket socket(bench.core, bench.port);
+    ASSERT_TRUE(socket.gate.enter(socket.generation()).has_value());  // a post that is on its way
+    ASSERT_EQ(socket.post(0), Status::kOk);                           // waits behind it in our lane
+    CountOp op(bench.core);
+    bench.core.run(op);
+    EXPECT_EQ(op.runs, 1);
+    struct ArriveOp final : ControlOp {
+        explicit ArriveOp(Endpoint& target) : endpoint(target) {}
+        void run() noexcept override { ++endpoint.next_sequence; }
+        Endpoint& endpoint;
+    } arrive(socket.endpoint());
+    bench.core.run(arrive);
+    EXPECT_EQ(socket.close(), 2U);
+    EXPECT_EQ(socket.record.completions(), 1U);
+}
+
+struct AtThreadEnd {
+    ~AtThreadEnd() {
+        if (action) {
+            action();
+        }
+    }
+    std::function<void()> action;
+};
+
+TEST(PollingCoreRun, ADedicatedCoreRunsItForAThreadThatEnds) {
+    CoreBench bench(dedicated_config());
+    ASSERT_EQ(bench.start(), "");
+    FakeSocket socket(bench.core, bench.port);
+    CountOp op(bench.core);
+    std::thread([&] {
+        // Made before the thread's lane, so it ends after that has been given up.
+        thread_local AtThreadEnd end;
+        end.action = [&] { bench.core.run(op); };
+        EXPECT_EQ(socket.post(0), Status::kOk);
+    }).join();
+    EXPECT_EQ(op.runs, 1);
+    EXPECT_EQ(socket.close(), 1U);
 }
 
 // Threads post until the gate shuts; the close must come after every post that was let in, and no other.
