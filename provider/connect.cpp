@@ -74,9 +74,14 @@ int WSPAPI wsp_connect(SOCKET s, const struct sockaddr* name, int namelen, LPWSA
             const engine::Address remote{ntohl(address.sin_addr.s_addr), ntohs(address.sin_port)};
             Socket& socket = *found.socket;
             const std::uint32_t generation = found.view.generation;
+            // Begins the attempt in this thread, after the lock. It may end at once, but its end is not signalled
+            // before WSAEWOULDBLOCK has told that it has begun: not in this thread, at least.
+            const ControlCall call(&socket);
+            if (!call.up()) {
+                return WSANOTINITIALISED;  // since we looked for the socket
+            }
             engine::Fabric& fabric = Provider::instance().engine().fabric();
             const bool reached = fabric.reaches(remote.ip);
-            const ControlCall call;  // begins the attempt in this thread, after the lock
             // The lock is held until the attempt can be cancelled by a close; connect() does not wait.
             const std::lock_guard lock(socket.mutex);
             if (socket.gate.generation() != generation) {

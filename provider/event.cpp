@@ -12,13 +12,12 @@ struct SignalUnderway {
 thread_local const SignalUnderway* signals_underway = nullptr;
 thread_local ControlCall* innermost_call = nullptr;
 
-bool signalling_here(const Socket& socket) noexcept {
+std::uint32_t signals_here(const Socket& socket) noexcept {
+    std::uint32_t count = 0;
     for (const SignalUnderway* at = signals_underway; at != nullptr; at = at->outer) {
-        if (at->socket == &socket) {
-            return true;
-        }
+        count += at->socket == &socket ? 1 : 0;
     }
-    return false;
+    return count;
 }
 
 }  // namespace
@@ -54,21 +53,26 @@ void signal_event(Socket& socket, std::uint32_t version) noexcept {
     socket.signalling.notify_all();
 }
 
-ControlCall::ControlCall()
-    : outer_(innermost_call), helper_(std::in_place, Provider::instance().engine().control()) {
+ControlCall::ControlCall(const Socket* elsewhere) noexcept
+    : use_(std::in_place), outer_(innermost_call), elsewhere_(elsewhere) {
+    if (up()) {
+        helper_.emplace(Provider::instance().engine().control());
+    }
     innermost_call = this;
 }
 
 ControlCall::~ControlCall() {
     helper_.reset();  // may add signals
     innermost_call = outer_;
+    use_.reset();  // the upcalls below may be of the last WSPCleanup's thread
     for (std::uint32_t i = 0; i < count_; ++i) {
         signal_event(*signals_[i].socket, signals_[i].version);
     }
 }
 
 bool ControlCall::take(Socket& socket, std::uint32_t version) noexcept {
-    if (innermost_call == nullptr || innermost_call->count_ == kSignals) {
+    if (innermost_call == nullptr || innermost_call->count_ == kSignals ||
+        innermost_call->elsewhere_ == &socket) {
         return false;
     }
     innermost_call->signals_[innermost_call->count_++] = {&socket, version};
@@ -84,12 +88,11 @@ void signal_event_later(Socket& socket, std::uint32_t version) {
 }
 
 void wait_for_signals(Socket& socket) noexcept {
-    if (signalling_here(socket)) {
-        return;  // called from within the upcall: it would wait for itself
-    }
+    // Called from within an upcall it must not wait for that one.
+    const std::uint32_t own = signals_here(socket);
     for (;;) {
         const std::uint32_t running = socket.signalling.load(std::memory_order_acquire);
-        if (running == 0) {
+        if (running <= own) {
             return;
         }
         socket.signalling.wait(running, std::memory_order_acquire);
@@ -132,9 +135,7 @@ int WSPAPI wsp_event_select(SOCKET s, WSAEVENT event, LONG mask, LPINT error_num
                     signal = true;
                 }
             }
-            if (!Provider::instance().engine().notifier().is_this_thread()) {
-                wait_for_signals(socket);
-            }
+            wait_for_signals(socket);
             if (signal) {
                 signal_event(socket, version);
             }
@@ -157,6 +158,9 @@ int WSPAPI wsp_enum_network_events(SOCKET s, WSAEVENT event, LPWSANETWORKEVENTS 
             {
                 // Who asks all the time is answered by this, and what it records is signalled before the reset.
                 const ControlCall call;
+                if (!call.up()) {
+                    return WSANOTINITIALISED;  // since we looked for the socket
+                }
                 Provider::instance().engine().fabric().progress();
             }
             {

@@ -108,6 +108,13 @@ Decision ask(engine::IncomingConnection& request, LPCONDITIONPROC condition,
     return decision;
 }
 
+void turn_down(engine::IncomingConnection& request, engine::Status reason) {
+    const ControlCall call;
+    if (call.up()) {
+        request.reject(reason);
+    }
+}
+
 // What an accepted socket takes over from its listener.
 struct Heritage {
     SocketOptions options;
@@ -120,7 +127,7 @@ int make_accepted(engine::IncomingConnection& request, const engine::ConnectData
     Provider& provider = Provider::instance();
     Socket* socket = provider.sockets().allocate(descriptor);
     if (socket == nullptr) {
-        request.reject(engine::Status::kRefused);
+        turn_down(request, engine::Status::kRefused);
         return WSAEMFILE;
     }
     const std::uint32_t generation = socket->gate.generation();
@@ -130,7 +137,7 @@ int make_accepted(engine::IncomingConnection& request, const engine::ConnectData
     if (handle == INVALID_SOCKET) {
         (void)socket->gate.close(generation);
         provider.sockets().free(*socket);
-        request.reject(engine::Status::kRefused);
+        turn_down(request, engine::Status::kRefused);
         return WSAENOBUFS;
     }
     socket->switch_handle.store(handle, std::memory_order_release);
@@ -142,7 +149,13 @@ int make_accepted(engine::IncomingConnection& request, const engine::ConnectData
         socket->options = heritage.options;
         socket->catalog_entry = heritage.catalog_entry;
     }
-    const engine::Status status = request.accept(socket->owner(generation), callee_data);
+    engine::Status status = engine::Status::kNotOpen;
+    {
+        const ControlCall call;  // around no upcall
+        if (call.up()) {
+            status = request.accept(socket->owner(generation), callee_data);
+        }
+    }
     if (status != engine::Status::kOk) {
         if (socket->gate.close(generation)) {
             finish_close(*socket);
@@ -254,6 +267,9 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
         {
             // Who asks all the time is answered by this; what it records is signalled before we go on.
             const ControlCall look;
+            if (!look.up()) {
+                return WSANOTINITIALISED;  // since we looked for the socket
+            }
             Provider::instance().engine().fabric().progress();
         }
         std::shared_ptr<engine::IncomingConnection> request;
@@ -302,7 +318,6 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
             std::memcpy(addr, &remote, sizeof(remote));
             *addrlen = sizeof(remote);
         }
-        const ControlCall call;  // not before the switch was asked, which may wait for a signal of ours
         const bool put_back = !asked || (decision.sound && decision.answer == CF_DEFER);
         WSAEVENT event = nullptr;
         bool closed = false;
@@ -321,11 +336,11 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
             }
         }
         if (put_back && closed) {
-            request->reject(engine::Status::kRefused);
+            turn_down(*request, engine::Status::kRefused);
             return WSAENOTSOCK;
         }
         if (put_back && moved) {
-            request->reject(engine::Status::kMoved);
+            turn_down(*request, engine::Status::kMoved);
             return WSAEINVAL;
         }
         if (put_back) {
@@ -337,10 +352,10 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
         }
         int outcome = 0;
         if (!decision.sound) {
-            request->reject(engine::Status::kRefused);
+            turn_down(*request, engine::Status::kRefused);
             outcome = WSAEINVAL;
         } else if (decision.answer == CF_REJECT) {
-            request->reject(engine::Status::kRefused);
+            turn_down(*request, engine::Status::kRefused);
             outcome = WSAECONNREFUSED;
         } else {
             outcome = make_accepted(*request, decision.callee_data, heritage, descriptor);

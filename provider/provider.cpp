@@ -76,11 +76,28 @@ int Provider::cleanup() {
     for (const SOCKET descriptor : common().sockets.live()) {
         (void)close_socket(descriptor);
     }
-    common().life.store(Life::kDown, std::memory_order_release);
+    // Sequentially consistent, as the accesses in EngineUse: either it sees this, or we see it.
+    common().life.store(Life::kDown, std::memory_order_seq_cst);
+    for (std::uint32_t users = users_.load(std::memory_order_seq_cst); users != 0;
+         users = users_.load(std::memory_order_seq_cst)) {
+        users_.wait(users, std::memory_order_seq_cst);
+    }
     engine_.reset();
     engine::memory::RegistrationCache::of_process().stop();
     upcall_tables_.erase(upcall_tables_.begin(), upcall_tables_.end() - 1);
     return 0;
+}
+
+EngineUse::EngineUse() noexcept
+    : up_((Provider::instance().users_.fetch_add(1, std::memory_order_seq_cst),
+           common().life.load(std::memory_order_seq_cst) == Life::kUp)) {}
+
+EngineUse::~EngineUse() {
+    std::atomic<std::uint32_t>& users = Provider::instance().users_;
+    users.fetch_sub(1, std::memory_order_seq_cst);
+    if (common().life.load(std::memory_order_seq_cst) != Life::kUp) {
+        users.notify_all();  // the last WSPCleanup may wait for it
+    }
 }
 
 // It is a convenience: where it cannot be had, everything goes as without it.

@@ -59,6 +59,7 @@ public:
     void abandon_in_child() noexcept;
 
 private:
+    friend class EngineUse;
     void start_registration_cache();
 
     std::mutex life_mutex_;  // startup and cleanup, one after the other
@@ -67,6 +68,23 @@ private:
     std::vector<std::unique_ptr<WSPUPCALLTABLEEX>> upcall_tables_;  // old ones may be in use still
     engine::Config config_;
     std::unique_ptr<engine::Engine> engine_;
+    std::atomic<std::uint32_t> users_{0};  // EngineUses that may be up
+};
+
+/// While one lives that is up(), the engine stays: the last WSPCleanup waits for its end. So in its time no upcall
+/// is made in this thread and none is waited for that may call WSPCleanup. Any thread.
+class EngineUse {
+public:
+    EngineUse() noexcept;
+    ~EngineUse();
+    EngineUse(const EngineUse&) = delete;
+    EngineUse& operator=(const EngineUse&) = delete;
+
+    /// False: the provider does not run, or is about to end; the engine must not be touched.
+    [[nodiscard]] bool up() const noexcept { return up_; }
+
+private:
+    const bool up_;
 };
 
 /// The WSA number of an engine status.
@@ -159,13 +177,18 @@ void signal_event_later(Socket& socket, std::uint32_t version);
 
 /// A call of the switch that manages connections does itself what that needs, and signals in its own thread what
 /// comes of it: each thread that had to be woken instead would cost more than all of it. Its end runs the tasks
-/// of the control thread that were posted here, then makes the upcalls: with nothing locked.
+/// of the control thread that were posted here, then makes the upcalls: with nothing locked. Spans no upcall and no
+/// wait for one: tasks and signals that somebody waits for there would be kept here meanwhile.
 class ControlCall {
 public:
-    ControlCall();
+    /// Signals of `elsewhere` are left to the notifier thread.
+    explicit ControlCall(const Socket* elsewhere = nullptr) noexcept;
     ~ControlCall();
     ControlCall(const ControlCall&) = delete;
     ControlCall& operator=(const ControlCall&) = delete;
+
+    /// As EngineUse::up().
+    [[nodiscard]] bool up() const noexcept { return use_->up(); }
 
     /// Keeps a signal for the end of the innermost one. False: there is none, or it has no room.
     [[nodiscard]] static bool take(Socket& socket, std::uint32_t version) noexcept;
@@ -178,13 +201,16 @@ private:
     };
     static constexpr std::uint32_t kSignals = 16;
 
+    std::optional<EngineUse> use_;
     ControlCall* const outer_;
+    const Socket* const elsewhere_;
     std::optional<engine::ControlThread::Helper> helper_;
     std::uint32_t count_ = 0;
     Signal signals_[kSignals];
 };
 
-/// Waits until no signal of an earlier registration is running. No lock held.
+/// Waits until no signal of an earlier registration is running, but for those that this thread is in the middle of.
+/// No lock held. Two threads must not wait for each other so, each in an upcall that signals the same socket.
 void wait_for_signals(Socket& socket) noexcept;
 
 // ---- the engine's results (completion.cpp) ----------------------------------------------------------

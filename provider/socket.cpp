@@ -122,36 +122,10 @@ void finish_close(Socket& socket) noexcept {
     provider.sockets().free(socket);
 }
 
-int close_socket(SOCKET descriptor) noexcept {
-    SocketTable::Found found;
-    if (const int error = find_socket(descriptor, found); error != 0) {
-        return error;
-    }
-    Socket& socket = *found.socket;
-    engine::PostGate::View view{};
-    const ControlCall call;
-    {
-        const std::lock_guard lock(socket.mutex);
-        // From here on posts and other calls find no socket; who loses this race finds none either.
-        const auto before = socket.gate.close(found.view.generation);
-        if (!before) {
-            return WSAENOTSOCK;
-        }
-        view = *before;
-        socket.state = State::kFree;
-        ++socket.event_version;
-        socket.event_mask = 0;
-        if (socket.swapping) {
-            socket.closed_while_swapping = view;
-            return 0;  // WSPDuplicateSocket, in another thread, sees to the rest
-        }
-    }
-    dismantle(socket, view);
-    return 0;
-}
+namespace {
 
-void dismantle(Socket& socket, const engine::PostGate::View& view) noexcept {
-    const bool on_notifier = Provider::instance().engine().notifier().is_this_thread();
+// Ends what would bring something new. With a ControlCall that is up.
+void let_go(Socket& socket) noexcept {
     RequestList requests;
     std::unique_ptr<engine::Listening> listening;
     std::shared_ptr<engine::OutgoingConnection> outgoing;
@@ -168,13 +142,18 @@ void dismantle(Socket& socket, const engine::PostGate::View& view) noexcept {
     if (outgoing) {
         outgoing->cancel();
     }
-    if (!on_notifier) {
-        wait_for_signals(socket);
-    }
+}
+
+// Ends the connection, if there is one. True: finish_close() is left to do.
+bool end_connection(Socket& socket, const engine::PostGate::View& view) noexcept {
     if (view.state == engine::PostGate::State::kShut) {
-        finish_close(socket);
-        return;
+        return true;
     }
+    const EngineUse use;
+    if (!use.up()) {
+        return true;  // the last WSPCleanup has ended the connection with all others
+    }
+    const bool on_notifier = Provider::instance().engine().notifier().is_this_thread();
     // There is an endpoint: everything that was admitted before completes first, then the abort of what
     // is left, then this.
     engine::Endpoint* endpoint = socket.endpoint.load(std::memory_order_acquire);
@@ -197,13 +176,66 @@ void dismantle(Socket& socket, const engine::PostGate::View& view) noexcept {
     if (op.later) {
         // We are inside an upcall. The aborted operations are reported when it has returned, and the
         // handle is closed after them.
-        return;
+        return false;
     }
     // Pairs with the release in `closed`.
     while (socket.gone.load(std::memory_order_acquire) == 0) {
         socket.gone.wait(0, std::memory_order_acquire);
     }
-    finish_close(socket);
+    return true;
+}
+
+void end_what_is_left(Socket& socket, const engine::PostGate::View& view) noexcept {
+    wait_for_signals(socket);
+    if (end_connection(socket, view)) {
+        finish_close(socket);
+    }
+}
+
+}  // namespace
+
+int close_socket(SOCKET descriptor) noexcept {
+    SocketTable::Found found;
+    if (const int error = find_socket(descriptor, found); error != 0) {
+        return error;
+    }
+    Socket& socket = *found.socket;
+    engine::PostGate::View view{};
+    {
+        const ControlCall call;
+        if (!call.up()) {
+            return WSANOTINITIALISED;  // since we looked for the socket
+        }
+        {
+            const std::lock_guard lock(socket.mutex);
+            // From here on posts and other calls find no socket; who loses this race finds none either.
+            const auto before = socket.gate.close(found.view.generation);
+            if (!before) {
+                return WSAENOTSOCK;
+            }
+            view = *before;
+            socket.state = State::kFree;
+            ++socket.event_version;
+            socket.event_mask = 0;
+            if (socket.swapping) {
+                socket.closed_while_swapping = view;
+                return 0;  // WSPDuplicateSocket, in another thread, sees to the rest
+            }
+        }
+        let_go(socket);
+    }
+    end_what_is_left(socket, view);
+    return 0;
+}
+
+void dismantle(Socket& socket, const engine::PostGate::View& view) noexcept {
+    {
+        const ControlCall call;
+        if (call.up()) {
+            let_go(socket);
+        }
+    }
+    end_what_is_left(socket, view);
 }
 
 int WSPAPI wsp_close_socket(SOCKET s, LPINT error_number) {

@@ -2,6 +2,7 @@
 #include <atomic>
 #include <cstring>
 #include <deque>
+#include <thread>
 
 #include "tests/provider/provider_fixture.hpp"
 
@@ -343,6 +344,51 @@ TEST_F(CloseTest, CleanupWithRequestsAndConnectsUnderwayAndStartAgain) {
         EXPECT_EQ(upcalls.open_handles(), 0U);
         ProviderTest::SetUp();
     }
+    Pair after = connected();
+    expect_delivery(after.client, after.server, "started again");
+}
+
+TEST_F(CloseTest, CleanupWhileThreadsAskForEventsAndRequests) {
+    for (int round = 0; round < 20; ++round) {
+        const SOCKET listener = listening(fresh_address());
+        std::atomic<int> asked{0};
+        std::vector<std::thread> threads;
+        for (int i = 0; i < 2; ++i) {
+            threads.emplace_back([&, i] {
+                int error = 0;
+                while (error != WSANOTINITIALISED && error != WSAENOTSOCK) {
+                    WSANETWORKEVENTS events{};
+                    if (i == 0) {
+                        error = san.enum_events(listener, nullptr, &events);
+                    } else {
+                        (void)san.accept(listener, &error);
+                    }
+                    asked.fetch_add(1);
+                }
+            });
+        }
+        EXPECT_TRUE(eventually([&] { return asked.load() > 100; }));
+        stop();
+        for (std::thread& thread : threads) {
+            thread.join();
+        }
+        ProviderTest::SetUp();
+    }
+}
+
+TEST_F(CloseTest, TheLastCleanupMayComeFromWithinTheEndOfAHandle) {
+    bool asked = false;
+    {
+        const ActionScope acting = upcalls.on_close_handle([&](SOCKET handle) {
+            if (handle == pair.client.handle && !asked) {
+                asked = true;
+                stop();
+            }
+        });
+        EXPECT_EQ(san.close(pair.client.s), 0);
+    }
+    EXPECT_TRUE(asked);
+    ProviderTest::SetUp();
     Pair after = connected();
     expect_delivery(after.client, after.server, "started again");
 }

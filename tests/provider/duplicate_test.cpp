@@ -6,6 +6,7 @@
 #include <cstring>
 #include <deque>
 #include <thread>
+#include <utility>
 
 #include "tests/provider/duplicate_fixture.hpp"
 
@@ -418,6 +419,22 @@ TEST_F(TwoCoresDuplicateTest, LinksOfEveryCoreAreUsed) {
             expect_delivery(pair.server, pair.client, "back " + std::to_string(i));
         }
     }
+}
+
+TEST_F(DuplicateTest, AConnectionMayMoveFromWithinTheEndOfAHandle) {
+    Pair pair = connected();
+    const SOCKET other = socket();
+    bool moved = false;
+    {
+        const ActionScope acting = upcalls.on_close_handle([&](SOCKET) {
+            if (!std::exchange(moved, true)) {
+                swap(pair.client);
+            }
+        });
+        EXPECT_EQ(san.close(other), 0);
+    }
+    ASSERT_TRUE(moved);
+    expect_delivery(pair.client, pair.server, "after the move");
 }
 
 }  // namespace

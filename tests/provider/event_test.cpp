@@ -1,4 +1,7 @@
 // WSPEventSelect and WSPEnumNetworkEvents.
+#include <atomic>
+#include <thread>
+
 #include "tests/provider/provider_fixture.hpp"
 
 namespace sanpoll::test {
@@ -335,6 +338,58 @@ TEST_F(EventTest, TheEventMayBeReplacedFromWithinASignalInTheSameThread) {
     });
     EXPECT_EQ(san.event_select(listener, other, FD_ACCEPT), 0);
     EXPECT_EQ(selected, 0);
+}
+
+// ---- beside a signal in another thread ------------------------------------------------------------------
+
+// A thread is in the middle of signalling a listener's event while a completion upcall ends the registration.
+class SignalBesideTest : public EventTest {
+protected:
+    template <typename Ending>
+    void expect_waits(Ending end) {
+        const SOCKET listener = listening(address);
+        (void)connecting(address);
+        ASSERT_TRUE(wait_for_request(listener, event));
+        Pair pair = connected();
+        Notified receive;
+        ASSERT_EQ(san.recv(pair.server.s, pair.server.at(0), 64, &receive), WSA_IO_PENDING);
+        const WSAEVENT other = upcalls.create_event();
+        std::atomic<bool> signalling{false};
+        std::atomic<bool> ending{false};
+        std::atomic<bool> ended{false};
+        bool ended_meanwhile = false;
+        const ActionScope signals = upcalls.on_set_event([&](WSAEVENT which) {
+            if (which == other) {
+                signalling.store(true);
+                (void)eventually([&] { return ending.load(); });
+                let_time_pass();
+                ended_meanwhile = ended.load();
+            }
+        });
+        const ActionScope completions = upcalls.on_complete([&](const Upcall& call) {
+            if (call.overlapped == &receive) {
+                ending.store(true);
+                EXPECT_EQ(end(listener), 0);
+                ended.store(true);
+            }
+        });
+        std::thread signaller([&] { EXPECT_EQ(san.event_select(listener, other, FD_ACCEPT), 0); });
+        EXPECT_TRUE(eventually([&] { return signalling.load(); }));
+        Polled send;
+        EXPECT_EQ(san.send(pair.client.s, pair.client.at(0), 8, &send), WSA_IO_PENDING);
+        EXPECT_EQ(san.finish(pair.client.s, &send).error, 0);
+        signaller.join();
+        EXPECT_TRUE(eventually([&] { return ended.load(); }));
+        EXPECT_FALSE(ended_meanwhile) << "the event was signalled after its registration had ended";
+    }
+};
+
+TEST_F(SignalBesideTest, ACloseInAnUpcallWaitsForIt) {
+    expect_waits([&](SOCKET listener) { return san.close(listener); });
+}
+
+TEST_F(SignalBesideTest, ASelectionInAnUpcallWaitsForIt) {
+    expect_waits([&](SOCKET listener) { return san.event_select(listener, nullptr, 0); });
 }
 
 }  // namespace

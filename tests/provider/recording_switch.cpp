@@ -38,18 +38,30 @@ struct Upcalls {
         call.kind = UpcallKind::kCloseSocketHandle;
         call.handle = handle;
         call.thread = std::this_thread::get_id();
+        std::function<void(SOCKET)> action;
+        {
+            const std::lock_guard lock(me.mutex_);
+            me.log_.push_back(call);
+            me.changed_.notify_all();
+            if (me.open_.erase(handle) == 0) {
+                me.violation("WPUCloseSocketHandle of a handle that is not open");
+                *error = WSAENOTSOCK;
+                return SOCKET_ERROR;
+            }
+            if (me.completing_[handle] != 0) {
+                me.violation("WPUCloseSocketHandle while a completion upcall is running");
+            }
+            me.closed_.insert(handle);
+            action = me.on_close_handle_;
+            ++me.acting_;
+        }
+        if (action) {
+            action(handle);
+        }
         const std::lock_guard lock(me.mutex_);
-        me.log_.push_back(call);
+        action = nullptr;
+        --me.acting_;
         me.changed_.notify_all();
-        if (me.open_.erase(handle) == 0) {
-            me.violation("WPUCloseSocketHandle of a handle that is not open");
-            *error = WSAENOTSOCK;
-            return SOCKET_ERROR;
-        }
-        if (me.completing_[handle] != 0) {
-            me.violation("WPUCloseSocketHandle while a completion upcall is running");
-        }
-        me.closed_.insert(handle);
         return 0;
     }
 
@@ -212,6 +224,7 @@ void RecordingSwitch::reset() {
     completing_.clear();
     on_complete_ = nullptr;
     on_set_event_ = nullptr;
+    on_close_handle_ = nullptr;
     on_create_handle_ = nullptr;
 }
 
@@ -319,12 +332,19 @@ ActionScope RecordingSwitch::on_set_event(std::function<void(WSAEVENT)> action) 
     return {};
 }
 
+ActionScope RecordingSwitch::on_close_handle(std::function<void(SOCKET)> action) {
+    const std::lock_guard lock(mutex_);
+    on_close_handle_ = std::move(action);
+    return {};
+}
+
 ActionScope::~ActionScope() { RecordingSwitch::instance().stop_acting(); }
 
 void RecordingSwitch::stop_acting() {
     std::unique_lock lock(mutex_);
     on_complete_ = nullptr;
     on_set_event_ = nullptr;
+    on_close_handle_ = nullptr;
     changed_.wait(lock, [&] { return acting_ == 0; });
 }
 

@@ -81,6 +81,7 @@ public:
     /// After the operation's fields are set; nothing of the switch is locked.
     [[nodiscard]] ActionScope on_complete(std::function<void(const Upcall&)> action);
     [[nodiscard]] ActionScope on_set_event(std::function<void(WSAEVENT)> action);
+    [[nodiscard]] ActionScope on_close_handle(std::function<void(SOCKET)> action);
     void on_create_handle(std::function<SOCKET(SOCKET proposed)> action);
 
 private:
@@ -103,6 +104,7 @@ private:
     int acting_ = 0;  // actions that are running
     std::function<void(const Upcall&)> on_complete_;
     std::function<void(WSAEVENT)> on_set_event_;
+    std::function<void(SOCKET)> on_close_handle_;
     std::function<SOCKET(SOCKET)> on_create_handle_;
 };
 

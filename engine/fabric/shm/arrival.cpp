@@ -104,7 +104,8 @@ Status Arrival::resume(const EndpointOwner& owner) {
     outgoing->resumption = std::make_unique<Resumption>();
     outgoing->resumption->state = std::move(state_);
     outgoing->resumption->lifeline = std::move(carried_);
-    fabric_.control().post([this, outgoing] { fabric_.begin_resumption(outgoing); });
+    // Not post(): what this thread posts may be left to the end of a call that it is in the middle of.
+    fabric_.control().call([this, outgoing] { fabric_.begin_resumption(outgoing); });
     const Status status = promise->get_future().get();
     if (status == Status::kNoListener && !outgoing->resumption->state.frozen.early.empty()) {
         return resume_ended(owner, outgoing->resumption->state.frozen);

@@ -37,7 +37,8 @@ Status ShmFabric::export_connection(Endpoint& endpoint, std::uint32_t sequence, 
         // Shared: it must outlive set_value(), which the waiting thread does not wait for.
         const auto promise = std::make_shared<std::promise<std::pair<Status, std::uint32_t>>>();
         result = promise->get_future();
-        control_.post([this, departure = Departure{&connection, process, std::move(passenger),
+        // Not post(): what this thread posts may be left to the end of a call that it is in the middle of.
+        control_.call([this, departure = Departure{&connection, process, std::move(passenger),
                                                    [promise](Status status, std::uint32_t issued) {
                                                        promise->set_value({status, issued});
                                                    }}] { departures_.begin(departure); });
