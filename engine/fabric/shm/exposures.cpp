@@ -90,14 +90,27 @@ void ExposuresShown::abandon(std::uint32_t& list) noexcept {
 
 bool ExposuresShown::copying_any(std::uint32_t list) const noexcept {
     for (; list != 0; list = mine_[list - 1].next) {
-        // The user's word: what it does not say honestly harms nobody but the memory that it was given.
-        // Sequentially consistent as in in_use(), for the same reason.
-        const std::uint32_t uses = slots_[list - 1].uses.load(std::memory_order_seq_cst);
-        if (uses != ExposureSlot::kUnused && uses != ExposureSlot::kHeld) {
+        if (copying(list)) {
             return true;
         }
     }
     return false;
+}
+
+bool ExposuresShown::copying_any() const noexcept {
+    for (std::uint32_t place = 1; place <= kExposureSlots; ++place) {
+        if (copying(place)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool ExposuresShown::copying(std::uint32_t place) const noexcept {
+    // The user's word: what it does not say honestly harms nobody but the memory that it was given.
+    // Sequentially consistent as in in_use(), for the same reason.
+    const std::uint32_t uses = slots_[place - 1].uses.load(std::memory_order_seq_cst);
+    return uses != ExposureSlot::kUnused && uses != ExposureSlot::kHeld;
 }
 
 void ExposuresShown::give_away(std::uint32_t place) noexcept {

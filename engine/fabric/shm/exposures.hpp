@@ -23,6 +23,10 @@ namespace sanpoll::engine::shm {
 /// What is copied in several parts is only held between them: before each part the user plays the game anew. So of
 /// a range that is taken back nothing is touched but by the part that is being copied just then, and who owns the
 /// memory waits for no more than that, whatever becomes of the user.
+///
+/// A hostile user may write any `uses` into any place. It keeps the owner from deregistering (RemoteRegions::Removal::kInUse)
+/// until the link ends, delays each close for the time that ShmPort::lingers gives, and uses up places: then RDMA goes
+/// by requests. It reaches nothing that it could not reach anyway, for it has mapped the arena.
 struct alignas(rings::kCacheLine) ExposureSlot {
     // ---- the owner's
     std::atomic<std::uint64_t> state;
@@ -90,6 +94,8 @@ public:
     /// Whether memory of a place in the list is being touched. One that is only held, and was taken back, is not any
     /// more.
     [[nodiscard]] bool copying_any(std::uint32_t list) const noexcept;
+    /// The same of all places. Any thread.
+    [[nodiscard]] bool copying_any() const noexcept;
 
 private:
     struct Mine {
@@ -97,6 +103,7 @@ private:
         std::uint32_t next = 0;   // place, in the free list or in one of remember()
     };
     void give_away(std::uint32_t place) noexcept;
+    [[nodiscard]] bool copying(std::uint32_t place) const noexcept;
 
     ExposureSlot* slots_;
     std::unique_ptr<Mine[]> mine_;

@@ -1,10 +1,13 @@
 #include "engine/fabric/shm/peer.hpp"
 
+#include <poll.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include "engine/fabric/shm/shm_fabric.hpp"
@@ -15,6 +18,7 @@ namespace sanpoll::engine::shm {
 
 namespace {
 
+constexpr int kCopiesEndMs = 200;        // as a close, see ShmPort::lingers
 constexpr std::uint32_t kMostMoves = 8;  // of a listener, in the time of one connect
 
 // Who goes on writing must not keep everybody else waiting: the rest is read when epoll tells of it again.
@@ -23,6 +27,11 @@ constexpr std::uint32_t kMessagesAtOnce = 64;
 // Messages that wait for a peer to read, besides one for each connect to it that is under way. What it asks
 // is answered, so without a limit one that reads nothing would fill our memory.
 constexpr std::size_t kMostUnsent = 4096;
+
+bool has_closed(int fd) noexcept {
+    pollfd look{fd, POLLRDHUP, 0};
+    return ::poll(&look, 1, 0) > 0 && (look.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
 
 void close_fds(const int* fds, int count) noexcept {
     for (int i = 0; i < count; ++i) {
@@ -363,6 +372,20 @@ bool Peer::take_swap(const ControlMessage& message, int fds[2], int fd_count) {
 
 // ---- end --------------------------------------------------------------------------------------------
 
+// We end the link and the peer lives: it may be copying a part of an RDMA operation out of or into what was exposed.
+// Until that has ended the memory is in use, as the owner hears if it deregisters; a stopped or lying peer keeps it so
+// for a bounded time only. The control thread waits, the core does not. A peer that has closed its end is dead, or has
+// stopped touching memory before.
+void Peer::let_copies_end() {
+    if (has_closed(fd_)) {
+        return;
+    }
+    on_core(port_, [&]() noexcept { port_.break_link(*link_, Status::kReset); });
+    for (int ms = 0; ms < kCopiesEndMs && link_->shown.copying_any() && !has_closed(fd_); ++ms) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+}
+
 void Peer::end(std::string_view why) {
     if (state_ == State::kGone) {
         return;
@@ -387,6 +410,7 @@ void Peer::end(std::string_view why) {
         one->connection = nullptr;
     }
     if (link_) {
+        let_copies_end();
         on_core(port_, [&]() noexcept { port_.remove_link(*link_, Status::kReset); });
         outbox_.reset();
         inbox_.reset();

@@ -59,7 +59,8 @@ public:
     void keep_to_itself() noexcept { keeps_to_itself_ = true; }
     /// Offers it the shareable arenas that it has not been offered yet.
     void offer_arenas();
-    /// Ends everything that goes by this peer, with `why` in the log unless it is empty.
+    /// Ends everything that goes by this peer, with `why` in the log unless it is empty. Waits a moment for a living peer
+    /// that is copying.
     void end(std::string_view why);
 
     [[nodiscard]] State state() const noexcept { return state_; }
@@ -97,6 +98,7 @@ private:
     void send_with(const ControlMessage& message, std::vector<int> fds, Descriptor owned = {});
     [[nodiscard]] bool take_swap(const ControlMessage& message, int fds[2], int fd_count);
     void flush();
+    void let_copies_end();
     void install_link(std::unique_ptr<Segment> segment, int own_doorbell, int peer_doorbell);
 
     ShmFabric& fabric_;

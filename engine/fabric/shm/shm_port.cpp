@@ -138,6 +138,14 @@ void ShmPort::remove_link(Link& link, Status reason) noexcept {
     }
 }
 
+void ShmPort::break_link(Link& link, Status reason) noexcept {
+    drain(link);
+    for (Connection* connection = link.connections; connection != nullptr;
+         connection = connection->next) {
+        break_connection(*connection, reason);
+    }
+}
+
 void ShmPort::fail_link(Link& link, std::string_view why) noexcept {
     if (link.failed.load(std::memory_order_relaxed)) {
         return;

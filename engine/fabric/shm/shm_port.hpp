@@ -61,7 +61,10 @@ public:
     /// The peer's arena is mapped here: what it describes there may come. / Ours is mapped there.
     void add_peer_arena(Link& link, std::uint32_t id, ArenaMapping& mapping) noexcept;
     void lend_arena(Link& link, std::uint32_t id) noexcept;
-    /// Takes in what has arrived, then breaks the link's connections with `reason`.
+    /// Takes in what has arrived, then breaks the link's connections with `reason`. What was exposed on it stays in use
+    /// as long as the peer is at it.
+    void break_link(Link& link, Status reason) noexcept;
+    /// The same, and lets go of it, and of what the peer may be doing: its end must have been closed, or have had time.
     void remove_link(Link& link, Status reason) noexcept;
     /// From now on records for it are accepted.
     void install(Connection& connection, Link& link) noexcept;

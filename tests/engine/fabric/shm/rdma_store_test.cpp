@@ -491,7 +491,22 @@ TEST_F(RdmaStoreTest, ALongStoreKeepsTheCoreAwakeUntilItHasEnded) {
     EXPECT_FALSE(ports_.a.core.is_kept_awake());
 }
 
-TEST_F(RdmaStoreTest, AUseEndsWithTheLink) {
+// The peer lives, and so may its copy.
+TEST_F(RdmaStoreTest, AUseOutlivesABrokenLink) {
+    const Exposed to = expose(memory());
+    begin_part(to);
+    ports_.b.port.break_link(*ports_.link_b, Status::kReset);
+    EXPECT_TRUE(ports_.link_b->shown.copying_any());
+    EXPECT_EQ(b_.remote.remove(to.key, kNonce), Removal::kInUse);
+    Exposure seen;
+    EXPECT_FALSE(ports_.link_a->seen.look(to.place, seen)) << "no other begins";
+    ports_.link_a->seen.end(to.place);
+    EXPECT_FALSE(ports_.link_b->shown.copying_any());
+    EXPECT_EQ(b_.remote.remove(to.key, kNonce), Removal::kRemoved);
+}
+
+// remove_link: the peer has closed its end, or has had its time.
+TEST_F(RdmaStoreTest, AUseEndsWithTheRemovalOfItsLink) {
     const Exposed to = expose(memory());
     (void)write(Bytes(kLong, std::byte{9}), to);
     turn_a();
