@@ -157,7 +157,8 @@ const std::vector<KnobRule>& rules() {
         choice(
             "share_arenas", "on, read or off",
             "whether processes of the same user may map shareable arenas, so that what lies in one "
-            "travels to them by one copy (read), and also RDMA of theirs into one (on)",
+            "travels to them by one copy (read), and also RDMA of theirs into one, which takes "
+            "that they may write to all of it (on)",
             &Config::share_arenas, {"off", "read", "on"}),
         number("max_connections", "a power of two, 64 to 1048576", "connections a polling core",
                &Config::max_connections, 64, 1U << 20, true),

@@ -72,9 +72,9 @@ public:
         }
     }
 
-    /// Exposes [base, base + length), length > 0. Returns its key, 0 when full.
+    /// Exposes [base, base + length), length > 0; on the board only if `shown`. Returns its key, 0 when full.
     [[nodiscard]] std::uint32_t add(std::uint64_t base, std::uint32_t length, std::uint32_t access,
-                                    std::uint64_t nonce) noexcept {
+                                    std::uint64_t nonce, bool shown = true) noexcept {
         if (free_ == 0) {
             return 0;
         }
@@ -83,7 +83,7 @@ public:
         free_ = region.next_free;
         region = {nonce, base, length, access, (region.generation + 1) & kGenerationMask, 0, 0, 0};
         const std::uint32_t key = (region.generation << kIndexBits) | (index + 1);
-        if (board_ != nullptr) {
+        if (board_ != nullptr && shown) {
             region.place = board_->show(base, length, access, key, nonce);
         }
         return key;

@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "engine/memory/arena.hpp"
 #include "engine/memory/registration_cache.hpp"
 #include "provider/memory_handle.hpp"
 #include "provider/posting.hpp"
@@ -27,7 +28,7 @@ struct ExposeOp final : engine::ControlOp {
         }
         full = socket.remote.full();
         capacity = socket.remote.capacity();
-        key = socket.remote.add(address, length, access, nonce);
+        key = socket.remote.add(address, length, access, nonce, shown);
         place = key != 0 ? socket.remote.place_of(key) : 0;
     }
     Socket& socket;
@@ -36,6 +37,7 @@ struct ExposeOp final : engine::ControlOp {
     std::uint32_t length = 0;
     std::uint32_t access = 0;
     std::uint64_t nonce = 0;
+    bool shown = false;
     engine::RemoteRegions::Table larger;  // in: room for more; out: the old table
     std::uint32_t key = 0;
     std::uint32_t place = 0;  // RemoteRegions::place_of
@@ -236,6 +238,11 @@ int WSPAPI wsp_register_rdma_memory(SOCKET s, PVOID buffer, DWORD length, DWORD 
             if (::getrandom(&op.nonce, sizeof(op.nonce), 0) != sizeof(op.nonce)) {
                 return WSAENOBUFS;  // never guessable instead
             }
+            // Of what is shown the peer takes the page faults: it would pay for our pages, and die of those that are
+            // not to be had.
+            op.shown = kind_of(socket) == RdmaDescriptor::Kind::kLookedUp &&
+                       Provider::instance().config().share_arenas != engine::ShareArenas::kOff &&
+                       engine::memory::Arenas::of_process().populate(address, length);
             core->run(op);
             while (op.full && op.capacity < engine::RemoteRegions::kMaxRegions) {
                 op.larger.assign(op.capacity == 0 ? 16 : op.capacity * 4, {});

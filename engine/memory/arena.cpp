@@ -1,12 +1,19 @@
 #include "engine/memory/arena.hpp"
 
 #include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 
 #include "engine/log.hpp"
 #include "engine/memory/arena_mapping.hpp"
 #include "engine/memory/hugepages.hpp"
+
+// Linux 5.14.
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 
 namespace sanpoll::engine::memory {
 
@@ -43,6 +50,20 @@ const Arena* Arenas::find(std::uint64_t address, std::uint64_t length) const noe
     return offset < arena->size && needed <= arena->size - offset ? arena : nullptr;
 }
 
+bool Arenas::populate(std::uint64_t address, std::uint64_t length) const noexcept {
+    const Arena* const arena = find(address, length);
+    if (arena == nullptr || length == 0) {
+        return false;
+    }
+    if (arena->pages == PageKind::kHuge) {
+        return true;  // from the start
+    }
+    const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+    const std::uint64_t first = address / page * page;
+    return ::madvise(reinterpret_cast<void*>(first), address + length - first,
+                     MADV_POPULATE_WRITE) == 0;
+}
+
 void Arenas::set_rules(const ArenaRules& rules) {
     const std::lock_guard lock(mutex_);
     rules_ = rules;
@@ -71,6 +92,7 @@ const Arena* Arenas::make(bool shareable, std::uint64_t bytes, Refusal& refusal)
         Arena arena;
         arena.id = count() + 1;
         arena.shareable = shareable;
+        arena.peers_may_write = rules_.peers_may_write;
         arena.numa_node = rules_.numa_node;
         const std::uint64_t left = rules_.limit_bytes - std::min(rules_.limit_bytes, bytes_);
         const std::uint64_t units = bytes == 0 ? 1 : (bytes - 1) / rules_.arena_bytes + 1;

@@ -23,8 +23,8 @@ enum class PageKind : std::uint8_t {
 /// Immutable once published, and there until the process ends.
 ///
 /// A shareable arena is a memory file that a peer may map; it is shared whole or not at all. The file is
-/// sealed against shrinking, growing and further seals, and on hugepages against future writers as well (so that
-/// it can have no holes). A private arena is anonymous memory.
+/// sealed against shrinking, growing and further seals, and against future writers as well on hugepages (so that
+/// it can have no holes) and where peers may only read (ArenaRules). A private arena is anonymous memory.
 ///
 /// Hugepages are taken from the kernel in both modes and not from DPDK's EAL, although that can do it in dedicated
 /// mode: its memory files grow and shrink, so they cannot be sealed, and a peer that maps one may be made to die
@@ -36,7 +36,8 @@ struct Arena {
     std::uint64_t size = 0;  // bytes; it and base are multiples of kArenaAlignment
     int fd = -1;             // of a shareable arena; close-on-exec, closed in a forked child
     std::uint64_t fd_offset = 0;
-    bool shareable = false;  // may be mapped by a peer of the same user id
+    bool shareable = false;       // may be mapped by a peer of the same user id
+    bool peers_may_write = true;  // if that peer wants it, too: ArenaRules
     PageKind pages = PageKind::kOrdinary;
     int numa_node = -1;  // preferred node; -1: none
 };
@@ -51,6 +52,8 @@ struct ArenaRules {
     std::uint64_t limit_bytes = 4096ULL << 20;  // of all together
     Hugepages hugepages = Hugepages::kAuto;
     int numa_node = -1;  // preferred node; -1: wherever the thread runs that touches a page first
+    bool peers_may_write =
+        true;  // false: the files are sealed against writers other than this process
 };
 
 /// The arenas of a process. They belong to the process and not to an engine: mimalloc cannot give one
@@ -71,6 +74,10 @@ public:
     /// The arena that contains [address, address + length) whole; nullptr if none does. A length of 0 is
     /// taken as 1. A few ns: a search in at most 64 sorted entries.
     [[nodiscard]] const Arena* find(std::uint64_t address, std::uint64_t length) const noexcept;
+
+    /// Has every page of the range there, charged to us and on our node: for ranges that a peer will touch itself. False
+    /// if not all can be had, or it lies in no arena. Calls the kernel, and blocks; before Linux 5.14 it cannot be done.
+    [[nodiscard]] bool populate(std::uint64_t address, std::uint64_t length) const noexcept;
 
     /// How many there are; they only grow in number.
     [[nodiscard]] std::uint32_t count() const noexcept {

@@ -82,11 +82,12 @@ bool touch(const Arena& arena) noexcept {
 }
 
 // Peers could take hugepages out of the file again, and we would die of touching the hole: sealed against
-// future writers, it has no holes. What is mapped already stays writable; peers read.
+// future writers, it has no holes. What is mapped already stays writable; peers read. The same seal makes of "peers
+// only read" more than their courtesy. A kernel before 5.1 has no such seal.
 bool seal(const Arena& arena) noexcept {
-    const int more = huge(arena) ? F_SEAL_FUTURE_WRITE : 0;
-    return !arena.shareable ||
-           ::fcntl(arena.fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL | more) == 0;
+    constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+    const int more = huge(arena) || !arena.peers_may_write ? F_SEAL_FUTURE_WRITE : 0;
+    return !arena.shareable || ::fcntl(arena.fd, F_ADD_SEALS, kSeals | more) == 0;
 }
 
 Refusal refusal_of(const Arena& arena, Reason reason, const char* step, int error) {

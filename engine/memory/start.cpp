@@ -25,6 +25,7 @@ ArenaRules rules_of(const Config& config) {
     rules.arena_bytes =
         std::min(static_cast<std::uint64_t>(config.arena_mb) << 20, rules.limit_bytes);
     rules.hugepages = config.hugepages;
+    rules.peers_may_write = config.share_arenas == ShareArenas::kOn;
     if (config.mode == Mode::kDedicated && !config.cores.empty()) {
         rules.numa_node = numa_node_of(config.cores.front());
     }

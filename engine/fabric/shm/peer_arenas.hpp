@@ -51,7 +51,9 @@ public:
     ///     that is gone need not come again (F_SEAL_FUTURE_WRITE forbids holes);
     ///   - a size or place that no arena has, or no address space for it.
     /// With `write` it is mapped for writing too if its file allows that. One of hugepages does not (the
-    /// seal that keeps it without holes also forbids new writers): it is mapped for reading then.
+    /// seal that keeps it without holes also forbids new writers): it is mapped for reading then. Of ordinary pages
+    /// only those are touched that the owner has exposed, and populated before (Arenas::populate): a page that its file
+    /// does not have yet would be taken by whoever touches it first.
     [[nodiscard]] std::string open(int fd, const ArenaOffer& offer, bool write = false);
 
     [[nodiscard]] const std::byte* base() const noexcept { return base_; }

@@ -52,6 +52,36 @@ TEST(ArenaMapping, HugepagesThatAreNotThereAreARefusalThatLeavesNothing) {
     EXPECT_EQ(open_descriptors(), before);
 }
 
+// `share_arenas = read`: nobody else can write to it, whatever a peer tries; we and our children can.
+TEST(ArenaMapping, WhatPeersMayOnlyReadIsSealedAgainstThem) {
+    for (const bool peers_may_write : {true, false}) {
+        Arena arena = wish(PageKind::kOrdinary, true);
+        arena.peers_may_write = peers_may_write;
+        Refusal refusal;
+        ASSERT_TRUE(map_arena(arena, refusal)) << refusal.text;
+        void* const theirs = ::mmap(nullptr, kMiB, PROT_READ | PROT_WRITE, MAP_SHARED, arena.fd, 0);
+        EXPECT_EQ(theirs != MAP_FAILED, peers_may_write);
+        if (theirs != MAP_FAILED) {
+            ::munmap(theirs, kMiB);
+        }
+        auto* const ours = reinterpret_cast<char*>(arena.base);
+        ours[0] = ours[arena.size - 1] = 5;  // pages that were not there
+        ASSERT_EQ(::madvise(ours, kMiB, MADV_DONTNEED), 0);
+        EXPECT_EQ(ours[0], 5);
+        const pid_t child = ::fork();
+        if (child == 0) {
+            detach_arena(arena);
+            ours[0] = ours[4096] = 6;
+            ::_exit(ours[0] == 6 ? 0 : 1);
+        }
+        int status = -1;
+        ASSERT_EQ(::waitpid(child, &status, 0), child);
+        EXPECT_EQ(status, 0);
+        EXPECT_EQ(ours[0], 5);
+        unmap_arena(arena);
+    }
+}
+
 TEST(ArenaMapping, HugepagesAreAllThereAndCannotBeTakenAway) {
     for (const bool shareable : {true, false}) {
         if (free_hugepages() < 16) {

@@ -84,6 +84,24 @@ TEST_F(ArenaTest, ItsPagesAreTouchedAsTheyAreUsed) {
     EXPECT_LE(about.st_blocks * 512, static_cast<blkcnt_t>(4 * kMiB));
 }
 
+TEST_F(ArenaTest, WhatIsPopulatedIsThere) {
+    const Arena& arena = made(true);
+    const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+    const auto there = [&](std::uint64_t i) {
+        unsigned char resident = 0;
+        EXPECT_EQ(::mincore(reinterpret_cast<void*>(arena.base + i * page), page, &resident), 0);
+        return (resident & 1U) != 0;
+    };
+    EXPECT_FALSE(there(100));
+    if (!arenas.populate(arena.base + 100 * page + 10, page)) {
+        GTEST_SKIP() << "needs Linux 5.14";
+    }
+    EXPECT_TRUE(there(100) && there(101)) << "the range reaches into the second";
+    EXPECT_FALSE(arenas.populate(arena.base + arena.size - 10, 11)) << "it ends outside";
+    EXPECT_FALSE(arenas.populate(arena.base, 0));
+    EXPECT_FALSE(arenas.populate(0, page));
+}
+
 TEST_F(ArenaTest, TheFileOfAShareableOneIsItsMemoryAndSealed) {
     const Arena& arena = made(true);
     ASSERT_GE(arena.fd, 0);

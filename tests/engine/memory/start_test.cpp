@@ -25,6 +25,15 @@ TEST(MemoryStart, TheKnobsBecomeRules) {
     EXPECT_EQ(arenas.rules().limit_bytes, 96 * kMiB);
     EXPECT_EQ(arenas.rules().hugepages, Hugepages::kOff);
     EXPECT_EQ(arenas.rules().numa_node, -1);
+    EXPECT_TRUE(arenas.rules().peers_may_write);
+}
+
+TEST(MemoryStart, WhoLetsPeersOnlyReadHasItSealed) {
+    for (const ShareArenas share : {ShareArenas::kOff, ShareArenas::kRead, ShareArenas::kOn}) {
+        Config config = config_with(Hugepages::kOff);
+        config.share_arenas = share;
+        EXPECT_EQ(rules_of(config).peers_may_write, share == ShareArenas::kOn);
+    }
 }
 
 TEST(MemoryStart, TheKnobsDefaultsAreTheRulesDefaults) {

@@ -295,6 +295,13 @@ TEST_F(BoardTest, WhatIsExposedIsShownAndWhatIsRemovedIsHidden) {
     EXPECT_EQ(board_.hidden, 1U);
 }
 
+TEST_F(BoardTest, WhatIsNotToBeShownIsNot) {
+    const std::uint32_t key = regions_.add(1000, 10, kRead, 7, false);
+    EXPECT_EQ(board_.last_key, 0U);
+    EXPECT_EQ(regions_.place_of(key), 0U);
+    EXPECT_EQ(regions_.remove(key, 7), Removal::kRemoved);
+}
+
 TEST_F(BoardTest, WhatThePeerIsAtStays) {
     const std::uint32_t key = regions_.add(1000, 10, kRead, 7);
     board_.busy = true;
