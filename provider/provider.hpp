@@ -220,7 +220,8 @@ void wait_for_signals(Socket& socket) noexcept;
 void finish_close(Socket& socket) noexcept;
 /// The second half of a close: ends what the gate had admitted, as it was when the gate closed.
 void dismantle(Socket& socket, const engine::PostGate::View& before) noexcept;
-/// The body of WSPCloseSocket.
+/// The body of WSPCloseSocket. When it has returned the peer reaches nothing of what was exposed, or has had its time
+/// (ShmPort::lingers). Not so inside an upcall, where it cannot wait: there WPUCloseSocketHandle, which follows, is the sign.
 [[nodiscard]] int close_socket(SOCKET descriptor) noexcept;
 
 // ---- making sockets -------------------------------------------------------------------------------------
