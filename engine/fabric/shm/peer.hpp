@@ -46,12 +46,9 @@ public:
     void take_mail();
     /// The same, and asks to be told of the next one.
     void await_mail();
-    /// Whether take_mail() would find something. / Whether the peer tells of the next letter.
+    /// Whether take_mail() would find something.
     [[nodiscard]] bool has_mail() const noexcept {
         return state_ == State::kReady && inbox_->anything();
-    }
-    [[nodiscard]] bool awaits_mail() const noexcept {
-        return state_ != State::kReady || !inbox_->disarmed();
     }
     /// With a descriptor that is closed here as soon as it is sent.
     void send(const ControlMessage& message, Descriptor along);

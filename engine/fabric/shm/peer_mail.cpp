@@ -1,5 +1,6 @@
 // Letters to and from another engine, see mailbox.hpp.
 #include <algorithm>
+#include <utility>
 
 #include "engine/clock.hpp"
 #include "engine/fabric/shm/shm_fabric.hpp"
@@ -13,7 +14,7 @@ constexpr std::uint32_t kLettersAtOnce = 2 * MailboxMemory::kLetters;
 
 constexpr std::uint64_t kPolledMs = 2;           // between two looks whether somebody still polls
 constexpr std::uint64_t kLeastPolledNs = 20000;  // less is too short to judge by
-constexpr std::uint64_t kNsPerLook = 2500;       // in vain, of somebody who polls, at most
+constexpr std::uint64_t kNsPerLook = 2500;       // of somebody who polls, at most
 
 bool goes_by_mail(MessageKind kind) noexcept {
     return kind == MessageKind::kConnect || kind == MessageKind::kAnswer ||
@@ -77,11 +78,10 @@ void Peer::await_mail() {
 // ---- who reads them ----------------------------------------------------------------------------------
 
 void ShmFabric::progress() {
-    bool found = false;
-    (void)control_.try_call([this, &found] {
+    const bool looked = control_.try_call([this] {
         // Apart, for a peer may end while its letters are read.
         std::vector<std::shared_ptr<Peer>> written;
-        for (const std::shared_ptr<Peer>& peer : peers_) {
+        for (const std::shared_ptr<Peer>& peer : unasked_) {
             if (peer->has_mail()) {
                 written.push_back(peer);
             }
@@ -89,10 +89,9 @@ void ShmFabric::progress() {
         for (const std::shared_ptr<Peer>& peer : written) {
             peer->take_mail();
         }
-        found = !written.empty();
     });
-    if (!found) {
-        vain_looks_.fetch_add(1, std::memory_order_relaxed);  // a count, orders nothing
+    if (looked) {
+        looks_.fetch_add(1, std::memory_order_relaxed);  // a count, orders nothing
     }
 }
 
@@ -104,6 +103,7 @@ void ShmFabric::mail_came(Peer& peer) {
         peer.await_mail();
         return;
     }
+    unasked_.insert(peer.shared_from_this());
     if (!checking_) {
         checking_ = true;
         control_.add_timer(kPolledMs, [this] { see_whether_polled(); });
@@ -116,21 +116,19 @@ void ShmFabric::see_whether_polled() {
         return;
     }
     checking_ = false;
-    const std::set<std::shared_ptr<Peer>> peers = peers_;
+    const std::set<std::shared_ptr<Peer>> peers = std::exchange(unasked_, {});
     for (const std::shared_ptr<Peer>& peer : peers) {
-        if (!peer->awaits_mail()) {
-            peer->await_mail();
-        }
+        peer->await_mail();
     }
 }
 
-// A thread that polls looks in vain about once a microsecond. One that waits for events does so once or twice
-// before it sleeps, and a sleep and its end take ten microseconds.
+// A thread that polls looks about once a microsecond. One that waits for events does so once or twice before it
+// sleeps, and a sleep and its end take ten microseconds.
 bool ShmFabric::somebody_polls() noexcept {
     const std::uint64_t now = Clock::steady().now_ns();
     const std::uint64_t elapsed = now - looked_at_;
     if (elapsed >= kLeastPolledNs) {
-        const std::uint64_t looks = vain_looks_.load(std::memory_order_relaxed);
+        const std::uint64_t looks = looks_.load(std::memory_order_relaxed);
         polled_ = looks - looks_before_ >= elapsed / kNsPerLook;
         looks_before_ = looks;
         looked_at_ = now;

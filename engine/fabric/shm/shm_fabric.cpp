@@ -373,7 +373,10 @@ void ShmFabric::remember_route(const Address& to, const std::shared_ptr<Peer>& p
     routes_[to] = peer;
 }
 
-void ShmFabric::forget(const std::shared_ptr<Peer>& peer) { peers_.erase(peer); }
+void ShmFabric::forget(const std::shared_ptr<Peer>& peer) {
+    peers_.erase(peer);
+    unasked_.erase(peer);
+}
 
 void ShmFabric::finish(const std::shared_ptr<Outgoing>& outgoing, ConnectResult result) {
     if (outgoing->finished) {
@@ -454,6 +457,7 @@ void ShmFabric::stop() {
         exports_.give_up_all();
         const std::set<std::shared_ptr<Peer>> peers = std::move(peers_);
         peers_.clear();
+        unasked_.clear();
         for (const std::shared_ptr<Peer>& peer : peers) {
             peer->end({});
         }

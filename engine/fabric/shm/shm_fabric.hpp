@@ -178,8 +178,10 @@ private:
     std::map<Address, Listener> listeners_;
     std::set<std::shared_ptr<Peer>> peers_;
     std::map<Address, std::weak_ptr<Peer>> routes_;  // where a connect went lately
-    // Calls of progress() that found nothing, and how many it were when somebody_polls() looked last.
-    std::atomic<std::uint64_t> vain_looks_{0};
+    // Those that were not asked to tell of their next letter, since somebody polls.
+    std::set<std::shared_ptr<Peer>> unasked_;
+    // Calls of progress() that got the turn, and how many it were when somebody_polls() looked last.
+    std::atomic<std::uint64_t> looks_{0};
     std::uint64_t looks_before_ = 0;
     std::uint64_t looked_at_ = 0;
     bool polled_ = false;    // there were many of them
