@@ -30,7 +30,7 @@ typedef struct SANPOLL_FABRIC {
     CHAR fabric[16];  /* "shm": shared memory within this host; "verbs": an RDMA device */
     CHAR device[64];  /* "rxe0", for example; empty if the fabric has none */
     CHAR reason[176]; /* why this fabric */
-    CHAR arenas[96];  /* "shm": whether what lies in arenas is copied once, and whether RDMA into the
+    CHAR arenas[96]; /* "shm": whether what lies in arenas is copied once, and whether RDMA into the
                          peer's is a store of this process; why not if not */
 } SANPOLL_FABRIC;
 
