@@ -90,6 +90,16 @@ public:
     std::size_t domains = 0;         // that there are
     std::vector<std::unique_ptr<Registered>> registered;
 
+    /// What is registered, while the cache may drop something on a thread of its own.
+    [[nodiscard]] std::size_t count() const {
+        const std::lock_guard lock(mutex_);
+        return registered.size();
+    }
+    [[nodiscard]] Registered newest() const {
+        const std::lock_guard lock(mutex_);
+        return *registered.back();
+    }
+
 private:
     static FakeMemory*& current() {
         static FakeMemory* one = nullptr;
@@ -132,7 +142,7 @@ private:
         return 0;
     }
 
-    std::mutex mutex_;
+    mutable std::mutex mutex_;
     Api api_{};
     ibv_device device_{};
     ibv_context context_{};

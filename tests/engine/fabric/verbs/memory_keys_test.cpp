@@ -20,7 +20,7 @@ protected:
     void SetUp() override { open(IBV_TRANSPORT_IB); }
     void TearDown() override {
         keys.reset();
-        EXPECT_TRUE(memory->registered.empty());
+        EXPECT_EQ(memory->count(), 0U);
         EXPECT_EQ(memory->domains, domains_before);
     }
     void open(ibv_transport_type transport) {
@@ -41,7 +41,7 @@ protected:
     static RegionRef ref_of(std::uint32_t index, std::uint32_t generation = 1) {
         return generation << 18 | (index + 1);
     }
-    const FakeMemory::Registered& last() { return *memory->registered.back(); }
+    FakeMemory::Registered last() { return memory->newest(); }
     std::uint64_t exposed_as(std::uint32_t ref, std::uint32_t access = kBoth) {
         DeviceKey key;
         EXPECT_EQ(keys->expose(ref, kBase, 1000, access, key), Status::kOk);
@@ -115,14 +115,14 @@ TEST_F(MemoryKeysTest, OnIwarpMemoryThatIsReadIntoMayBeWrittenFromAfar) {
 
 TEST_F(MemoryKeysTest, OnIwarpThereIsASinkForAnswers) {
     open(IBV_TRANSPORT_IWARP);
-    ASSERT_EQ(memory->registered.size(), 1U);
+    ASSERT_EQ(memory->count(), 1U);
     EXPECT_EQ(last().access, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
     const ibv_sge sink = keys->sink();
     EXPECT_EQ(sink.addr, reinterpret_cast<std::uint64_t>(last().mr.addr));
     EXPECT_EQ(sink.length, last().mr.length);
     EXPECT_EQ(sink.lkey, last().mr.lkey);
     keys->end();
-    EXPECT_TRUE(memory->registered.empty());
+    EXPECT_EQ(memory->count(), 0U);
 }
 
 TEST_F(MemoryKeysTest, ExposedMemoryHasAnotherAddressEachTime) {
@@ -141,7 +141,7 @@ TEST_F(MemoryKeysTest, WhatIsRemovedIsDeregisteredOnce) {
     ASSERT_EQ(keys->add_local(ref_of(3), kBase, 1, kRead), Status::kOk);
     ASSERT_EQ(keys->add_local(ref_of(4), kBase, 1, kRead), Status::kOk);
     keys->remove_local(ref_of(3));
-    EXPECT_EQ(memory->registered.size(), 1U);
+    EXPECT_EQ(memory->count(), 1U);
     EXPECT_EQ(keys->lkey(ref_of(3)), 0U);
     EXPECT_EQ(keys->lkey(ref_of(4)), last().mr.lkey);
     keys->remove_local(ref_of(3));
@@ -156,7 +156,7 @@ TEST_F(MemoryKeysTest, ConcealingEndsOneExposure) {
     (void)exposed_as(11);
     const std::uint32_t left = last().mr.rkey;
     EXPECT_EQ(keys->conceal(10), Status::kOk);
-    ASSERT_EQ(memory->registered.size(), 1U);
+    ASSERT_EQ(memory->count(), 1U);
     EXPECT_EQ(last().mr.rkey, left);
     EXPECT_EQ(keys->conceal(10), Status::kBadRegion);
     EXPECT_EQ(keys->conceal(12), Status::kBadRegion);
@@ -195,7 +195,7 @@ TEST_F(MemoryKeysTest, WhatTheDeviceKeepsIsStillThere) {
     EXPECT_EQ(keys->conceal(10), Status::kOk);
     EXPECT_EQ(keys->add_local(ref_of(3, 3), kBase, 1, kRead), Status::kOk);
     EXPECT_EQ(keys->local_count(), 1U);
-    EXPECT_EQ(memory->registered.size(), 1U);
+    EXPECT_EQ(memory->count(), 1U);
 }
 
 TEST_F(MemoryKeysTest, ARefusalLeavesNothing) {
@@ -230,7 +230,7 @@ TEST_F(MemoryKeysTest, TheEndTakesEverythingAlong) {
     }
     ASSERT_EQ(other->add_local(ref_of(0), kBase, 1, kRead), Status::kOk);
     keys->end();
-    EXPECT_EQ(memory->registered.size(), 1U);
+    EXPECT_EQ(memory->count(), 1U);
     EXPECT_EQ(keys->local_count() + keys->exposed_count(), 0U);
     EXPECT_EQ(keys->pd(), nullptr);
     EXPECT_EQ(keys->add_local(ref_of(0), kBase, 1, kRead), Status::kNotOpen);
@@ -239,7 +239,7 @@ TEST_F(MemoryKeysTest, TheEndTakesEverythingAlong) {
     EXPECT_EQ(keys->conceal(5), Status::kBadRegion);
     keys->remove_local(ref_of(1));
     keys->end();
-    EXPECT_EQ(memory->registered.size(), 1U);
+    EXPECT_EQ(memory->count(), 1U);
     other.reset();
 }
 
@@ -284,21 +284,21 @@ protected:
 TEST_F(MemoryKeysArenaTest, AnArenaIsRegisteredOnceAndServesWhatIsReceivedInto) {
     for (const bool shareable : {true, false}) {
         const Arena& one = arena(shareable);
-        const std::size_t before = memory->registered.size();
+        const std::size_t before = memory->count();
         ASSERT_EQ(keys->add_local(ref_of(0), one.base + 100, 1000, kWrite), Status::kOk);
-        ASSERT_EQ(memory->registered.size(), before + 1);
+        ASSERT_EQ(memory->count(), before + 1);
         EXPECT_EQ(last().mr.addr, reinterpret_cast<void*>(one.base));
         EXPECT_EQ(last().mr.length, one.size);
         EXPECT_EQ(last().access, IBV_ACCESS_LOCAL_WRITE) << "nothing for the peer";
         ASSERT_EQ(keys->add_local(ref_of(1), one.base + 5000, 1000, kWrite), Status::kOk);
-        EXPECT_EQ(memory->registered.size(), before + 1);
+        EXPECT_EQ(memory->count(), before + 1);
         EXPECT_EQ(keys->lkey(ref_of(1)), last().mr.lkey);
         EXPECT_EQ(keys->rkey(ref_of(1)), 0U);
         EXPECT_EQ(keys->local_count(), 2U);
         keys->remove_local(ref_of(0));
         keys->remove_local(ref_of(1));
         EXPECT_EQ(keys->local_count(), 0U);
-        EXPECT_EQ(memory->registered.size(), before + 1) << "it stays for the next ones";
+        EXPECT_EQ(memory->count(), before + 1) << "it stays for the next ones";
         EXPECT_EQ(keys->lkey(ref_of(1)), 0U);
     }
 }
@@ -315,22 +315,22 @@ TEST_F(MemoryKeysArenaTest, NoArenaIsEverReadableAsAWhole) {
             ++index;
         }
     }
-    EXPECT_EQ(memory->registered.size(), 4U);
+    EXPECT_EQ(memory->count(), 4U);
     while (index != 0) {
         keys->remove_local(ref_of(--index));
     }
-    EXPECT_TRUE(memory->registered.empty());
+    EXPECT_EQ(memory->count(), 0U);
 }
 
 TEST_F(MemoryKeysArenaTest, OnIwarpEveryBufferIsRegisteredByItself) {
     open(IBV_TRANSPORT_IWARP);
-    const std::size_t before = memory->registered.size();
+    const std::size_t before = memory->count();
     ASSERT_EQ(keys->add_local(ref_of(0), arena(true).base, 1000, kRead), Status::kOk);
     EXPECT_EQ(last().mr.length, 1000U);
     ASSERT_EQ(keys->add_local(ref_of(1), arena(true).base, 1000, kWrite), Status::kOk);
     EXPECT_EQ(last().mr.length, 1000U);
     EXPECT_EQ(last().access, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
-    EXPECT_EQ(memory->registered.size(), before + 2);
+    EXPECT_EQ(memory->count(), before + 2);
 }
 
 TEST_F(MemoryKeysArenaTest, WhereAnArenaCannotBePinnedItsBuffersAre) {
@@ -342,7 +342,7 @@ TEST_F(MemoryKeysArenaTest, WhereAnArenaCannotBePinnedItsBuffersAre) {
     }
     EXPECT_EQ(memory->refused, 1U) << "it is not tried again and again";
     keys->remove_local(ref_of(0));
-    EXPECT_EQ(memory->registered.size(), 2U);
+    EXPECT_EQ(memory->count(), 2U);
 }
 
 TEST_F(MemoryKeysArenaTest, WhatIsExposedHasAKeyOfItsOwn) {
@@ -353,7 +353,7 @@ TEST_F(MemoryKeysArenaTest, WhatIsExposedHasAKeyOfItsOwn) {
     EXPECT_EQ(last().mr.length, 1000U);
     EXPECT_NE(key.key, memory->registered.front()->mr.rkey);
     EXPECT_EQ(keys->conceal(9), Status::kOk);
-    EXPECT_EQ(memory->registered.size(), 1U);
+    EXPECT_EQ(memory->count(), 1U);
 }
 
 class MemoryKeysCacheTest : public MemoryKeysTest {
@@ -387,7 +387,7 @@ protected:
 
 TEST_F(MemoryKeysCacheTest, ARegistrationIsKeptAndFoundAgain) {
     register_once(2, kBoth, 4);
-    ASSERT_EQ(memory->registered.size(), 1U);
+    ASSERT_EQ(memory->count(), 1U);
     const std::uint32_t key = last().mr.lkey;
     EXPECT_EQ(keys->local_count(), 0U);
     ASSERT_EQ(keys->add_local(ref_of(7), pages.address(3), 100, kWrite), Status::kOk);
@@ -395,22 +395,22 @@ TEST_F(MemoryKeysCacheTest, ARegistrationIsKeptAndFoundAgain) {
     EXPECT_EQ(keys->rkey(ref_of(7)), 0U) << "only what is to be read is announced";
     ASSERT_EQ(keys->add_local(ref_of(8), pages.address(2), 100, kRead), Status::kOk);
     EXPECT_EQ(keys->rkey(ref_of(8)), last().mr.rkey);
-    EXPECT_EQ(memory->registered.size(), 1U);
+    EXPECT_EQ(memory->count(), 1U);
     keys->remove_local(ref_of(7));
     keys->remove_local(ref_of(8));
-    EXPECT_EQ(memory->registered.size(), 1U);
+    EXPECT_EQ(memory->count(), 1U);
     EXPECT_EQ(keys->lkey(ref_of(7)), 0U);
 }
 
 TEST_F(MemoryKeysCacheTest, OnIwarpMoreRightsThanWantedAreNotTaken) {
     open(IBV_TRANSPORT_IWARP);
     register_once(2, kBoth);
-    const std::size_t before = memory->registered.size();
+    const std::size_t before = memory->count();
     register_once(2, kRead);
-    EXPECT_EQ(memory->registered.size(), before + 1);
+    EXPECT_EQ(memory->count(), before + 1);
     EXPECT_EQ(last().access, IBV_ACCESS_REMOTE_READ);
     register_once(2, kRead);
-    EXPECT_EQ(memory->registered.size(), before + 1);
+    EXPECT_EQ(memory->count(), before + 1);
 }
 
 TEST_F(MemoryKeysCacheTest, NewPagesAreRegisteredAnew) {
@@ -429,21 +429,21 @@ TEST_F(MemoryKeysCacheTest, TheDomainsKeptRegistrationsGoBeforeIt) {
     }
     ASSERT_EQ(other->add_local(ref_of(0), pages.address(0), 100, kRead), Status::kOk);
     other->remove_local(ref_of(0));
-    EXPECT_EQ(memory->registered.size(), 9U) << "none of another connection's is used";
+    EXPECT_EQ(memory->count(), 9U) << "none of another connection's is used";
     ASSERT_EQ(keys->add_local(ref_of(1), pages.address(0), 100, kRead), Status::kOk);
     keys->end();
-    EXPECT_EQ(memory->registered.size(), 1U);
+    EXPECT_EQ(memory->count(), 1U);
     other->end();
-    EXPECT_TRUE(memory->registered.empty());
+    EXPECT_EQ(memory->count(), 0U);
 }
 
 TEST_F(MemoryKeysCacheTest, ExposedMemoryIsNeverKept) {
     register_once(2);
     DeviceKey key;
     ASSERT_EQ(keys->expose(9, pages.address(2), 100, kRead, key), Status::kOk);
-    EXPECT_EQ(memory->registered.size(), 2U);
+    EXPECT_EQ(memory->count(), 2U);
     EXPECT_EQ(keys->conceal(9), Status::kOk);
-    EXPECT_EQ(memory->registered.size(), 1U);
+    EXPECT_EQ(memory->count(), 1U);
     EXPECT_NE(last().mr.rkey, key.key);
 }
 
@@ -453,10 +453,10 @@ TEST_F(MemoryKeysCacheTest, WhoCanPinNoMoreGivesUpWhatIsKept) {
     }
     memory->most = 4;
     register_once(9);
-    EXPECT_EQ(memory->registered.size(), 4U);
+    EXPECT_EQ(memory->count(), 4U);
     memory->most = 0;
     EXPECT_EQ(keys->add_local(ref_of(3), pages.address(10), 100, kRead), Status::kNoMemory);
-    EXPECT_TRUE(memory->registered.empty());
+    EXPECT_EQ(memory->count(), 0U);
     EXPECT_EQ(keys->local_count(), 0U);
     memory->most = 100;
 }
@@ -465,11 +465,11 @@ TEST_F(MemoryKeysCacheTest, WhatTheDeviceDoesNotLetGoIsTriedAgainAtTheEnd) {
     register_once(2);
     memory->keep_with = EBUSY;
     EXPECT_FALSE(RegistrationCache::of_process().invalidate(pages.address(2), 1));
-    EXPECT_EQ(memory->registered.size(), 1U);
+    EXPECT_EQ(memory->count(), 1U);
     memory->keep_with = 0;
     EXPECT_EQ(RegistrationCache::of_process().counts().entries, 0U);
     keys->end();
-    EXPECT_TRUE(memory->registered.empty());
+    EXPECT_EQ(memory->count(), 0U);
 }
 
 // Keys are looked up while others are made.
