@@ -265,8 +265,7 @@ int run_acceptor(const Options& options) {
 class Leader {
 public:
     Leader(const Options& options, const ControlChannel* acceptor, pid_t acceptor_pid)
-        : options_(options),
-          acceptor_(acceptor),
+        : acceptor_(acceptor),
           acceptor_pid_(acceptor_pid),
           provider_((take("before"), load(options))),
           ends_(*provider_, options.receives) {
@@ -312,7 +311,6 @@ public:
     [[nodiscard]] const std::vector<FootprintShot>& shots() const { return shots_; }
 
 private:
-    const Options& options_;
     const ControlChannel* acceptor_;
     const pid_t acceptor_pid_;
     std::vector<FootprintShot> shots_;
