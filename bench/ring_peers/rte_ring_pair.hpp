@@ -2,6 +2,7 @@
 // the header chooses at compile time; hence everything here is local to the including file.
 #pragma once
 
+#include <rte_config.h>  // before any other of DPDK's
 #include <rte_ring.h>
 #include <rte_ring_elem.h>
 

@@ -33,10 +33,10 @@ target_link_libraries(sanpoll_dpdk_static INTERFACE
   sanpoll_rte_ring sanpoll_rte_telemetry sanpoll_rte_kvargs
   "${SANPOLL_NUMA_LIBRARY}" "${SANPOLL_BSD_LIBRARY}" Threads::Threads ${CMAKE_DL_LIBS} m)
 
-# DPDK's headers are not clean under -Wpedantic and use what C++20 deprecates: system includes. Every
-# one of them expects rte_config.h to have been read first.
+# DPDK's headers are not clean under -Wpedantic and use what C++20 deprecates: system includes. Every one of them expects
+# rte_config.h to have been read first; who uses them includes it, as a forced include would come before precompiled
+# headers, which must be first.
 target_include_directories(sanpoll_dpdk_static SYSTEM INTERFACE ${DPDK_INCLUDE_DIRS})
-target_compile_options(sanpoll_dpdk_static INTERFACE "SHELL:-include rte_config.h")
 
 if(SANPOLL_SANITIZE MATCHES "thread")
   # rte_ring's default variant orders by the x86 memory model, which ThreadSanitizer cannot know.

@@ -33,8 +33,14 @@ endif()
 find_program(SANPOLL_CCACHE ccache)
 mark_as_advanced(SANPOLL_CCACHE)
 if(SANPOLL_CCACHE AND NOT DEFINED CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_C_COMPILER_LAUNCHER "${SANPOLL_CCACHE}")
-  set(CMAKE_CXX_COMPILER_LAUNCHER "${SANPOLL_CCACHE}")
+  # By the dependencies that the compiler finds, so that a first build is not preprocessed twice. What ccache cannot
+  # see in precompiled headers is none of ours: they are made of headers that the system installed, and what is
+  # defined before them stands in the command line.
+  find_program(SANPOLL_ENV env REQUIRED)
+  mark_as_advanced(SANPOLL_ENV)
+  set(CMAKE_C_COMPILER_LAUNCHER
+    "${SANPOLL_ENV};CCACHE_DEPEND=1;CCACHE_SLOPPINESS=pch_defines,time_macros;${SANPOLL_CCACHE}")
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${CMAKE_C_COMPILER_LAUNCHER}")
 endif()
 
 # A fixed level, so that a binary built on one host runs on the next one.

@@ -51,6 +51,7 @@ function(sanpoll_add_test)
   set_target_properties(${arg_NAME} PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bin/tests")
   target_link_libraries(${arg_NAME} PRIVATE sanpoll_options ${arg_LIBS} GTest::gtest_main)
+  sanpoll_precompile(${arg_NAME} tests)
 
   # Tests load the library at run time, so nothing else makes it be built before them.
   foreach(needed IN ITEMS sanpoll sanpoll-ping)

@@ -11,3 +11,4 @@ sanpoll_add_test(NAME spi_headers_test
     ${CMAKE_CURRENT_LIST_DIR}/spi_headers_test.cpp
     ${CMAKE_CURRENT_LIST_DIR}/spi_headers_posix_first_test.cpp
   LIBS spi_headers_c)
+set_target_properties(spi_headers_test PROPERTIES DISABLE_PRECOMPILE_HEADERS ON)   # they come first

@@ -1,6 +1,7 @@
 // A host process that runs DPDK's EAL of its own keeps it: the one inside the library is another, even
 // when both run polling cores' work in one process.
 #include <gtest/gtest.h>
+#include <rte_config.h>  // before any other of DPDK's
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_lcore.h>
