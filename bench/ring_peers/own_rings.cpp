@@ -29,89 +29,30 @@ struct Dense {
     std::size_t pop_some(std::span<Item> items) { return ring.consumer().pop_batch(items); }
 };
 
-// A DensePair with RingPair's face: its two directions are there and back.
-class PairOfHalves final : public RingPair {
-    using Item = Element<8>;
-
+// A DensePair: its two directions are there and back.
+class Halves {
 public:
-    void put(std::uint64_t count) override {
-        Item item;
-        for (std::uint64_t i = 0; i < count; ++i) {
-            item.number(i);
-            touch(item);
-            while (!asker().producer.try_push(item)) {
-            }
+    using Item = Element<8>;
+    struct End {
+        rings::DenseEnd<Item>& end;
+
+        bool push(const Item& item) { return end.producer.try_push(item); }
+        bool pop(Item& item) { return end.consumer.try_pop(item); }
+        std::size_t push_some(std::span<const Item> items) {
+            return end.producer.push_batch(items);
         }
-    }
-    std::uint64_t take(std::uint64_t count) override {
-        Item item;
-        std::uint64_t errors = 0;
-        for (std::uint64_t i = 0; i < count; ++i) {
-            while (!answerer().consumer.try_pop(item)) {
-            }
-            touch(item);
-            errors += item.number() != i;
-        }
-        return errors;
-    }
-    void put_bursts(std::uint64_t count) override {
-        std::array<Item, kRingBurst> burst;
-        for (std::uint64_t i = 0; i < count; i += kRingBurst) {
-            for (std::size_t k = 0; k < kRingBurst; ++k)
-                burst[k].number(i + k);
-            touch(burst);
-            for (std::span<const Item> left(burst); !left.empty();)
-                left = left.subspan(asker().producer.push_batch(left));
-        }
-    }
-    std::uint64_t take_bursts(std::uint64_t count) override {
-        std::array<Item, kRingBurst> burst;
-        std::uint64_t errors = 0;
-        for (std::uint64_t i = 0; i < count;) {
-            const std::size_t got = answerer().consumer.pop_batch(burst);
-            touch(burst);
-            for (std::size_t k = 0; k < got; ++k)
-                errors += burst[k].number() != i + k;
-            i += got;
-        }
-        return errors;
-    }
-    std::uint64_t ask(std::uint64_t count) override {
-        Item item;
-        std::uint64_t errors = 0;
-        for (std::uint64_t i = 0; i < count; ++i) {
-            item.number(i);
-            touch(item);
-            while (!asker().producer.try_push(item)) {
-            }
-            while (!asker().consumer.try_pop(item)) {
-            }
-            touch(item);
-            errors += item.number() != i;
-        }
-        return errors;
-    }
-    void answer(std::uint64_t count) override {
-        Item item;
-        for (std::uint64_t i = 0; i < count; ++i) {
-            while (!answerer().consumer.try_pop(item)) {
-            }
-            touch(item);
-            while (!answerer().producer.try_push(item)) {
-            }
-        }
-    }
+        std::size_t pop_some(std::span<Item> items) { return end.consumer.pop_batch(items); }
+    };
+    End asker() { return {pair_.end(0)}; }
+    End answerer() { return {pair_.end(1)}; }
 
 private:
-    rings::DenseEnd<Item>& asker() { return pair_.end(0); }
-    rings::DenseEnd<Item>& answerer() { return pair_.end(1); }
-
     rings::DensePair<Item> pair_{kRingCapacity};
 };
 
 std::unique_ptr<RingPair> make_halves(std::size_t bytes) {
     if (bytes != 8) return nullptr;
-    return std::make_unique<PairOfHalves>();
+    return std::make_unique<RingPairOf<Halves>>();
 }
 
 }  // namespace

@@ -54,28 +54,30 @@ std::vector<RingKind> boost_queue();
 std::vector<RingKind> moodycamel_queue();
 std::vector<RingKind> ck_ring_kinds();
 
-// Ring has `Item`, `bool push(const Item&)`, `bool pop(Item&)`, `std::size_t push_some(std::span<const Item>)` and
-// `std::size_t pop_some(std::span<Item>)`.
-template <typename Ring>
+// Pair has `Item`, and an end for each thread, asker() and answerer(), with `bool push(const Item&)`, `bool pop(Item&)`,
+// `std::size_t push_some(std::span<const Item>)` and `std::size_t pop_some(std::span<Item>)`.
+template <typename Pair>
 class RingPairOf final : public RingPair {
-    using Item = typename Ring::Item;
+    using Item = typename Pair::Item;
 
 public:
     void put(std::uint64_t count) override {
+        auto&& end = pair_.asker();
         Item item;
         for (std::uint64_t i = 0; i < count; ++i) {
             item.number(i);
             touch(item);
-            while (!there_.push(item)) {
+            while (!end.push(item)) {
             }
         }
     }
 
     std::uint64_t take(std::uint64_t count) override {
+        auto&& end = pair_.answerer();
         Item item;
         std::uint64_t errors = 0;
         for (std::uint64_t i = 0; i < count; ++i) {
-            while (!there_.pop(item)) {
+            while (!end.pop(item)) {
             }
             touch(item);
             errors += item.number() != i;
@@ -84,21 +86,23 @@ public:
     }
 
     void put_bursts(std::uint64_t count) override {
+        auto&& end = pair_.asker();
         std::array<Item, kRingBurst> burst;
         for (std::uint64_t i = 0; i < count; i += kRingBurst) {
             for (std::size_t k = 0; k < kRingBurst; ++k)
                 burst[k].number(i + k);
             touch(burst);
             for (std::span<const Item> left(burst); !left.empty();)
-                left = left.subspan(there_.push_some(left));
+                left = left.subspan(end.push_some(left));
         }
     }
 
     std::uint64_t take_bursts(std::uint64_t count) override {
+        auto&& end = pair_.answerer();
         std::array<Item, kRingBurst> burst;
         std::uint64_t errors = 0;
         for (std::uint64_t i = 0; i < count;) {
-            const std::size_t got = there_.pop_some(burst);
+            const std::size_t got = end.pop_some(burst);
             touch(burst);
             for (std::size_t k = 0; k < got; ++k)
                 errors += burst[k].number() != i + k;
@@ -108,14 +112,15 @@ public:
     }
 
     std::uint64_t ask(std::uint64_t count) override {
+        auto&& end = pair_.asker();
         Item item;
         std::uint64_t errors = 0;
         for (std::uint64_t i = 0; i < count; ++i) {
             item.number(i);
             touch(item);
-            while (!there_.push(item)) {
+            while (!end.push(item)) {
             }
-            while (!back_.pop(item)) {
+            while (!end.pop(item)) {
             }
             touch(item);
             errors += item.number() != i;
@@ -124,15 +129,37 @@ public:
     }
 
     void answer(std::uint64_t count) override {
+        auto&& end = pair_.answerer();
         Item item;
         for (std::uint64_t i = 0; i < count; ++i) {
-            while (!there_.pop(item)) {
+            while (!end.pop(item)) {
             }
             touch(item);
-            while (!back_.push(item)) {
+            while (!end.push(item)) {
             }
         }
     }
+
+private:
+    Pair pair_;
+};
+
+// A ring there and another back. Ring has `Item` and the four functions of an end.
+template <typename Ring>
+class TwoRings {
+public:
+    using Item = typename Ring::Item;
+    struct End {
+        Ring& out;
+        Ring& in;
+
+        bool push(const Item& item) { return out.push(item); }
+        bool pop(Item& item) { return in.pop(item); }
+        std::size_t push_some(std::span<const Item> items) { return out.push_some(items); }
+        std::size_t pop_some(std::span<Item> items) { return in.pop_some(items); }
+    };
+    End asker() { return {there_, back_}; }
+    End answerer() { return {back_, there_}; }
 
 private:
     alignas(128) Ring there_;
@@ -157,8 +184,8 @@ std::size_t pop_each(Ring& ring, std::span<Item> items) {
 
 template <template <std::size_t> typename Ring>
 std::unique_ptr<RingPair> make_pair_of(std::size_t bytes) {
-    if (bytes == 8) return std::make_unique<RingPairOf<Ring<8>>>();
-    if (bytes == 64) return std::make_unique<RingPairOf<Ring<64>>>();
+    if (bytes == 8) return std::make_unique<RingPairOf<TwoRings<Ring<8>>>>();
+    if (bytes == 64) return std::make_unique<RingPairOf<TwoRings<Ring<64>>>>();
     return nullptr;
 }
 
