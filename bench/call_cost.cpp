@@ -20,7 +20,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -32,6 +31,7 @@
 
 #include "bench/call_sections.hpp"
 #include "bench/connection.hpp"
+#include "bench/program.hpp"
 
 namespace sanpoll::bench {
 namespace {
@@ -244,23 +244,17 @@ int run(const Options& options) {
 
 int main(int argc, char** argv) {
     sanpoll::bench::Options options;
-    CLI::App app{"Instructions and time of each call of the provider."};
-    app.add_option("--rounds", options.rounds, "Windows of each section that are timed")
-        ->check(CLI::Range(100, 1000000));
-    app.add_option("--counted-rounds", options.counted_rounds,
-                   "Windows of each section that are counted")
-        ->check(CLI::Range(20, 100000));
-    app.add_option("--counts", options.counts, "How often to count; 0: only times")
-        ->check(CLI::Range(0, 10));
-    app.add_option("--library", options.library,
-                   "The provider; empty: the one beside this program");
-    app.add_option("--json", options.json_file, "Writes the results there; -: to standard output");
-    app.add_option("--sections", options.sections_file)->group("");
-    CLI11_PARSE(app, argc, argv);
-    try {
-        return sanpoll::bench::run(options);
-    } catch (const std::exception& fault) {
-        fmt::print(stderr, "call_cost: {}\n", fault.what());
-        return 1;
-    }
+    sanpoll::bench::CommandLine line("call_cost",
+                                     "Instructions and time of each call of the provider.");
+    line.option("--rounds", options.rounds, "Windows of each section that are timed")
+        .within(100, 1000000);
+    line.option("--counted-rounds", options.counted_rounds,
+                "Windows of each section that are counted")
+        .within(20, 100000);
+    line.option("--counts", options.counts, "How often to count; 0: only times").within(0, 10);
+    line.option("--library", options.library, "The provider; empty: the one beside this program");
+    line.option("--json", options.json_file, "Writes the results there; -: to standard output");
+    line.option("--sections", options.sections_file).hidden();
+    return sanpoll::bench::run_program(line, argc, argv,
+                                       [&] { return sanpoll::bench::run(options); });
 }

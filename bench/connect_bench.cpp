@@ -293,16 +293,16 @@ int run(const Options& options) {
 int main(int argc, char** argv) {
     namespace bench = sanpoll::bench;
     bench::Options options;
-    CLI::App app("connections that come and go, beside kernel TCP");
-    bench::add_common_options(app, options.common);
-    app.add_option("--count", options.count, "connections in a round; 0: as many as are usual")
-        ->check(CLI::Range(0, 1000000));
-    app.add_option("--at-once", options.at_once, "connections under way at once, up to 64")
-        ->delimiter(',')
-        ->check(CLI::Range(std::size_t{1}, bench::kMostSlots));
-    app.add_option("--beside", options.beside, "open connections beside, up to 4000")
-        ->delimiter(',')
-        ->check(CLI::Range(0, 4000));
-    app.add_flag("--no-tcp", options.no_tcp, "without kernel TCP");
-    return bench::run_program(app, bench::kName, argc, argv, [&] { return bench::run(options); });
+    bench::CommandLine line(bench::kName, "connections that come and go, beside kernel TCP");
+    bench::add_common_options(line, options.common);
+    line.option("--count", options.count, "connections in a round; 0: as many as are usual")
+        .within(0, 1000000);
+    line.option("--at-once", options.at_once, "connections under way at once, up to 64")
+        .comma_separated()
+        .within(1, bench::kMostSlots);
+    line.option("--beside", options.beside, "open connections beside, up to 4000")
+        .comma_separated()
+        .within(0, 4000);
+    line.flag("--no-tcp", options.no_tcp, "without kernel TCP");
+    return bench::run_program(line, argc, argv, [&] { return bench::run(options); });
 }

@@ -17,7 +17,6 @@
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <atomic>
 #include <fstream>
@@ -30,6 +29,7 @@
 #include "bench/clock.hpp"
 #include "bench/cpu_placement.hpp"
 #include "bench/handoff.hpp"
+#include "bench/program.hpp"
 #include "engine/lane.hpp"
 #include "engine/memory_region.hpp"
 #include "provider/socket_table.hpp"
@@ -258,38 +258,13 @@ nlohmann::json json_of(const std::vector<Collector::Series>& all) {
     return results;
 }
 
-int run(int argc, char** argv) {
-    const bool lists = std::any_of(argv, argv + argc, [](const char* argument) {
-        return std::string_view(argument).starts_with("--benchmark_list_tests");
-    });
-    // The shortest that gives steady figures; who wants longer says so.
-    std::vector<char*> arguments(argv, argv + argc);
-    char min_time[] = "--benchmark_min_time=0.05";
-    arguments.insert(arguments.begin() + 1, min_time);
-    int count = static_cast<int>(arguments.size());
-    arguments.push_back(nullptr);
-    benchmark::Initialize(&count, arguments.data());
-    int rounds = 5;
-    std::string json_file;
-    CLI::App app{"What the small steps of a post cost"};
-    app.add_option("--rounds", rounds, "measurements of each step")
-        ->check(CLI::Range(1, 1000))
-        ->capture_default_str();
-    app.add_option("--json", json_file, "write the figures to this file; - is standard output");
-    try {
-        app.parse(count, arguments.data());
-    } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? 0 : 2;
-    }
-
+// `lists`: names, instead of measurements.
+int measure(int rounds, const std::string& json_file, bool lists) {
     const Clock clock = Clock::calibrate();
     nlohmann::json sentinels = nlohmann::json::array();
     const auto sentinel = [&] {
         if (cpus().server == cpus().client) return;
-        const Handoff handoff = measure_handoff(clock, cpus().server, cpus().client);
-        sentinels.push_back({{"round_trip_ns", handoff.round_trip_ns},
-                             {"overwrite_ns_per_line", handoff.overwrite_ns_per_line},
-                             {"placement", to_string(handoff.placement)}});
+        sentinels.push_back(measure_handoff(clock, cpus().server, cpus().client));
     };
     Collector collector;
     for (int round = 0; round < rounds; ++round) {
@@ -326,14 +301,27 @@ int run(int argc, char** argv) {
     return 0;
 }
 
+int run(int argc, char** argv) {
+    const bool lists = std::any_of(argv, argv + argc, [](const char* argument) {
+        return std::string_view(argument).starts_with("--benchmark_list_tests");
+    });
+    // The shortest that gives steady figures; who wants longer says so.
+    std::vector<char*> arguments(argv, argv + argc);
+    char min_time[] = "--benchmark_min_time=0.05";
+    arguments.insert(arguments.begin() + 1, min_time);
+    int count = static_cast<int>(arguments.size());
+    arguments.push_back(nullptr);
+    benchmark::Initialize(&count, arguments.data());
+    int rounds = 5;
+    std::string json_file;
+    CommandLine line("engine_bench", "What the small steps of a post cost");
+    line.option("--rounds", rounds, "measurements of each step").within(1, 1000).shows_default();
+    line.option("--json", json_file, "write the figures to this file; - is standard output");
+    return run_program(line, count, arguments.data(),
+                       [&] { return measure(rounds, json_file, lists); });
+}
+
 }  // namespace
 }  // namespace sanpoll::bench
 
-int main(int argc, char** argv) {
-    try {
-        return sanpoll::bench::run(argc, argv);
-    } catch (const std::exception& error) {
-        fmt::print(stderr, "engine_bench: {}\n", error.what());
-        return 1;
-    }
-}
+int main(int argc, char** argv) { return sanpoll::bench::run(argc, argv); }

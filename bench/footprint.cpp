@@ -6,14 +6,10 @@
 // "bytes_per_connection"}], "times": [{"what": "connect" or "close", "open": connections beside it, "p50_us",
 // "p99_us"}], "closing_all_ms", "tcp_kernel_bytes_per_end": null where the kernel does not tell}. No sentinels: the
 // processes are not pinned, and bytes do not depend on it.
-#include <arpa/inet.h>
 #include <fmt/format.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
-#include <csignal>
 #include <deque>
 #include <nlohmann/json.hpp>
 
@@ -22,7 +18,9 @@
 #include "bench/control_channel.hpp"
 #include "bench/footprint_figures.hpp"
 #include "bench/json_output.hpp"
+#include "bench/light_socket.hpp"
 #include "bench/process_memory.hpp"
+#include "bench/program.hpp"
 #include "bench/san_socket.hpp"
 #include "bench/tcp_connection.hpp"
 #include "sanpoll/switch.hpp"
@@ -35,9 +33,7 @@ using sanpoll_switch::Provider;
 using sanpoll_switch::ProviderSocket;
 
 constexpr std::chrono::minutes kPatience{5};
-constexpr std::uint16_t kConnectorPort = 40000;  // shared memory takes any, many times
 constexpr const char* kHere = "127.0.0.1";
-constexpr int kBacklog = 4096;
 // A connect that meets a full backlog tries again a second later.
 constexpr std::size_t kTcpAtOnce = 4;
 
@@ -51,22 +47,6 @@ struct Options {
     std::string json;     // empty: none
     int control_fd = -1;  // set in the acceptor's process
 };
-
-std::unique_ptr<Provider> load(const Options& options) {
-    sanpoll_switch::LoadOptions how;
-    how.library = options.library;
-    auto loaded = Provider::load(how);
-    if (!loaded) throw ConnectionFault(loaded.error.message);
-    return std::move(loaded.provider);
-}
-
-sockaddr_in endpoint(std::uint16_t port) {
-    sockaddr_in where{};
-    where.sin_family = AF_INET;
-    where.sin_port = htons(port);
-    where.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    return where;
-}
 
 // Idle ends of connections, all with one region registered if receives are posted on them. As small as it can be:
 // what is measured is the provider.
@@ -120,113 +100,14 @@ private:
     std::deque<WSAOVERLAPPED> operations_;
 };
 
-int WSPAPI accept_everyone(LPWSABUF, LPWSABUF, LPQOS, LPQOS, LPWSABUF, LPWSABUF, GROUP*,
-                           DWORD_PTR) {
-    return CF_ACCEPT;
-}
-
-// A connect under way, without the companion port that a switch would keep for each.
-class Connect {
-public:
-    Connect(const Provider& provider, const SanEvent& event, std::uint16_t port)
-        : provider_(provider), event_(event), socket_(provider.socket()) {
-        if (!socket_) throw san_fault("WSPSocket", socket_.error);
-        const sockaddr_in from = endpoint(kConnectorPort);
-        const sockaddr_in to = endpoint(port);
-        int error = 0;
-        const WSPPROC_TABLE& table = provider.table();
-        if (table.lpWSPBind(socket_.descriptor, reinterpret_cast<const sockaddr*>(&from),
-                            sizeof from, &error) != 0 ||
-            table.lpWSPEventSelect(socket_.descriptor, event.handle(), FD_CONNECT, &error) != 0) {
-            throw san_fault("binding a socket", error);
-        }
-        table.lpWSPConnect(socket_.descriptor, reinterpret_cast<const sockaddr*>(&to), sizeof to,
-                           nullptr, nullptr, nullptr, nullptr, &error);
-        if (error != 0 && error != WSAEWOULDBLOCK) throw san_fault("WSPConnect", error);
-    }
-
-    ProviderSocket finish() {
-        for (;;) {
-            event_.wait("the answer to a connect");
-            WSANETWORKEVENTS events{};
-            int error = 0;
-            const WSPPROC_TABLE& table = provider_.table();
-            if (table.lpWSPEnumNetworkEvents(socket_.descriptor, event_.handle(), &events,
-                                             &error) != 0) {
-                throw san_fault("WSPEnumNetworkEvents", error);
-            }
-            if ((events.lNetworkEvents & FD_CONNECT) == 0) continue;
-            if (events.iErrorCode[FD_CONNECT_BIT] != 0)
-                throw san_fault("WSPConnect", events.iErrorCode[FD_CONNECT_BIT]);
-            table.lpWSPEventSelect(socket_.descriptor, nullptr, 0, &error);
-            return socket_;
-        }
-    }
-
-private:
-    const Provider& provider_;
-    const SanEvent& event_;
-    ProviderSocket socket_;
-};
-
-// A listener that leaves its accepted sockets as they are.
-class Acceptor {
-public:
-    explicit Acceptor(const Provider& provider)
-        : provider_(provider), companion_(reserve_port(kHere)), socket_(provider.socket()) {
-        if (!socket_) throw san_fault("WSPSocket", socket_.error);
-        const sockaddr_in where = endpoint(companion_.port);
-        int error = 0;
-        const WSPPROC_TABLE& table = provider.table();
-        if (table.lpWSPBind(socket_.descriptor, reinterpret_cast<const sockaddr*>(&where),
-                            sizeof where, &error) != 0 ||
-            table.lpWSPListen(socket_.descriptor, kBacklog, &error) != 0 ||
-            table.lpWSPEventSelect(socket_.descriptor, event_.handle(), FD_ACCEPT, &error) != 0) {
-            throw san_fault("listening", error);
-        }
-    }
-    ~Acceptor() { provider_.close(socket_.descriptor); }
-    Acceptor(const Acceptor&) = delete;
-    Acceptor& operator=(const Acceptor&) = delete;
-
-    [[nodiscard]] std::uint16_t port() const { return companion_.port; }
-    ProviderSocket accept() {
-        for (;;) {
-            const ProviderSocket accepted =
-                provider_.accept(socket_.descriptor, nullptr, accept_everyone);
-            if (accepted) return accepted;
-            if (accepted.error != WSAEWOULDBLOCK) throw san_fault("WSPAccept", accepted.error);
-            event_.wait("a connection request");
-            WSANETWORKEVENTS events{};
-            int error = 0;
-            provider_.table().lpWSPEnumNetworkEvents(socket_.descriptor, event_.handle(), &events,
-                                                     &error);
-        }
-    }
-
-private:
-    const Provider& provider_;
-    SanEvent event_;
-    ReservedPort companion_;
-    ProviderSocket socket_;
-};
-
-void let_open_files(std::size_t wanted) {
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
-        limit.rlim_cur = std::min<rlim_t>(wanted, limit.rlim_max);
-        (void)::setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
 // ---- the acceptor's process ------------------------------------------------------------------------------------
 
 int run_acceptor(const Options& options) {
     const ControlChannel leader(options.control_fd);
     let_open_files(options.connections + 1000);
     {
-        const auto provider = load(options);
-        Acceptor acceptor(*provider);
+        const auto provider = load_provider(options.library);
+        LightListener acceptor(*provider);
         Ends ends(*provider, options.receives);
         leader.send({{"port", acceptor.port()}});
         for (;;) {
@@ -267,7 +148,7 @@ public:
     Leader(const Options& options, const ControlChannel* acceptor, pid_t acceptor_pid)
         : acceptor_(acceptor),
           acceptor_pid_(acceptor_pid),
-          provider_((take("before"), load(options))),
+          provider_((take("before"), load_provider(options.library))),
           ends_(*provider_, options.receives) {
         if (acceptor_ != nullptr) {
             port_ = acceptor_->receive(kPatience).at("port");
@@ -285,7 +166,7 @@ public:
         if (acceptor_ != nullptr) acceptor_->send({{"do", "accept"}, {"count", count}});
         for (std::size_t i = 0; i < count; ++i) {
             const std::uint64_t start = Clock::monotonic_ns();
-            Connect connect(*provider_, event_, port_);
+            LightConnect connect(*provider_, event_, port_);
             if (own_acceptor_) own_ends_->add(own_acceptor_->accept());
             const ProviderSocket socket = connect.finish();
             times.push_back(Clock::monotonic_ns() - start);
@@ -316,7 +197,7 @@ private:
     std::vector<FootprintShot> shots_;
     std::unique_ptr<Provider> provider_;
     SanEvent event_;
-    std::optional<Acceptor> own_acceptor_;
+    std::optional<LightListener> own_acceptor_;
     std::optional<Ends> own_ends_;
     Ends ends_;
     std::uint16_t port_ = 0;
@@ -399,26 +280,21 @@ int run_leader(const Options& options) {
 int main(int argc, char** argv) {
     sanpoll::bench::Options options;
     bool no_tcp = false;
-    CLI::App app("footprint: memory of idle connections, and the time to open and close one");
-    app.add_option("--connections", options.connections, "idle connections")
-        ->check(CLI::Range(2, 60000));
-    app.add_option("--timed", options.timed, "connects and closes whose time is taken")
-        ->check(CLI::Range(1, 2000));
-    app.add_option("--receives", options.receives, "receives posted on each idle connection")
-        ->check(CLI::Range(0, 1024));
-    app.add_flag("--one-process", options.one_process, "both ends in one process");
-    app.add_flag("--no-tcp", no_tcp, "without kernel TCP beside it");
-    app.add_option("--library", options.library, "the provider's library");
-    app.add_option("--json", options.json, "also write the results to this file; - : only them");
-    app.add_option("--control-fd", options.control_fd)->group("");
-    CLI11_PARSE(app, argc, argv);
-    options.tcp = !no_tcp;
-    std::signal(SIGPIPE, SIG_IGN);
-    try {
+    sanpoll::bench::CommandLine line(
+        "footprint", "memory of idle connections, and the time to open and close one");
+    line.option("--connections", options.connections, "idle connections").within(2, 60000);
+    line.option("--timed", options.timed, "connects and closes whose time is taken")
+        .within(1, 2000);
+    line.option("--receives", options.receives, "receives posted on each idle connection")
+        .within(0, 1024);
+    line.flag("--one-process", options.one_process, "both ends in one process");
+    line.flag("--no-tcp", no_tcp, "without kernel TCP beside it");
+    line.option("--library", options.library, "the provider's library");
+    line.option("--json", options.json, "also write the results to this file; - : only them");
+    line.option("--control-fd", options.control_fd).hidden();
+    return sanpoll::bench::run_program(line, argc, argv, [&] {
+        options.tcp = !no_tcp;
         return options.control_fd >= 0 ? sanpoll::bench::run_acceptor(options)
                                        : sanpoll::bench::run_leader(options);
-    } catch (const std::exception& fault) {
-        fmt::print(stderr, "footprint: {}\n", fault.what());
-        return 1;
-    }
+    });
 }

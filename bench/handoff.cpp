@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -109,6 +110,12 @@ std::string_view to_string(Placement placement) noexcept {
             break;
     }
     return "unknown";
+}
+
+void to_json(nlohmann::json& out, const Handoff& seen) {
+    out = {{"round_trip_ns", seen.round_trip_ns},
+           {"overwrite_ns_per_line", seen.overwrite_ns_per_line},
+           {"placement", to_string(seen.placement)}};
 }
 
 Placement classify(double round_trip_ns, double overwrite_ns_per_line) noexcept {

@@ -11,6 +11,7 @@
 // not pinned and sleeps meanwhile.
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
 #include <string_view>
 
 #include "bench/clock.hpp"
@@ -41,6 +42,9 @@ struct HandoffEffort {
 
 // Both numbers between two CPUs. The same CPU twice: zeros and kOneCpu, nothing is started.
 Handoff measure_handoff(const Clock& clock, int cpu_a, int cpu_b, HandoffEffort effort = {});
+
+// {"round_trip_ns", "overwrite_ns_per_line", "placement"}: a sentinel in a program's --json.
+void to_json(nlohmann::json& out, const Handoff& seen);
 
 // What the two numbers say.
 Placement classify(double round_trip_ns, double overwrite_ns_per_line) noexcept;

@@ -9,10 +9,8 @@
 #include <sanpoll.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
-#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -24,6 +22,7 @@
 #include "bench/copied_file.hpp"
 #include "bench/cpu_placement.hpp"
 #include "bench/json_output.hpp"
+#include "bench/program.hpp"
 #include "bench/rdma_end.hpp"
 #include "bench/san_socket.hpp"
 #include "bench/sentinels.hpp"
@@ -336,26 +335,19 @@ int run_sender(const Options& options) {
 
 int main(int argc, char** argv) {
     sanpoll::bench::Options options;
-    CLI::App app("message_bench: long messages between two processes beside a plain copy");
-    app.add_option("--message", options.message_kb, "KiB of a message")
-        ->check(CLI::Range(1, 16384));
-    app.add_option("--count", options.count, "messages in a measurement")
-        ->check(CLI::Range(1, 1 << 24));
-    app.add_option("--window", options.window, "sends posted ahead")->check(CLI::Range(1, 64));
-    app.add_option("--receives", options.receives, "receives posted")->check(CLI::Range(1, 64));
-    app.add_option("--rounds", options.rounds, "measurements of each kind")
-        ->check(CLI::Range(1, 1000));
-    app.add_option("--address", options.address, "where the receiver listens");
-    app.add_option("--json", options.json, "also write the results to this file; - : only them");
-    app.add_option("--control-fd", options.control_fd)->group("");
-    app.add_option("--file-fd", options.file_fd)->group("");
-    CLI11_PARSE(app, argc, argv);
-    std::signal(SIGPIPE, SIG_IGN);
-    try {
+    sanpoll::bench::CommandLine line("message_bench",
+                                     "long messages between two processes beside a plain copy");
+    line.option("--message", options.message_kb, "KiB of a message").within(1, 16384);
+    line.option("--count", options.count, "messages in a measurement").within(1, 1 << 24);
+    line.option("--window", options.window, "sends posted ahead").within(1, 64);
+    line.option("--receives", options.receives, "receives posted").within(1, 64);
+    line.option("--rounds", options.rounds, "measurements of each kind").within(1, 1000);
+    line.option("--address", options.address, "where the receiver listens");
+    line.option("--json", options.json, "also write the results to this file; - : only them");
+    line.option("--control-fd", options.control_fd).hidden();
+    line.option("--file-fd", options.file_fd).hidden();
+    return sanpoll::bench::run_program(line, argc, argv, [&] {
         return options.control_fd >= 0 ? sanpoll::bench::run_receiver(options)
                                        : sanpoll::bench::run_sender(options);
-    } catch (const std::exception& fault) {
-        fmt::print(stderr, "message_bench: {}\n", fault.what());
-        return 1;
-    }
+    });
 }

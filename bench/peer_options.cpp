@@ -5,6 +5,8 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "bench/command_line.hpp"
+
 namespace sanpoll::bench {
 namespace {
 
@@ -92,11 +94,6 @@ void choose_completions(const std::string& list, PingOptions& ping) {
     }
     ping.completion = chosen.front();
     ping.more_completions.assign(chosen.begin() + 1, chosen.end());
-}
-
-std::string one_line(std::string text) {
-    std::replace(text.begin(), text.end(), '\n', ' ');
-    return text;
 }
 
 }  // namespace

@@ -174,10 +174,7 @@ json peer_json_of(const PingRun& run, const PeerBenchOptions& options, const Cpu
         for (const PingSample& sample : series.samples) {
             result["bytes_per_second_rounds"].push_back(rate_of(sample) * bytes);
             for (const Handoff* sentinel : {&sample.before, &sample.after}) {
-                out["sentinels"].push_back(
-                    {{"round_trip_ns", sentinel->round_trip_ns},
-                     {"overwrite_ns_per_line", sentinel->overwrite_ns_per_line},
-                     {"placement", to_string(sentinel->placement)}});
+                out["sentinels"].push_back(*sentinel);
             }
         }
     }

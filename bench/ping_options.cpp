@@ -7,6 +7,7 @@
 #include <charconv>
 #include <map>
 
+#include "bench/command_line.hpp"
 #include "bench/cpu_placement.hpp"
 
 #ifndef SANPOLL_VERSION
@@ -142,11 +143,6 @@ std::string without_trailing_space(std::string text) {
     while (!text.empty() && (text.back() == ' ' || text.back() == '\n'))
         text.pop_back();
     return text;
-}
-
-std::string one_line(std::string text) {
-    std::replace(text.begin(), text.end(), '\n', ' ');
-    return without_trailing_space(std::move(text));
 }
 
 ParsedOptions refuse(const std::string& line) {

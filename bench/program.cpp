@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
+#include <optional>
 #include <stdexcept>
 
 #include "bench/connection.hpp"
@@ -16,14 +17,6 @@ namespace sanpoll::bench {
 namespace {
 
 constexpr int kFailed = 1;
-constexpr int kWrongOption = 2;
-
-std::string one_line(std::string text) {
-    while (!text.empty() && text.back() == '\n')
-        text.pop_back();
-    std::replace(text.begin(), text.end(), '\n', ' ');
-    return text;
-}
 
 std::runtime_error unwritable(const std::string& file) {
     return std::runtime_error("--json: cannot write " + file + ": " + std::strerror(errno));
@@ -31,33 +24,24 @@ std::runtime_error unwritable(const std::string& file) {
 
 }  // namespace
 
-void add_common_options(CLI::App& app, CommonOptions& options) {
-    app.add_flag("--quick", options.quick, "fewer and shorter rounds, for a first look");
-    app.add_flag("--quiet", options.quiet, "no progress");
-    app.add_option("--rounds", options.rounds, "measurements of each kind; 0: as many as are usual")
-        ->check(CLI::Range(0, 1000));
-    app.add_option("--json", options.json, "file for the figures; -: standard output, no table");
-    app.add_option("--library", options.library, "the provider's library");
-    app.add_option("--control-fd", options.control_fd)->group("");
+void add_common_options(CommandLine& line, CommonOptions& options) {
+    line.flag("--quick", options.quick, "fewer and shorter rounds, for a first look");
+    line.flag("--quiet", options.quiet, "no progress");
+    line.option("--rounds", options.rounds, "measurements of each kind; 0: as many as are usual")
+        .within(0, 1000);
+    line.option("--json", options.json, "file for the figures; -: standard output, no table");
+    line.option("--library", options.library, "the provider's library");
+    line.option("--control-fd", options.control_fd).hidden();
 }
 
-int run_program(CLI::App& app, const std::string& name, int argc, char** argv,
+int run_program(CommandLine& line, int argc, const char* const* argv,
                 const std::function<int()>& body) {
-    app.name(name);
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::Success&) {
-        fmt::print("{}", app.help());
-        return 0;
-    } catch (const CLI::ParseError& fault) {
-        fmt::print(stderr, "{}: {}\n", name, one_line(fault.what()));
-        return kWrongOption;
-    }
+    if (const std::optional<int> status = line.parse(argc, argv)) return *status;
     std::signal(SIGPIPE, SIG_IGN);  // a reader that has gone is an error of write, not our death
     try {
         return body();
     } catch (const std::exception& fault) {
-        fmt::print(stderr, "{}: {}\n", name, one_line(fault.what()));
+        fmt::print(stderr, "{}: {}\n", line.name(), one_line(fault.what()));
         return kFailed;
     }
 }

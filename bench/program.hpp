@@ -3,20 +3,21 @@
 //
 //   int main(int argc, char** argv) {
 //       CommonOptions common;
-//       CLI::App app("...");
-//       add_common_options(app, common);
-//       return run_program(app, "name", argc, argv, [&] { ...; return 0; });
+//       CommandLine line("name", "...");
+//       add_common_options(line, common);
+//       return run_program(line, argc, argv, [&] { ...; return 0; });
 //   }
 //
 // Exit status: 0; 1 if the run failed (one line says why); 2 for a wrong option (one line says what is allowed).
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <sanpoll/switch.hpp>
 #include <string>
+
+#include "bench/command_line.hpp"
 
 namespace sanpoll::bench {
 
@@ -29,10 +30,10 @@ struct CommonOptions {
     int control_fd = -1;  // set in processes that the program starts itself
 };
 
-void add_common_options(CLI::App& app, CommonOptions& options);
+void add_common_options(CommandLine& line, CommonOptions& options);
 
 // Parses, runs, and reports a fault. SIGPIPE is ignored from then on.
-int run_program(CLI::App& app, const std::string& name, int argc, char** argv,
+int run_program(CommandLine& line, int argc, const char* const* argv,
                 const std::function<int()>& body);
 
 // Writes `figures` if --json wants it, and prints `table` unless standard output is taken. Throws

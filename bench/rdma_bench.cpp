@@ -4,10 +4,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
-#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -18,6 +16,7 @@
 #include "bench/clock.hpp"
 #include "bench/control_channel.hpp"
 #include "bench/cpu_placement.hpp"
+#include "bench/program.hpp"
 #include "bench/rdma_compare.hpp"
 #include "bench/rdma_end.hpp"
 #include "bench/rdma_ping.hpp"
@@ -276,47 +275,38 @@ int run_leader(const Options& options) {
 
 int main(int argc, char** argv) {
     sanpoll::bench::Options options;
-    CLI::App app("rdma_bench: RDMA between two processes beside raw process_vm_readv");
-    app.add_option("--moved", options.moved_mb, "MiB in a measurement")
-        ->check(CLI::Range(1, 65536));
-    app.add_option("--memory", options.memory_mb, "MiB of memory at each end, gone round and round")
-        ->check(CLI::Range(1, 1024));
-    app.add_option("--piece", options.piece_kb, "KiB of an operation, a power of two up to 1024")
-        ->check(CLI::IsMember({1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}));
-    app.add_option("--window", options.window, "operations posted ahead")->check(CLI::Range(1, 64));
-    app.add_option("--rounds", options.rounds, "measurements of each kind")
-        ->check(CLI::Range(1, 1000));
-    app.add_option("--ping", options.ping,
-                   "instead: round trips of RDMA writes of so many bytes, as ib_write_lat does")
-        ->check(CLI::Range(0, 1 << 20));
-    app.add_option("--count", options.count, "round trips")->check(CLI::Range(1, 1 << 30));
-    app.add_option("--address", options.address, "where the target listens");
-    app.add_flag("--arena", options.arena,
-                 "memory of the provider's: RDMA by stores, if it can be");
-    app.add_flag(
-        "--compare", options.compares,
-        "instead: short and long pieces out of the provider's memory, with ucx_perftest in "
-        "turn");
-    app.add_option("--sizes", options.compare.sizes, "of --compare: bytes")
-        ->check(CLI::Range(1, 16 << 20));
-    app.add_flag("!--no-ucx", options.compare.ucx, "of --compare: without ucx_perftest");
-    app.add_option("--json", options.compare.json_file,
-                   "of --compare: results as JSON to this file; - is standard output");
-    app.add_flag("--passive", options.passive, "the target calls nothing meanwhile");
-    app.add_option("--control-fd", options.control_fd)->group("");
-    CLI11_PARSE(app, argc, argv);
-    options.compare.rounds = options.rounds;
-    options.compare.count = app.count("--count") != 0 ? options.count : options.compare.count;
-    options.compare.mebibytes =
-        app.count("--moved") != 0 ? options.moved_mb : options.compare.mebibytes;
-    options.compare.window = app.count("--window") != 0 ? options.window : options.compare.window;
-    if (!options.compare.json_file.empty()) options.compares = true;
-    std::signal(SIGPIPE, SIG_IGN);
-    try {
+    sanpoll::bench::CommandLine line("rdma_bench",
+                                     "RDMA between two processes beside raw process_vm_readv");
+    line.option("--moved", options.moved_mb, "MiB in a measurement").within(1, 65536);
+    line.option("--memory", options.memory_mb, "MiB of memory at each end, gone round and round")
+        .within(1, 1024);
+    line.option("--piece", options.piece_kb, "KiB of an operation, a power of two up to 1024")
+        .one_of({1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024});
+    line.option("--window", options.window, "operations posted ahead").within(1, 64);
+    line.option("--rounds", options.rounds, "measurements of each kind").within(1, 1000);
+    line.option("--ping", options.ping,
+                "instead: round trips of RDMA writes of so many bytes, as ib_write_lat does")
+        .within(0, 1 << 20);
+    line.option("--count", options.count, "round trips").within(1, 1 << 30);
+    line.option("--address", options.address, "where the target listens");
+    line.flag("--arena", options.arena, "memory of the provider's: RDMA by stores, if it can be");
+    line.flag("--compare", options.compares,
+              "instead: short and long pieces out of the provider's memory, with ucx_perftest in "
+              "turn");
+    line.option("--sizes", options.compare.sizes, "of --compare: bytes").within(1, 16 << 20);
+    line.flag("!--no-ucx", options.compare.ucx, "of --compare: without ucx_perftest");
+    line.option("--json", options.compare.json_file,
+                "of --compare: results as JSON to this file; - is standard output");
+    line.flag("--passive", options.passive, "the target calls nothing meanwhile");
+    line.option("--control-fd", options.control_fd).hidden();
+    return sanpoll::bench::run_program(line, argc, argv, [&] {
+        options.compare.rounds = options.rounds;
+        options.compare.count = line.given("--count") ? options.count : options.compare.count;
+        options.compare.mebibytes =
+            line.given("--moved") ? options.moved_mb : options.compare.mebibytes;
+        options.compare.window = line.given("--window") ? options.window : options.compare.window;
+        if (!options.compare.json_file.empty()) options.compares = true;
         return options.control_fd >= 0 ? sanpoll::bench::run_target(options)
                                        : sanpoll::bench::run_leader(options);
-    } catch (const std::exception& fault) {
-        fmt::print(stderr, "rdma_bench: {}\n", fault.what());
-        return 1;
-    }
+    });
 }

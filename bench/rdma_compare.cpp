@@ -194,16 +194,11 @@ json Comparison::to_json() const {
                {"sharing", end_.socket().fabric().arenas},
                {"configuration", {{"ucx", fmt::format("UCX_TLS={} ucx_perftest", kUcxTransports)}}},
                {"skipped", json::array()},
-               {"sentinels", json::array()},
+               {"sentinels", sentinels_},
                {"results", json::array()}};
     if (!options_.ucx || !no_ucx_.empty()) {
         whole["skipped"].push_back(
             {{"name", "ucx"}, {"why", no_ucx_.empty() ? "--no-ucx" : no_ucx_}});
-    }
-    for (const Handoff& handoff : sentinels_) {
-        whole["sentinels"].push_back({{"round_trip_ns", handoff.round_trip_ns},
-                                      {"overwrite_ns_per_line", handoff.overwrite_ns_per_line},
-                                      {"placement", to_string(handoff.placement)}});
     }
     for (const auto& [which, values] : values_) {
         const What& what = kAll[which.first];

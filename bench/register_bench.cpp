@@ -7,10 +7,8 @@
 #include <sanpoll.h>
 #include <sys/mman.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
-#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -21,6 +19,7 @@
 #include <vector>
 
 #include "bench/json_output.hpp"
+#include "bench/program.hpp"
 #include "bench/san_socket.hpp"
 
 namespace sanpoll::bench {
@@ -234,24 +233,18 @@ void run(const Options& options, Results& results) {
 
 int main(int argc, char** argv) {
     sanpoll::bench::Options options;
-    CLI::App app("register_bench: what registering memory costs");
-    app.add_option("--entries", options.entries, "buffers, all of which the cache holds")
-        ->check(CLI::Range(16, 400000));
-    app.add_option("--size", options.size_kb, "KiB of a buffer")->check(CLI::Range(1, 65536));
-    app.add_option("--count", options.count, "registrations of a measurement")
-        ->check(CLI::Range(16, 100000000));
-    app.add_option("--address", options.address, "address of this host whose fabric carries it");
-    app.add_option("--json", options.json, "also write the results to this file; - : only them");
-    CLI11_PARSE(app, argc, argv);
-    std::signal(SIGPIPE, SIG_IGN);
-    try {
+    sanpoll::bench::CommandLine line("register_bench", "what registering memory costs");
+    line.option("--entries", options.entries, "buffers, all of which the cache holds")
+        .within(16, 400000);
+    line.option("--size", options.size_kb, "KiB of a buffer").within(1, 65536);
+    line.option("--count", options.count, "registrations of a measurement").within(16, 100000000);
+    line.option("--address", options.address, "address of this host whose fabric carries it");
+    line.option("--json", options.json, "also write the results to this file; - : only them");
+    return sanpoll::bench::run_program(line, argc, argv, [&] {
         sanpoll::bench::JsonOutput output(options.json);
         sanpoll::bench::Results results(output.leaves_stdout());
         sanpoll::bench::run(options, results);
         output.write(results.all(options));
         return 0;
-    } catch (const std::exception& fault) {
-        fmt::print(stderr, "register_bench: {}\n", fault.what());
-        return 1;
-    }
+    });
 }

@@ -17,7 +17,6 @@
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
@@ -25,6 +24,7 @@
 #include <string_view>
 
 #include "bench/cpu_placement.hpp"
+#include "bench/program.hpp"
 #include "bench/ring_report.hpp"
 
 namespace sanpoll::bench {
@@ -87,24 +87,8 @@ void register_all(const std::vector<RingKind>& kinds, RingStage& stage, RingRepo
     }
 }
 
-int run(int argc, char** argv) {
-    const bool lists = std::any_of(argv, argv + argc, [](const char* argument) {
-        return std::string_view(argument).starts_with("--benchmark_list_tests");
-    });
-    benchmark::Initialize(&argc, argv);
-    int rounds = 7;
-    std::string json_file;
-    CLI::App app{"Rings between two CPUs, ours and others'"};
-    app.add_option("--rounds", rounds, "samples of each ring")
-        ->check(CLI::Range(1, 1000))
-        ->capture_default_str();
-    app.add_option("--json", json_file, "write the figures to this file; - is standard output");
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& error) {
-        return app.exit(error) == 0 ? 0 : 2;
-    }
-
+// `lists`: names, instead of measurements.
+int measure(int rounds, const std::string& json_file, bool lists) {
     const CpuChoice cpus = choose_pair(read_topology(allowed_cpus()));
     if (cpus.server == cpus.client) {
         fmt::print(stderr,
@@ -155,14 +139,20 @@ int run(int argc, char** argv) {
     return 0;
 }
 
+int run(int argc, char** argv) {
+    const bool lists = std::any_of(argv, argv + argc, [](const char* argument) {
+        return std::string_view(argument).starts_with("--benchmark_list_tests");
+    });
+    benchmark::Initialize(&argc, argv);
+    int rounds = 7;
+    std::string json_file;
+    CommandLine line("ring_bench", "Rings between two CPUs, ours and others'");
+    line.option("--rounds", rounds, "samples of each ring").within(1, 1000).shows_default();
+    line.option("--json", json_file, "write the figures to this file; - is standard output");
+    return run_program(line, argc, argv, [&] { return measure(rounds, json_file, lists); });
+}
+
 }  // namespace
 }  // namespace sanpoll::bench
 
-int main(int argc, char** argv) {
-    try {
-        return sanpoll::bench::run(argc, argv);
-    } catch (const std::exception& error) {
-        fmt::print(stderr, "ring_bench: {}\n", error.what());
-        return 1;
-    }
-}
+int main(int argc, char** argv) { return sanpoll::bench::run(argc, argv); }

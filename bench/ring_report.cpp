@@ -15,12 +15,6 @@ double middle_of(const std::vector<double>& sorted) {
     return sorted.size() % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-json json_of(const Handoff& handoff) {
-    return {{"round_trip_ns", handoff.round_trip_ns},
-            {"overwrite_ns_per_line", handoff.overwrite_ns_per_line},
-            {"placement", to_string(handoff.placement)}};
-}
-
 const char* role_name(RingKind::Role role) {
     switch (role) {
         case RingKind::Role::kOurs:
@@ -134,9 +128,9 @@ nlohmann::json RingReport::json() const {
             for (const RingSample& sample : series.rounds) {
                 rounds.push_back({{unit, in_unit(sample.ns)},
                                   {"moved", sample.moved},
-                                  {"before", json_of(sample.before)},
-                                  {"after", json_of(sample.after)}});
-                sentinels.push_back(json_of(sample.after));
+                                  {"before", sample.before},
+                                  {"after", sample.after}});
+                sentinels.push_back(sample.after);
                 moved += sample.moved ? 1 : 0;
             }
             results.push_back({{"what", to_string(cell.pattern)},

@@ -6,15 +6,7 @@
 
 namespace sanpoll::bench {
 
-nlohmann::json Sampler::json() const {
-    nlohmann::json all = nlohmann::json::array();
-    for (const Handoff& seen : sentinels_) {
-        all.push_back({{"round_trip_ns", seen.round_trip_ns},
-                       {"overwrite_ns_per_line", seen.overwrite_ns_per_line},
-                       {"placement", to_string(seen.placement)}});
-    }
-    return all;
-}
+nlohmann::json Sampler::json() const { return sentinels_; }
 
 std::string Sampler::summary() const {
     if (sentinels_.empty()) return "no sentinel was measured";

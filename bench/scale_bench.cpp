@@ -78,29 +78,27 @@ int run(const ScaleOptions& options) {
 int main(int argc, char** argv) {
     namespace bench = sanpoll::bench;
     bench::ScaleOptions options;
-    CLI::App app("speed over the number of connections, threads, polling cores and clients");
-    bench::add_common_options(app, options.common);
-    app.add_option("--sections", options.sections, "idle, busy, threads, fan-in")
-        ->delimiter(',')
-        ->check(CLI::IsMember({"idle", "busy", "threads", "fan-in"}));
-    app.add_option("--idle", options.idle, "idle connections beside the busy one")
-        ->delimiter(',')
-        ->check(CLI::Range(1, 50000));
-    app.add_option("--idle-receives", options.idle_receives, "receives posted on each idle one")
-        ->check(CLI::Range(0, 64));
-    app.add_option("--busy", options.busy, "busy connections")
-        ->delimiter(',')
-        ->check(CLI::Range(1, 4000));
-    app.add_option("--threads", options.threads, "application threads")
-        ->delimiter(',')
-        ->check(CLI::IsMember({1, 2, 4, 8, 16}));
-    app.add_option("--clients", options.clients, "connections of the fan-in")
-        ->check(CLI::Range(1, 1024));
-    app.add_option("--client-processes", options.client_processes,
-                   "processes that they are dealt out to")
-        ->check(CLI::IsMember({1, 2, 4, 8, 16, 32, 64}));
-    app.add_option("--sample", options.sample_ms, "ms of a sample; 0: as many as are usual")
-        ->check(CLI::Range(0, 60000));
-    app.add_option("--role", options.role)->group("");
-    return bench::run_program(app, bench::kName, argc, argv, [&] { return bench::run(options); });
+    bench::CommandLine line(
+        bench::kName, "speed over the number of connections, threads, polling cores and clients");
+    bench::add_common_options(line, options.common);
+    line.option("--sections", options.sections, "idle, busy, threads, fan-in")
+        .comma_separated()
+        .one_of({"idle", "busy", "threads", "fan-in"});
+    line.option("--idle", options.idle, "idle connections beside the busy one")
+        .comma_separated()
+        .within(1, 50000);
+    line.option("--idle-receives", options.idle_receives, "receives posted on each idle one")
+        .within(0, 64);
+    line.option("--busy", options.busy, "busy connections").comma_separated().within(1, 4000);
+    line.option("--threads", options.threads, "application threads")
+        .comma_separated()
+        .one_of({1, 2, 4, 8, 16});
+    line.option("--clients", options.clients, "connections of the fan-in").within(1, 1024);
+    line.option("--client-processes", options.client_processes,
+                "processes that they are dealt out to")
+        .one_of({1, 2, 4, 8, 16, 32, 64});
+    line.option("--sample", options.sample_ms, "ms of a sample; 0: as many as are usual")
+        .within(0, 60000);
+    line.option("--role", options.role).hidden();
+    return bench::run_program(line, argc, argv, [&] { return bench::run(options); });
 }

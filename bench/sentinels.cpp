@@ -15,14 +15,6 @@ bool Sentinels::stayed() {
     return same_placement(taken_.front(), before) && same_placement(taken_.front(), taken_.back());
 }
 
-nlohmann::json Sentinels::json() const {
-    nlohmann::json all = nlohmann::json::array();
-    for (const Handoff& handoff : taken_) {
-        all.push_back({{"round_trip_ns", handoff.round_trip_ns},
-                       {"overwrite_ns_per_line", handoff.overwrite_ns_per_line},
-                       {"placement", to_string(handoff.placement)}});
-    }
-    return all;
-}
+nlohmann::json Sentinels::json() const { return taken_; }
 
 }  // namespace sanpoll::bench

@@ -400,17 +400,17 @@ int run(const Options& options) {
 int main(int argc, char** argv) {
     namespace bench = sanpoll::bench;
     bench::Options options;
-    CLI::App app("latencies of a paced load up to its rarest, beside the machine's own noise");
-    bench::add_common_options(app, options.common);
-    app.add_option("--sizes", options.sizes, "bytes of a message, up to 4096")
-        ->delimiter(',')
-        ->check(CLI::Range(std::uint32_t{0}, bench::kLongest));
-    app.add_option("--loads", options.loads, "percent of the peak rate")
-        ->delimiter(',')
-        ->check(CLI::Range(1, 100));
-    app.add_option("--window", options.window, "echoes under way at most")
-        ->check(CLI::Range(1, 512));
-    app.add_option("--sample", options.sample_ms, "ms of a sample; 0: as many as are usual")
-        ->check(CLI::Range(0, 60000));
-    return bench::run_program(app, bench::kName, argc, argv, [&] { return bench::run(options); });
+    bench::CommandLine line(
+        bench::kName, "latencies of a paced load up to its rarest, beside the machine's own noise");
+    bench::add_common_options(line, options.common);
+    line.option("--sizes", options.sizes, "bytes of a message, up to 4096")
+        .comma_separated()
+        .within(0, bench::kLongest);
+    line.option("--loads", options.loads, "percent of the peak rate")
+        .comma_separated()
+        .within(1, 100);
+    line.option("--window", options.window, "echoes under way at most").within(1, 512);
+    line.option("--sample", options.sample_ms, "ms of a sample; 0: as many as are usual")
+        .within(0, 60000);
+    return bench::run_program(line, argc, argv, [&] { return bench::run(options); });
 }
