@@ -13,6 +13,7 @@
 #include "engine/polling_core.hpp"
 #include "engine/post_gate.hpp"
 #include "engine/remote_regions.hpp"
+#include "engine/work_request.hpp"
 
 namespace sanpoll::tests {
 
@@ -87,23 +88,33 @@ public:
         operation.bytes = std::move(bytes);
         engine::WorkRequest request{};
         request.opcode = opcode;
-        request.context = reinterpret_cast<std::uint64_t>(&operation);
-        request.length = static_cast<std::uint32_t>(operation.bytes.size());
-        std::vector<std::uint32_t> ends = cuts;
-        ends.push_back(request.length);
-        std::uint32_t start = 0;
-        for (const std::uint32_t end : ends) {
-            request.piece(request.sge_count++) = {
-                reinterpret_cast<std::uint64_t>(operation.bytes.data()) + start, end - start,
-                region};
-            start = end;
-        }
-        engine::PollingCore* core = core_slot.load();
-        last = core == nullptr ? engine::Status::kNotOpen
-                               : core->post(request, gate, generation, slot);
-        if (last != engine::Status::kOk) {
-            operation.status = last;
-        }
+        post_pieces(operation, request, operation.bytes.data(),
+                    static_cast<std::uint32_t>(operation.bytes.size()), cuts);
+        return operation;
+    }
+    /// Likewise, on memory that is not the operation's own.
+    Operation& post_at(engine::Opcode opcode, std::byte* at, std::uint32_t length,
+                       const std::vector<std::uint32_t>& cuts = {}) {
+        Operation& operation = operations.emplace_back();
+        engine::WorkRequest request{};
+        request.opcode = opcode;
+        post_pieces(operation, request, at, length, cuts);
+        return operation;
+    }
+    /// RDMA between the memory at `local` and what the peer has exposed.
+    Operation& rdma_at(engine::Opcode opcode, const engine::RemotePlace& place, std::byte* local,
+                       std::uint32_t length, const std::vector<std::uint32_t>& cuts = {}) {
+        Operation& operation = operations.emplace_back();
+        post_remote(operation, opcode, place, local, length, cuts);
+        return operation;
+    }
+    /// Likewise, with bytes of the operation's own.
+    Operation& rdma(engine::Opcode opcode, const engine::RemotePlace& place, Bytes bytes,
+                    const std::vector<std::uint32_t>& cuts = {}) {
+        Operation& operation = operations.emplace_back();
+        operation.bytes = std::move(bytes);
+        post_remote(operation, opcode, place, operation.bytes.data(),
+                    static_cast<std::uint32_t>(operation.bytes.size()), cuts);
         return operation;
     }
 
@@ -134,6 +145,36 @@ public:
     std::deque<Operation> operations;  // all that were posted; addresses stay
     std::atomic<int> closures{0};
     engine::Status last = engine::Status::kOk;  // of the last post
+
+private:
+    void post_remote(Operation& operation, engine::Opcode opcode, const engine::RemotePlace& place,
+                     std::byte* local, std::uint32_t length,
+                     const std::vector<std::uint32_t>& cuts) {
+        engine::WorkRequest request{};
+        request.opcode = opcode;
+        engine::set_remote(request, place);
+        request.sge_count = engine::kRemoteSges;
+        post_pieces(operation, request, local, length, cuts);
+    }
+    void post_pieces(Operation& operation, engine::WorkRequest& request, std::byte* at,
+                     std::uint32_t length, const std::vector<std::uint32_t>& cuts) {
+        request.context = reinterpret_cast<std::uint64_t>(&operation);
+        request.length = length;
+        std::vector<std::uint32_t> ends = cuts;
+        ends.push_back(length);
+        std::uint32_t start = 0;
+        for (const std::uint32_t end : ends) {
+            request.piece(request.sge_count++) = {reinterpret_cast<std::uint64_t>(at) + start,
+                                                  end - start, region};
+            start = end;
+        }
+        engine::PollingCore* core = core_slot.load();
+        last = core == nullptr ? engine::Status::kNotOpen
+                               : core->post(request, gate, generation, slot);
+        if (last != engine::Status::kOk) {
+            operation.status = last;
+        }
+    }
 };
 
 inline engine::Handlers operation_handlers() {

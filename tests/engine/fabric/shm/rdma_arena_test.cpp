@@ -47,23 +47,7 @@ protected:
     }
     Operation& rdma(Opcode opcode, std::byte* local, std::uint32_t length, std::uint32_t key,
                     std::uint32_t offset = 0, const std::vector<std::uint32_t>& cuts = {}) {
-        Operation& operation = a_.operations.emplace_back();
-        WorkRequest request{};
-        request.opcode = opcode;
-        request.context = reinterpret_cast<std::uint64_t>(&operation);
-        request.length = length;
-        set_remote(request, {kNonce, key, offset});
-        request.sge_count = kRemoteSges;
-        std::vector<std::uint32_t> ends = cuts;
-        ends.push_back(length);
-        std::uint32_t start = 0;
-        for (const std::uint32_t end : ends) {
-            request.piece(request.sge_count++) = {reinterpret_cast<std::uint64_t>(local) + start,
-                                                  end - start, a_.region};
-            start = end;
-        }
-        a_.last = a_.core_slot.load()->post(request, a_.gate, a_.generation, a_.slot);
-        return operation;
+        return a_.rdma_at(opcode, {kNonce, key, offset}, local, length, cuts);
     }
     void turn_a() { (void)ports_.a.core.turn(); }
     void turn_b() { (void)ports_.b.core.turn(); }

@@ -43,25 +43,7 @@ protected:
     }
     Operation& rdma(Opcode opcode, Bytes bytes, std::uint32_t key, std::uint32_t offset = 0,
                     const std::vector<std::uint32_t>& cuts = {}) {
-        Operation& operation = a_.operations.emplace_back();
-        operation.bytes = std::move(bytes);
-        WorkRequest request{};
-        request.opcode = opcode;
-        request.context = reinterpret_cast<std::uint64_t>(&operation);
-        request.length = static_cast<std::uint32_t>(operation.bytes.size());
-        set_remote(request, {kNonce, key, offset});
-        request.sge_count = kRemoteSges;
-        std::vector<std::uint32_t> ends = cuts;
-        ends.push_back(request.length);
-        std::uint32_t start = 0;
-        for (const std::uint32_t end : ends) {
-            request.piece(request.sge_count++) = {
-                reinterpret_cast<std::uint64_t>(operation.bytes.data()) + start, end - start,
-                a_.region};
-            start = end;
-        }
-        a_.last = a_.core_slot.load()->post(request, a_.gate, a_.generation, a_.slot);
-        return operation;
+        return a_.rdma(opcode, {kNonce, key, offset}, std::move(bytes), cuts);
     }
     Operation& write(Bytes bytes, std::uint32_t key, std::uint32_t offset = 0,
                      const std::vector<std::uint32_t>& cuts = {}) {

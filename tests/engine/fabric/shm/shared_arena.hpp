@@ -34,36 +34,12 @@ inline void lend(const engine::memory::Arena& arena, Side& lender, engine::shm::
     lender.port.lend_arena(from, arena.id);
 }
 
-/// Posts an operation on memory that is not its own.
-inline Operation& post_at(Socket& socket, engine::Opcode opcode, std::byte* at,
-                          std::uint32_t length, const std::vector<std::uint32_t>& cuts = {}) {
-    Operation& operation = socket.operations.emplace_back();
-    engine::WorkRequest request{};
-    request.opcode = opcode;
-    request.context = reinterpret_cast<std::uint64_t>(&operation);
-    request.length = length;
-    std::vector<std::uint32_t> ends = cuts;
-    ends.push_back(length);
-    std::uint32_t start = 0;
-    for (const std::uint32_t end : ends) {
-        request.piece(request.sge_count++) = {reinterpret_cast<std::uint64_t>(at) + start,
-                                              end - start, socket.region};
-        start = end;
-    }
-    socket.last =
-        socket.core_slot.load()->post(request, socket.gate, socket.generation, socket.slot);
-    if (socket.last != engine::Status::kOk) {
-        operation.status = socket.last;
-    }
-    return operation;
-}
-
 /// Sends a message whose bytes are put into an arena first.
 inline Operation& send_at(Socket& socket, std::byte* at, const Bytes& bytes,
                           const std::vector<std::uint32_t>& cuts = {}) {
     std::copy(bytes.begin(), bytes.end(), at);
-    return post_at(socket, engine::Opcode::kSend, at, static_cast<std::uint32_t>(bytes.size()),
-                   cuts);
+    return socket.post_at(engine::Opcode::kSend, at, static_cast<std::uint32_t>(bytes.size()),
+                          cuts);
 }
 
 }  // namespace sanpoll::tests
