@@ -2,9 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
-#include <numeric>
-#include <random>
+#include <atomic>
 #include <thread>
 #include <vector>
 
@@ -16,7 +14,9 @@
 namespace sanpoll::engine {
 namespace {
 
+using tests::contexts;
 using tests::CoreBench;
+using tests::counting;
 using tests::dedicated_config;
 using tests::eventually;
 using tests::FakeSocket;
@@ -24,20 +24,6 @@ using tests::inline_config;
 using tests::post_elsewhere;
 using tests::post_patiently;
 using tests::scaled;
-
-std::vector<std::uint64_t> counting(std::uint64_t count) {
-    std::vector<std::uint64_t> list(count);
-    std::iota(list.begin(), list.end(), 0U);
-    return list;
-}
-
-std::vector<std::uint64_t> contexts(const std::vector<WorkRequest>& requests) {
-    std::vector<std::uint64_t> list;
-    for (const WorkRequest& request : requests) {
-        list.push_back(tests::Record::number_of(request.context));
-    }
-    return list;
-}
 
 // What PollingCore::post_one is asked for.
 struct OneSend {
@@ -298,122 +284,6 @@ TEST(PollingCorePost, ATurnTakesAtMostThirtyTwoFromOneLane) {
     EXPECT_EQ(busy.record.completed, counting(100));
 }
 
-// ---- order ------------------------------------------------------------------------------------------
-
-TEST(PollingCoreOrder, ARequestWaitsForItsPredecessorInAnotherLane) {
-    CoreBench bench(inline_config());
-    FakeSocket socket(bench.core, bench.port);
-    ASSERT_TRUE(bench.core.try_acquire());
-    // Whichever lane is looked at first: one of the two orders makes the later post come first.
-    for (std::uint64_t i = 0; i < 6; ++i) {
-        post_elsewhere(socket, i, 1);
-    }
-    for (int turns = 0; bench.port.posted.size() < 6; ++turns) {
-        ASSERT_LT(turns, 10);
-        (void)bench.core.turn();
-    }
-    bench.core.release();
-    EXPECT_EQ(contexts(bench.port.posted), counting(6));
-    EXPECT_EQ(socket.record.completed, counting(6));
-    EXPECT_GT(bench.core.counters().lane_stalls.value(), 0U);
-}
-
-TEST(PollingCoreOrder, AWaitingRequestHoldsUpOtherSocketsOfItsLaneOnly) {
-    CoreBench bench(inline_config());
-    FakeSocket socket(bench.core, bench.port);
-    FakeSocket other(bench.core, bench.port);
-    // A post that was admitted and has not arrived yet.
-    const auto missing = socket.gate.enter(socket.generation());
-    ASSERT_EQ(missing, 0U);
-    ASSERT_TRUE(bench.core.try_acquire());
-    post_elsewhere(socket, 1, 1);
-    post_elsewhere(other, 100, 3);
-    for (int i = 0; i < 5; ++i) {
-        (void)bench.core.turn();
-    }
-    EXPECT_EQ(other.record.completed.size(), 3U);
-    EXPECT_TRUE(socket.record.completed.empty());
-    WorkRequest request{};
-    request.endpoint = &socket.endpoint();
-    request.context = socket.record.context_base;
-    request.sequence = *missing;
-    Lane* lane = LaneRegistry::find_or_make(bench.core, bench.config.lane_slots);
-    ASSERT_NE(lane, nullptr);
-    lane->push(request);
-    for (int i = 0; i < 5; ++i) {
-        (void)bench.core.turn();
-    }
-    bench.core.release();
-    EXPECT_EQ(socket.record.completed, (std::vector<std::uint64_t>{0, 1}));
-}
-
-// Threads hand the socket to and fro under a lock of their own; the order in which they call is the
-// order in which the requests must reach the port.
-void hand_to_and_fro(CoreBench& bench, std::uint64_t posts, std::uint8_t flags) {
-    FakeSocket socket(bench.core, bench.port);
-    std::mutex turn;
-    std::uint64_t next = 0;
-    std::vector<std::thread> threads;
-    for (int t = 0; t < 3; ++t) {
-        threads.emplace_back([&, t] {
-            std::mt19937 random(static_cast<unsigned>(t));
-            for (;;) {
-                std::uint32_t burst = random() % 4 + 1;
-                const std::lock_guard lock(turn);
-                while (burst-- > 0) {
-                    if (next == posts) {
-                        return;
-                    }
-                    post_patiently(socket, next, flags, random() % (kMaxSges + 1));
-                    ++next;
-                }
-            }
-        });
-    }
-    std::atomic<bool> stop{false};
-    std::thread turner([&] {  // takes the token away now and then
-        while (!stop.load()) {
-            bench.core.poll_once();
-            std::this_thread::yield();
-        }
-    });
-    for (std::thread& thread : threads) {
-        thread.join();
-    }
-    stop.store(true);
-    turner.join();
-    EXPECT_EQ(socket.close(), posts);
-    EXPECT_TRUE(eventually([&] { return socket.record.closures() == 1; }));
-    EXPECT_EQ(contexts(bench.port.posted), counting(posts));
-    EXPECT_EQ((flags & kNotify) != 0 ? socket.record.notified : socket.record.completed,
-              counting(posts));
-    EXPECT_EQ(bench.port.intruders.load(), 0);
-}
-
-TEST(PollingCoreOrder, ThreadsThatHandASocketToAndFroInline) {
-    CoreBench bench(inline_config());
-    ASSERT_EQ(bench.start(), "");
-    hand_to_and_fro(bench, scaled(100000), 0);
-}
-
-TEST(PollingCoreOrder, ThreadsThatHandASocketToAndFroInlineNotified) {
-    CoreBench bench(inline_config());
-    ASSERT_EQ(bench.start(), "");
-    hand_to_and_fro(bench, scaled(50000), kNotify);
-}
-
-TEST(PollingCoreOrder, ThreadsThatHandASocketToAndFroDedicated) {
-    CoreBench bench(dedicated_config());
-    ASSERT_EQ(bench.start(), "");
-    hand_to_and_fro(bench, scaled(100000), 0);
-}
-
-TEST(PollingCoreOrder, ThreadsThatHandASocketToAndFroDedicatedNotified) {
-    CoreBench bench(dedicated_config());
-    ASSERT_EQ(bench.start(), "");
-    hand_to_and_fro(bench, scaled(50000), kNotify);
-}
-
 // ---- notices ----------------------------------------------------------------------------------------
 
 TEST(PollingCoreNotices, OverflowLosesNoneAndKeepsTheOrder) {
@@ -470,161 +340,6 @@ TEST(PollingCoreNotices, ClosedComesAtOnceIfNothingWasNotified) {
     EXPECT_EQ(socket.close(), 1U);
     EXPECT_EQ(socket.record.closures(), 1);
 }
-
-// ---- run --------------------------------------------------------------------------------------------
-
-struct CountOp final : ControlOp {
-    explicit CountOp(PollingCore& target) : core(target) {}
-    void run() noexcept override {
-        ++runs;
-        had_token = !core.try_acquire();
-        if (!had_token) {
-            core.release();
-        }
-    }
-    PollingCore& core;
-    int runs = 0;
-    bool had_token = false;
-};
-
-TEST(PollingCoreRun, RunsUnderTheTokenAndWaits) {
-    for (const bool dedicated : {false, true}) {
-        CoreBench bench(dedicated ? dedicated_config() : inline_config());
-        ASSERT_EQ(bench.start(), "");
-        CountOp op(bench.core);
-        for (int i = 1; i <= 100; ++i) {
-            bench.core.run(op);
-            ASSERT_EQ(op.runs, i);
-            ASSERT_TRUE(op.had_token);
-        }
-    }
-}
-
-TEST(PollingCoreRun, AtRestNeedsNoPlaceInTheOrder) {
-    CoreBench bench(inline_config());
-    FakeSocket socket(bench.core, bench.port);
-    CountOp op(bench.core);
-    std::atomic<Endpoint*> where{&socket.endpoint()};
-    const auto at_rest = [&](std::uint32_t generation) {
-        return bench.core.run_at_rest(op, socket.gate, generation, where);
-    };
-    EXPECT_TRUE(at_rest(socket.generation()));
-    EXPECT_TRUE(op.had_token);
-    ASSERT_EQ(socket.post(0), Status::kOk);
-    EXPECT_TRUE(at_rest(socket.generation()));
-    EXPECT_EQ(op.runs, 2);
-
-    // Somebody else is the core, a post is on its way, the generation is another, the gate is shut.
-    ASSERT_TRUE(bench.core.try_acquire());
-    EXPECT_FALSE(at_rest(socket.generation()));
-    bench.core.release();
-    ASSERT_TRUE(socket.gate.enter(socket.generation()).has_value());
-    EXPECT_FALSE(at_rest(socket.generation()));
-    ++socket.endpoint().next_sequence;
-    EXPECT_TRUE(at_rest(socket.generation()));
-    EXPECT_FALSE(at_rest(socket.generation() + 2));
-    ASSERT_TRUE(socket.gate.suspend(socket.generation()).has_value());
-    EXPECT_FALSE(at_rest(socket.generation()));
-    EXPECT_EQ(op.runs, 3);
-    EXPECT_TRUE(bench.core.try_acquire()) << "it was given back each time";
-    bench.core.release();
-}
-
-TEST(PollingCoreRun, ADedicatedCoreIsNeverTakenForAMoment) {
-    CoreBench bench(dedicated_config());
-    FakeSocket socket(bench.core, bench.port);
-    CountOp op(bench.core);
-    const std::atomic<Endpoint*> where{&socket.endpoint()};
-    EXPECT_FALSE(bench.core.run_at_rest(op, socket.gate, socket.generation(), where));
-    EXPECT_EQ(op.runs, 0);
-}
-
-// It must not wait behind what this thread has posted: whoever has the control thread's turn runs it.
-TEST(PollingCoreRun, ADedicatedCoreRunsItPastPostsThatWait) {
-    CoreBench bench(dedicated_config());
-    ASSERT_EQ(bench.start(), "");
-    FakeSocket socket(bench.core, bench.port);
-    ASSERT_TRUE(socket.gate.enter(socket.generation()).has_value());  // a post that is on its way
-    ASSERT_EQ(socket.post(0), Status::kOk);                           // waits behind it in our lane
-    CountOp op(bench.core);
-    bench.core.run(op);
-    EXPECT_EQ(op.runs, 1);
-    struct ArriveOp final : ControlOp {
-        explicit ArriveOp(Endpoint& target) : endpoint(target) {}
-        void run() noexcept override { ++endpoint.next_sequence; }
-        Endpoint& endpoint;
-    } arrive(socket.endpoint());
-    bench.core.run(arrive);
-    EXPECT_EQ(socket.close(), 2U);
-    EXPECT_EQ(socket.record.completions(), 1U);
-}
-
-struct AtThreadEnd {
-    ~AtThreadEnd() {
-        if (action) {
-            action();
-        }
-    }
-    std::function<void()> action;
-};
-
-TEST(PollingCoreRun, ADedicatedCoreRunsItForAThreadThatEnds) {
-    CoreBench bench(dedicated_config());
-    ASSERT_EQ(bench.start(), "");
-    FakeSocket socket(bench.core, bench.port);
-    CountOp op(bench.core);
-    std::thread([&] {
-        // Made before the thread's lane, so it ends after that has been given up.
-        thread_local AtThreadEnd end;
-        end.action = [&] { bench.core.run(op); };
-        EXPECT_EQ(socket.post(0), Status::kOk);
-    }).join();
-    EXPECT_EQ(op.runs, 1);
-    EXPECT_EQ(socket.close(), 1U);
-}
-
-// Threads post until the gate shuts; the close must come after every post that was let in, and no other.
-void close_among_posts(const Config& config) {
-    CoreBench bench(config);
-    ASSERT_EQ(bench.start(), "");
-    const std::uint64_t rounds = 40;
-    std::size_t before = 0;
-    for (std::uint64_t round = 0; round < rounds; ++round) {
-        FakeSocket socket(bench.core, bench.port);
-        std::atomic<std::uint64_t> accepted{0};
-        std::vector<std::thread> threads;
-        for (int t = 0; t < 3; ++t) {
-            threads.emplace_back([&] {
-                for (;;) {
-                    const Status status = socket.post(0);
-                    if (status == Status::kNotOpen) {
-                        return;
-                    }
-                    accepted.fetch_add(status == Status::kOk ? 1 : 0);
-                    if (accepted.load() % 64 == 63 || status == Status::kFull) {
-                        std::this_thread::yield();
-                    }
-                }
-            });
-        }
-        while (accepted.load() < round % 100) {
-            std::this_thread::yield();
-        }
-        const std::uint32_t admitted = socket.close();
-        ASSERT_EQ(bench.port.posted_at_close, before + admitted) << round;
-        for (std::thread& thread : threads) {
-            thread.join();
-        }
-        ASSERT_EQ(accepted.load(), admitted) << round;
-        ASSERT_EQ(socket.record.completions(), admitted);
-        ASSERT_EQ(socket.record.closures(), 1);
-        before += admitted;
-    }
-}
-
-TEST(PollingCoreRun, AtItsPlaceInTheOrderInline) { close_among_posts(inline_config()); }
-
-TEST(PollingCoreRun, AtItsPlaceInTheOrderDedicated) { close_among_posts(dedicated_config()); }
 
 }  // namespace
 }  // namespace sanpoll::engine

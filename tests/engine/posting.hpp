@@ -1,9 +1,11 @@
-// Ways to post to a core, for its tests.
+// Ways to post to a core, and what came of it, for its tests.
 #pragma once
 
 #include <gtest/gtest.h>
 
+#include <numeric>
 #include <thread>
+#include <vector>
 
 #include "tests/engine/fake_port.hpp"
 
@@ -27,6 +29,22 @@ inline void post_elsewhere(FakeSocket& socket, std::uint64_t first, std::uint64_
             ASSERT_EQ(socket.post(first + i, flags), engine::Status::kOk);
         }
     }).join();
+}
+
+/// 0, 1, 2 ...
+inline std::vector<std::uint64_t> counting(std::uint64_t count) {
+    std::vector<std::uint64_t> list(count);
+    std::iota(list.begin(), list.end(), 0U);
+    return list;
+}
+
+/// The numbers under which requests were posted.
+inline std::vector<std::uint64_t> contexts(const std::vector<engine::WorkRequest>& requests) {
+    std::vector<std::uint64_t> list;
+    for (const engine::WorkRequest& request : requests) {
+        list.push_back(Record::number_of(request.context));
+    }
+    return list;
 }
 
 }  // namespace sanpoll::tests
