@@ -1,5 +1,5 @@
-# Precompiled headers of the standard library and of what else is large and never changes. Half of the time that a
-# test's source takes is the reading of <gtest/gtest.h> and what it includes.
+# Precompiled headers of the standard library and of what else is large and never changes. A third of the
+# time that a short test's source takes, and more, is the reading of <gtest/gtest.h> and what it includes.
 #
 # sanpoll_precompiled_headers(<group> HEADERS <header>... [LIBS <target>...])
 #   Precompiles them once, with the compile options of the folder that says so, as executables are compiled.
