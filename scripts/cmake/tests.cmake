@@ -1,8 +1,9 @@
 # sanpoll_add_test(NAME <name> SOURCES <file>... [LIBS <target>...] [TIMEOUT <seconds>]
-#                  [LABELS <label>...])
+#                  [LABELS <label>...] [ONE_CPU])
 #
 # A GoogleTest program, build/<preset>/bin/tests/<name>. Each of its tests is a ctest test of its own,
-# so that a failure is named; TIMEOUT (60 s if not given) holds for each of them.
+# so that a failure is named; TIMEOUT (60 s if not given) holds for each of them. ONE_CPU: one thread does their work, so
+# that ctest, which the presets let use two CPUs, may run two of them at a time; all others want both.
 #
 # The tests find in their environment:
 #   SANPOLL_LIBRARY   path of the built libsanpoll.so
@@ -38,13 +39,17 @@ function(sanpoll_test_environment out)
 endfunction()
 
 function(sanpoll_add_test)
-  cmake_parse_arguments(PARSE_ARGV 0 arg "" "NAME;TIMEOUT" "SOURCES;LIBS;LABELS")
+  cmake_parse_arguments(PARSE_ARGV 0 arg "ONE_CPU" "NAME;TIMEOUT" "SOURCES;LIBS;LABELS")
   if(NOT arg_NAME OR NOT arg_SOURCES OR arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "sanpoll_add_test: NAME and SOURCES are needed; not understood: "
       "'${arg_UNPARSED_ARGUMENTS}'")
   endif()
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 60)
+  endif()
+  set(processors 2)
+  if(arg_ONE_CPU)
+    set(processors 1)
   endif()
 
   add_executable(${arg_NAME} ${arg_SOURCES})
@@ -65,7 +70,7 @@ function(sanpoll_add_test)
     DISCOVERY_TIMEOUT 30
     TEST_PREFIX "${arg_NAME}."
     TEST_LIST ${arg_NAME}_TESTS
-    PROPERTIES TIMEOUT ${arg_TIMEOUT})
+    PROPERTIES TIMEOUT ${arg_TIMEOUT} PROCESSORS ${processors})
 
   # Properties whose values are lists do not survive gtest_discover_tests; ctest sets them when it has
   # read what was discovered.
