@@ -26,11 +26,6 @@ template <typename T>
 concept DenseElement = std::is_trivially_copyable_v<T> && sizeof(T) % sizeof(std::uint64_t) == 0 &&
                        kCacheLine % sizeof(T) == 0;
 
-enum class DenseLayout {
-    kLines,      // the ring has its lines for itself
-    kHalfLines,  // it shares them with the ring that goes the other way: see dense_pair.hpp
-};
-
 namespace dense {
 
 inline constexpr std::uint64_t kKeys[2] = {0x9E3779B97F4A7C15, 0x5851F42D4C957F2D};
@@ -50,16 +45,14 @@ struct alignas(kCacheLine) AnnouncedWord {
 };
 
 /// Where a ring of `capacity` cells lies (a power of two, and at least one line of them).
-template <DenseElement T, DenseLayout Layout>
+template <DenseElement T>
 struct DenseCells {
     static constexpr std::uint32_t kLineWords = kCacheLine / sizeof(std::uint64_t);
     static constexpr std::uint32_t kWords = sizeof(T) / sizeof(std::uint64_t);
-    static constexpr std::uint32_t kPerLine =
-        (Layout == DenseLayout::kLines ? kLineWords : kLineWords / 2) / kWords;
+    static constexpr std::uint32_t kPerLine = kLineWords / kWords;
     static constexpr std::uint32_t kAnnounceLines = 16;
-    static_assert(kPerLine > 0, "too large for half a line");
 
-    std::uint64_t* words = nullptr;    // capacity / kPerLine lines; at a line, or its second half
+    std::uint64_t* words = nullptr;    // capacity / kPerLine lines
     std::uint64_t* escaped = nullptr;  // one for each cell
     AnnouncedWord* announced = nullptr;
     ConsumedWord* consumed = nullptr;

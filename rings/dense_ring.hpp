@@ -3,7 +3,7 @@
 // When to take which: SpscRing carries anything up to 124 bytes and records of several slots, shows payloads in
 // place, and spends a sequence word and a pair of lines on each; every look at it goes to the next slot. DenseRing carries
 // one type of whole words by copy, eight elements of 8 bytes in a line or one of 64, and is made for streams, where it moves
-// hardly more lines than the elements take. Two that answer each other are a DensePair.
+// hardly more lines than the elements take. Two that answer each other are a Duplex.
 //
 // How the consumer looks
 //   A look at a line that the producer is about to write takes the line away from it. A consumer that is as fast as
@@ -33,9 +33,9 @@ namespace sanpoll::rings {
 
 /// The writing end. Exactly one thread at a time; moving it to another one needs a happens-before edge of the caller's
 /// own. No function blocks, allocates or calls the system.
-template <DenseElement T, DenseLayout Layout = DenseLayout::kLines>
+template <DenseElement T>
 class DenseProducer {
-    using Cells = DenseCells<T, Layout>;
+    using Cells = DenseCells<T>;
 
 public:
     DenseProducer() = default;
@@ -94,10 +94,9 @@ private:
 
     // Asks for a line that is going to be written, at the first cell of each. A processor of Intel's waits
     // for the lines that it writes one after the other unless it was asked before. The consumer has no interest in
-    // that line: it looks at nothing beyond the next cell but what is announced. Lines that are shared with the
-    // other direction belong to whoever is going to write next, which is not known.
+    // that line: it looks at nothing beyond the next cell but what is announced.
     void claim_ahead() const noexcept {
-        if (Layout == DenseLayout::kLines && position_ % Cells::kPerLine == 0) {
+        if (position_ % Cells::kPerLine == 0) {
             __builtin_prefetch(cells_.cell(position_ + kClaimAhead * Cells::kPerLine), 1, 3);
         }
     }
@@ -207,9 +206,9 @@ private:
 };
 
 /// The reading end. Exactly one thread at a time; see DenseProducer.
-template <DenseElement T, DenseLayout Layout = DenseLayout::kLines>
+template <DenseElement T>
 class DenseConsumer {
-    using Cells = DenseCells<T, Layout>;
+    using Cells = DenseCells<T>;
 
 public:
     DenseConsumer() = default;
@@ -414,7 +413,7 @@ private:
 /// A ring inside one process: owns its memory and holds both ends, each in lines of its own.
 template <DenseElement T>
 class DenseRing {
-    using Cells = DenseCells<T, DenseLayout::kLines>;
+    using Cells = DenseCells<T>;
 
 public:
     /// `capacity` is rounded up to a power of two, a pair of lines at least. Allocates; throws std::bad_alloc.

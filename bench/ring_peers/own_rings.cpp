@@ -1,7 +1,7 @@
 // The rings of rings/.
 #include "bench/ring_peers/ring_pair.hpp"
-#include "rings/dense_pair.hpp"
 #include "rings/dense_ring.hpp"
+#include "rings/duplex.hpp"
 #include "rings/spsc_ring.hpp"
 
 namespace sanpoll::bench {
@@ -29,30 +29,40 @@ struct Dense {
     std::size_t pop_some(std::span<Item> items) { return ring.consumer().pop_batch(items); }
 };
 
-// A DensePair: its two directions are there and back.
-class Halves {
+// A Duplex: its two directions are there and back. It has no bursts of its own: one by one is what it is for.
+template <std::size_t Bytes>
+class Both {
 public:
-    using Item = Element<8>;
+    using Item = Element<Bytes>;
     struct End {
-        rings::DenseEnd<Item>& end;
+        rings::DuplexEnd<Item>& end;
 
-        bool push(const Item& item) { return end.producer.try_push(item); }
-        bool pop(Item& item) { return end.consumer.try_pop(item); }
+        bool push(const Item& item) { return end.try_push(item); }
+        bool pop(Item& item) { return end.try_pop(item); }
         std::size_t push_some(std::span<const Item> items) {
-            return end.producer.push_batch(items);
+            std::size_t done = 0;
+            while (done < items.size() && end.try_push(items[done]))
+                ++done;
+            return done;
         }
-        std::size_t pop_some(std::span<Item> items) { return end.consumer.pop_batch(items); }
+        std::size_t pop_some(std::span<Item> items) {
+            std::size_t done = 0;
+            while (done < items.size() && end.try_pop(items[done]))
+                ++done;
+            return done;
+        }
     };
-    End asker() { return {pair_.end(0)}; }
-    End answerer() { return {pair_.end(1)}; }
+    End asker() { return {duplex_.end(0)}; }
+    End answerer() { return {duplex_.end(1)}; }
 
 private:
-    rings::DensePair<Item> pair_{kRingCapacity};
+    rings::Duplex<Item> duplex_{kRingCapacity};
 };
 
-std::unique_ptr<RingPair> make_halves(std::size_t bytes) {
-    if (bytes != 8) return nullptr;
-    return std::make_unique<RingPairOf<Halves>>();
+std::unique_ptr<RingPair> make_both(std::size_t bytes) {
+    if (bytes == 8) return std::make_unique<RingPairOf<Both<8>>>();
+    if (bytes == 64) return std::make_unique<RingPairOf<Both<64>>>();
+    return nullptr;
 }
 
 }  // namespace
@@ -64,8 +74,8 @@ std::vector<RingKind> own_rings() {
          &make_pair_of<Spsc>},
         {"DenseRing", "rings/dense_ring.hpp: one type of whole words, nothing else in the lines",
          kOurs, &make_pair_of<Dense>},
-        {"DensePair", "rings/dense_pair.hpp: two that share their lines, half each", kOurs,
-         &make_halves}};
+        {"Duplex", "rings/duplex.hpp: two SpscRings and a line for who is answered next", kOurs,
+         &make_both}};
 }
 
 }  // namespace sanpoll::bench

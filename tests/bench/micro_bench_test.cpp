@@ -41,7 +41,7 @@ TEST(RingBench, WritesWhatItMeasured) {
         EXPECT_EQ(cell["rounds"].size(), 1U) << cell;
         EXPECT_FALSE(cell["configuration"].get<std::string>().empty());
     }
-    for (const char* name : {"one line", "SpscRing", "DenseRing", "DensePair"})
+    for (const char* name : {"one line", "SpscRing", "DenseRing", "Duplex"})
         EXPECT_TRUE(rings.contains(name)) << name;
     for (const json& one : report["comparisons"])
         EXPECT_NE(one["ring"], "one line") << one;

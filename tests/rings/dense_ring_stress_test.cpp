@@ -1,4 +1,4 @@
-// Two threads at full speed: order and content, over dense rings and pairs. ThreadSanitizer watches the edges.
+// Two threads at full speed: order and content, over dense rings. ThreadSanitizer watches the edges.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -7,7 +7,6 @@
 #include <thread>
 #include <vector>
 
-#include "rings/dense_pair.hpp"
 #include "rings/dense_ring.hpp"
 #include "tests/rings/scale.hpp"
 
@@ -105,27 +104,6 @@ TEST(DenseRingStress, WordsInBatches) {
 TEST(DenseRingStress, LinesInBatches) {
     batches<Wide>(64, scaled(1'000'000),
                   [](Wide& value) -> std::uint64_t& { return value.words[0]; });
-}
-
-TEST(DensePairStress, QuestionsAndAnswers) {
-    const std::uint64_t count = scaled(200'000);
-    DensePair<std::uint64_t> pair(32);
-    std::thread answerer([&] {
-        for (std::uint64_t i = 0; i < count; ++i) {
-            std::uint64_t value = 0;
-            wait_for([&] { return pair.end(1).consumer.try_pop(value); });
-            wait_for([&] { return pair.end(1).producer.try_push(~value); });
-        }
-    });
-    std::uint64_t wrong = 0;
-    for (std::uint64_t i = 0; i < count; ++i) {
-        wait_for([&] { return pair.end(0).producer.try_push(i); });
-        std::uint64_t value = 0;
-        wait_for([&] { return pair.end(0).consumer.try_pop(value); });
-        wrong += value != ~i;
-    }
-    answerer.join();
-    EXPECT_EQ(wrong, 0U);
 }
 
 }  // namespace

@@ -50,7 +50,7 @@ struct Memory {
     struct alignas(kCacheLine) Line {
         std::uint64_t words[8];
     };
-    [[nodiscard]] DenseCells<T, DenseLayout::kLines> cells() {
+    [[nodiscard]] DenseCells<T> cells() {
         return {lines[0].words, escaped.data(), &announced, &consumed, capacity};
     }
     [[nodiscard]] DenseProducer<T> producer() {
@@ -281,8 +281,7 @@ TEST(DenseRingProgress, IsToldEveryEighth) {
 TEST(DenseRingProgress, OfTheProducerIsAnnouncedNowAndThen) {
     Memory<std::uint64_t> memory(1024);
     auto producer = memory.producer();
-    const std::uint32_t every =
-        DenseCells<std::uint64_t, DenseLayout::kLines>::announce_every(1024);
+    const std::uint32_t every = DenseCells<std::uint64_t>::announce_every(1024);
     ASSERT_GE(every, 8U);
     for (std::uint32_t i = 1; i <= 1024; ++i) {
         ASSERT_TRUE(producer.try_push(i));
