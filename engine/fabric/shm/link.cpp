@@ -49,7 +49,7 @@ void LinkSender::put_pieces(const RecordHeader& header, const Sge* pieces,
                             std::uint32_t count) noexcept {
     const std::uint32_t slots = slots_for(header.length);
     std::byte* to = ring_.payload();
-    write_header(to, header, slots);
+    begin(to, header, slots);
     to += sizeof(header);
     std::uint32_t room = kHeadBytes;
     std::uint32_t slot = 0;
@@ -75,7 +75,7 @@ void LinkSender::put_pieces(const RecordHeader& header, const Sge* pieces,
 
 void LinkSender::put_staged(const RecordHeader& header) noexcept {
     staging_position_ = staging_next_;
-    write_header(ring_.payload(), header, 1);
+    begin(ring_.payload(), header, 1);
     ring_.publish();  // its release also publishes the staged bytes
     ring_doorbell();
 }
@@ -115,6 +115,7 @@ void LinkReceiver::release_staged() noexcept {
 Link::Link(std::unique_ptr<Segment> segment, bool initiator, int own_doorbell, int peer_doorbell)
     : sender(segment->direction(initiator ? 0 : 1), segment->shape(), peer_doorbell),
       receiver(segment->direction(initiator ? 1 : 0), segment->shape()),
+      turn(segment->turn_line(), initiator),
       shown(segment->direction(initiator ? 1 : 0).exposures),
       seen(segment->direction(initiator ? 0 : 1).exposures),
       segment_(std::move(segment)),

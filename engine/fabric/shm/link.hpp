@@ -15,6 +15,7 @@
 #include "engine/fabric/shm/segment.hpp"
 #include "engine/fence.hpp"
 #include "engine/work_request.hpp"
+#include "rings/patience.hpp"
 #include "rings/spsc_ring.hpp"
 
 namespace sanpoll::engine::shm {
@@ -34,6 +35,7 @@ public:
           waits_(direction.writer_waits),
           slots_consumed_(direction.slots_consumed),
           revocations_(direction.revocations),
+          records_taken_(direction.records_taken),
           doorbell_fd_(doorbell_fd) {}
 
     /// Room for `slots` of a message, leaving the reserve; or of a control record, using it.
@@ -47,7 +49,7 @@ public:
 
     /// Writes a record without message bytes.
     void put_control(const RecordHeader& header) noexcept {
-        write_header(ring_.payload(), header, 1);
+        begin(ring_.payload(), header, 1);
         ring_.publish();
         ring_doorbell();
     }
@@ -56,7 +58,7 @@ public:
     template <typename T>
     void put_control(const RecordHeader& header, const T& value) noexcept {
         static_assert(sizeof(T) <= kHeadBytes);
-        write_header(ring_.payload(), header, 1);
+        begin(ring_.payload(), header, 1);
         copy_exactly<sizeof(T)>(ring_.payload() + sizeof(RecordHeader), &value);
         ring_.publish();
         ring_doorbell();
@@ -76,14 +78,20 @@ public:
         std::byte* head = ring_.payload();
         // The head's first line last and in one go: the reader polls it and would take it away in between.
         if (header.length <= kLineBytes) {
-            write_header(head, header, 1);
+            begin(head, header, 1);
             copy_short(head + sizeof(RecordHeader), from, header.length);
         } else {
             copy_short(head + rings::kLinePayload, from + kLineBytes, header.length - kLineBytes);
-            write_header(head, header, 1);
+            begin(head, header, 1);
             copy_exactly<kLineBytes>(head + sizeof(RecordHeader), from);
         }
         ring_.publish(head);
+        ring_doorbell();
+    }
+
+    /// A message was published in the turn line.
+    void put_in_turn() noexcept {
+        ++turned_;
         ring_doorbell();
     }
 
@@ -112,12 +120,12 @@ public:
     [[nodiscard]] bool is_all(std::uint32_t taken) const noexcept {
         return taken == ring_.position();
     }
-    /// How far we have written, for has_taken().
-    [[nodiscard]] std::uint32_t position() const noexcept { return ring_.position(); }
+    /// How far we have written, slots and messages in the turn line, for has_taken().
+    [[nodiscard]] std::uint32_t position() const noexcept { return ring_.position() + turned_; }
     /// Whether the peer says that it has come to `position`. Acquire pairs with the release in
-    /// SpscConsumer::publish_progress: what it did with the records is done.
+    /// LinkReceiver::publish_taken: what it did with them is done.
     [[nodiscard]] bool has_taken(std::uint32_t position) const noexcept {
-        const std::uint32_t taken = slots_consumed_->value.load(std::memory_order_acquire);
+        const std::uint32_t taken = records_taken_->load(std::memory_order_acquire);
         return static_cast<std::int32_t>(taken - position) >= 0;
     }
     /// How often the peer has taken back a grant to read its memory. Acquire pairs with the store in
@@ -130,6 +138,10 @@ public:
     [[nodiscard]] bool corrupt() const noexcept { return ring_.corrupt() || corrupt_; }
 
 private:
+    // Writes the header, with what keeps it behind the messages of the turn line.
+    void begin(std::byte* to, const RecordHeader& header, std::uint32_t slots) const noexcept {
+        write_header(to, header, slots, turned_);
+    }
     void put_one_piece(const RecordHeader& header, const std::byte* from) noexcept {
         std::uint32_t left = header.length;
         const std::uint32_t slots = slots_for(left);
@@ -147,7 +159,7 @@ private:
             left -= step;
         }
         copy_exactly<kHeadBytes - kLineBytes>(head + rings::kLinePayload, from + kLineBytes);
-        write_header(head, header, slots);
+        begin(head, header, slots);
         copy_exactly<kLineBytes>(head + sizeof(RecordHeader), from);
         ring_.publish_record(slots);
         ring_doorbell();
@@ -175,7 +187,9 @@ private:
     std::atomic<std::uint32_t>* waits_;
     const rings::ConsumedWord* slots_consumed_;
     const std::atomic<std::uint32_t>* revocations_;
-    int doorbell_fd_;  // a datagram socket to the peer; owned by the Link
+    const std::atomic<std::uint32_t>* records_taken_;
+    std::uint32_t turned_ = 0;  // messages that went into the turn line
+    int doorbell_fd_;           // a datagram socket to the peer; owned by the Link
     bool corrupt_ = false;
     bool waiting_ = false;  // armed for room
 };
@@ -191,7 +205,8 @@ public:
           staging_lines_(shape.staging_bytes / rings::kCacheLine),
           armed_(direction.armed),
           waits_(direction.writer_waits),
-          revocations_(direction.revocations) {}
+          revocations_(direction.revocations),
+          records_taken_(direction.records_taken) {}
 
     [[nodiscard]] const std::byte* front() const noexcept { return ring_.front_with_second_line(); }
     [[nodiscard]] const std::byte* slot(std::uint32_t index) const noexcept {
@@ -205,7 +220,22 @@ public:
     /// They have been copied out.
     void release_staged() noexcept;
 
-    void publish_progress() noexcept { ring_.publish_progress(); }
+    /// Whether the record at `head` comes before whatever the turn line holds, or will hold: RecordHeader::turns.
+    [[nodiscard]] bool is_next(const std::byte* head) const noexcept {
+        return read_turns(head) == static_cast<std::uint16_t>(turned_);
+    }
+    /// A message of the turn line was taken.
+    void count_turn() noexcept { ++turned_; }
+
+    void publish_progress() noexcept {
+        ring_.publish_progress();
+        publish_taken();
+    }
+    /// What the initiator of a store waits for, which needs no room.
+    void publish_taken() noexcept {
+        // Pairs with the acquire in LinkSender::has_taken.
+        records_taken_->store(ring_.position() + turned_, std::memory_order_release);
+    }
 
     /// The writer sleeps until it is told of room. Look here after giving slots back.
     [[nodiscard]] bool writer_waits() const noexcept {
@@ -237,6 +267,8 @@ private:
     std::atomic<std::uint32_t>* armed_;
     std::atomic<std::uint32_t>* waits_;
     std::atomic<std::uint32_t>* revocations_;
+    std::atomic<std::uint32_t>* records_taken_;
+    std::uint32_t turned_ = 0;  // messages that came in the turn line
     std::uint32_t revoked_ = 0;
 };
 
@@ -254,6 +286,8 @@ public:
 
     LinkSender sender;
     LinkReceiver receiver;
+    rings::TurnEnd turn;  // of the line that both directions share
+    rings::Patience patience;
     Connection* connections = nullptr;  // head of the list of those on this link
     std::string_view failure;           // why the peer was found lying; empty while all is well
     std::atomic<bool> failed{false};    // release after `failure`; read by the control thread
@@ -270,6 +304,38 @@ public:
     std::uint64_t knock_every = 0;
     bool knocked = false;          // since it was last heard of
     std::uint32_t seen_taken = 0;  // what it had taken when we looked last
+
+    /// Whether a message is in the turn line. A look may be put off for a moment (rings/patience.hpp) unless
+    /// patience.give_up() was said.
+    [[nodiscard]] bool look_at_turn() noexcept {
+        if (turn.mine()) {
+            return false;
+        }
+        if (patience.waiting() && !patience.over(__builtin_ia32_rdtsc())) {
+            return false;
+        }
+        if (turn.look()) {
+            return true;
+        }
+        patience.looked_in_vain();
+        return false;
+    }
+    /// The message that is in it has been read.
+    void take_turn() noexcept {
+        if (patience.looked_early()) [[unlikely]] {
+            patience.found_late(__builtin_ia32_rdtsc());
+        } else {
+            patience.found();
+        }
+        turn.take();
+        receiver.count_turn();
+    }
+    /// What we wrote into it is to be seen.
+    void give_turn(std::uint64_t first) noexcept {
+        turn.publish(first);
+        sender.put_in_turn();
+        patience.begin(__builtin_ia32_rdtsc());
+    }
 
     /// The peer may sleep for want of room: after a batch was taken, tells it.
     void tell_writer() noexcept {

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "rings/slot.hpp"
+#include "rings/turn_line.hpp"
 
 namespace sanpoll::engine::shm {
 
@@ -63,7 +64,8 @@ enum class RecordKind : std::uint8_t {
 struct RecordHeader {
     RecordKind kind;
     std::uint8_t slots = 1;  // of the whole record
-    std::uint16_t reserved = 0;
+    std::uint16_t turns =
+        0;  // messages in the turn line before it, modulo 2^16: set as it is written
     std::uint32_t connection;  // the receiver's id of it
     std::uint32_t length;
     std::uint32_t credit;
@@ -129,14 +131,51 @@ inline constexpr std::uint32_t kControlReserve = 32;
 static_assert(slots_for(kMaxInRing) == kMaxRecordSlots);
 static_assert(slots_for(64) == 1);
 
-/// Writes a header, `slots` long in all. Two whole words: four small stores would make the reader's first
+/// A message of one piece that finds the turn to be its sender's goes into the link's turn line
+/// (rings/turn_line.hpp) instead of the ring, without a record: an answer comes in the line that brought the
+/// question. In one of two forms:
+///
+///   short   first word `to`, then the credit word, then the bytes; the note is zero
+///   whole   nothing but the bytes, more than fit into a short one; the note holds `to` and the credit word, and
+///           stays as it is from one such message to the next. Credit that has to be told meanwhile goes by the ring
+///
+/// RecordHeader::turns keeps the order: a record is next if it has counted as many messages of the turn line as the
+/// receiver has taken. So the receiver looks at the turn line first and at the ring then: what was
+/// written before the message is to be seen with it.
+struct TurnMessage {
+    std::uint64_t to;  // the receiver's id of the connection; above it the length
+    std::uint32_t credit;
+
+    [[nodiscard]] static constexpr std::uint64_t where(std::uint32_t connection,
+                                                       std::uint32_t length) noexcept {
+        return connection | (std::uint64_t{length} << 32);
+    }
+    [[nodiscard]] std::uint32_t connection() const noexcept {
+        return static_cast<std::uint32_t>(to);
+    }
+    [[nodiscard]] std::uint32_t length() const noexcept {
+        return static_cast<std::uint32_t>(to >> 32);
+    }
+};
+inline constexpr std::uint32_t kTurnShort = rings::TurnEnd::kRest - sizeof(std::uint64_t);  // 48
+inline constexpr std::uint32_t kTurnWhole = rings::TurnEnd::kBytes;                         // 64
+
+/// Writes a header, `slots` long in all, of a record behind `turns` messages in the turn line. Two whole words: four small stores would make the reader's first
 /// wide load wait for all of them.
-inline void write_header(std::byte* to, const RecordHeader& header, std::uint32_t slots) noexcept {
+inline void write_header(std::byte* to, const RecordHeader& header, std::uint32_t slots,
+                         std::uint32_t turns = 0) noexcept {
     const std::uint64_t first = static_cast<std::uint64_t>(header.kind) | (slots << 8) |
+                                (turns << 16) |
                                 (static_cast<std::uint64_t>(header.connection) << 32);
     const std::uint64_t second = header.length | (static_cast<std::uint64_t>(header.credit) << 32);
     std::memcpy(to, &first, sizeof(first));
     std::memcpy(to + sizeof(first), &second, sizeof(second));
+}
+
+/// Its `turns` alone.
+[[nodiscard]] inline std::uint16_t read_turns(const std::byte* payload) noexcept {
+    return static_cast<std::uint16_t>(
+        rings::load_once(*reinterpret_cast<const std::uint32_t*>(payload)) >> 16);
 }
 
 /// Copies a header out of shared memory, each word read once.
@@ -146,7 +185,7 @@ inline void write_header(std::byte* to, const RecordHeader& header, std::uint32_
     RecordHeader header{};
     header.kind = static_cast<RecordKind>(first & 0xFF);
     header.slots = static_cast<std::uint8_t>(first >> 8);
-    header.reserved = static_cast<std::uint16_t>(first >> 16);
+    header.turns = static_cast<std::uint16_t>(first >> 16);
     header.connection = rings::load_once(words[1]);
     header.length = rings::load_once(words[2]);
     header.credit = rings::load_once(words[3]);

@@ -17,7 +17,9 @@ namespace sanpoll::engine::shm {
 namespace {
 
 constexpr std::size_t kHeader = 4096;
-constexpr std::size_t kWords = 4 * rings::kCacheLine;
+static_assert(sizeof(rings::TurnLine) <= kHeader);
+constexpr std::size_t kWords = 6 * rings::kCacheLine;
+static_assert(kWords % rings::kSlotStride == 0);
 constexpr std::size_t kExposures = kExposureSlots * sizeof(ExposureSlot);
 constexpr std::size_t kMailbox = (sizeof(MailboxMemory) + 4095) & ~std::size_t{4095};
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
@@ -115,11 +117,17 @@ Direction Segment::direction(int index) const noexcept {
     direction.revocations = direction.armed + 1;
     direction.writer_waits =
         reinterpret_cast<std::atomic<std::uint32_t>*>(start + 3 * rings::kCacheLine);
+    direction.records_taken =
+        reinterpret_cast<std::atomic<std::uint32_t>*>(start + 4 * rings::kCacheLine);
     direction.slots = reinterpret_cast<rings::Slot*>(start + kWords);
     direction.staging = start + kWords + slots;
     direction.exposures = reinterpret_cast<ExposureSlot*>(
         base_ + shape_.bytes() - static_cast<std::size_t>(2 - index) * kExposures);
     return direction;
+}
+
+rings::TurnLine& Segment::turn_line() const noexcept {
+    return *reinterpret_cast<rings::TurnLine*>(base_);
 }
 
 MailboxMemory& Segment::mailbox(int index) const noexcept {

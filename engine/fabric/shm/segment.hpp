@@ -10,10 +10,12 @@
 #include "engine/fabric/shm/exposures.hpp"
 #include "engine/fabric/shm/mailbox.hpp"
 #include "rings/slot.hpp"
+#include "rings/turn_line.hpp"
 
 namespace sanpoll::engine::shm {
 
-/// One direction of a link. The reader writes the first three lines, the writer all others but the exposures.
+/// One direction of a link. The reader writes the first three lines and records_taken, the writer all others but the
+/// exposures.
 struct Direction {
     rings::ConsumedWord* slots_consumed;
     rings::ConsumedWord* staging_consumed;  // in units of one line, counted from the beginning
@@ -21,6 +23,8 @@ struct Direction {
     std::atomic<std::uint32_t>*
         revocations;  // the reader's: grants of its memory that it took back
     std::atomic<std::uint32_t>* writer_waits;  // nonzero: the writer sleeps for want of room
+    std::atomic<std::uint32_t>*
+        records_taken;  // by the reader, of the ring and the turn line; told while it has exposures
     rings::Slot* slots;
     std::byte* staging;
     ExposureSlot* exposures;  // kExposureSlots: what the reader has exposed to the writer
@@ -33,7 +37,7 @@ struct SegmentShape {
     [[nodiscard]] std::size_t bytes() const noexcept;
 };
 
-/// Layout: a page of header, two mailboxes, then direction 0 (initiator to acceptor), then direction 1, then the
+/// Layout: a page with the turn line, two mailboxes, then direction 0 (initiator to acceptor), then direction 1, then the
 /// exposures of either. Only offsets, no pointers. The file has no name, so nothing is left behind whoever dies; it is sealed against
 /// shrinking, so that a peer cannot turn an access into SIGBUS; it is not inherited by fork().
 class Segment {
@@ -55,6 +59,8 @@ public:
     [[nodiscard]] Direction direction(int index) const noexcept;
     /// The letters of the same direction.
     [[nodiscard]] MailboxMemory& mailbox(int index) const noexcept;
+    /// Of both directions; the initiator's end is the first.
+    [[nodiscard]] rings::TurnLine& turn_line() const noexcept;
 
 private:
     Segment(int fd, std::byte* base, const SegmentShape& shape) noexcept

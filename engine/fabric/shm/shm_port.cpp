@@ -113,7 +113,8 @@ void ShmPort::add_link(Link& link) {
 // At most a ring full: the peer may go on writing.
 void ShmPort::drain(Link& link) noexcept {
     if (!link.failed.load(std::memory_order_relaxed)) {
-        std::uint32_t left = config_.shm_ring_slots;
+        link.patience.give_up();
+        std::uint32_t left = config_.shm_ring_slots + 1;  // and what is in the turn line
         while (left != 0) {
             const std::uint32_t taken = poll_link(link, std::min(left, 64U));
             if (taken == 0) {
@@ -387,6 +388,7 @@ void ShmPort::arm() noexcept {
     armed_for_room_ = queued_head_ != nullptr;
     try_all_ = armed_for_room_;  // nobody rings for room that is there already
     for (Link* link : links_) {
+        link->patience.give_up();  // the look before the sleep must not be put off
         link->receiver.arm();
         if (armed_for_room_) {
             link->sender.arm_for_room();

@@ -147,6 +147,8 @@ private:
     // sending (shm_send.cpp)
     [[nodiscard]] bool send_common(Connection& connection, std::uint64_t address,
                                    std::uint32_t length) noexcept;
+    [[nodiscard]] bool send_in_turn(Connection& connection, const std::byte* from,
+                                    std::uint32_t length) noexcept;
     void send_whole(Connection& connection, std::uint64_t context, Sge piece) noexcept;
     void post_send(Connection& connection, const WorkRequest& request) noexcept;
     [[nodiscard]] bool try_send(Connection& connection, const Sge* pieces, std::uint32_t count,
@@ -247,12 +249,19 @@ private:
     void report_credit(Connection& connection) noexcept;
     // Nearly always there is nothing: that much is said without a call.
     std::uint32_t poll_link(Link& link, std::uint32_t budget) noexcept {
+        const bool turn = link.look_at_turn();  // before the ring: see TurnMessage
         const std::byte* head = link.receiver.front();
-        return head == nullptr ? 0 : take_records(link, head, budget);
+        return !turn && head == nullptr ? 0 : take_records(link, turn, head, budget);
     }
-    std::uint32_t take_records(Link& link, const std::byte* head, std::uint32_t budget) noexcept;
+    std::uint32_t take_records(Link& link, bool turn, const std::byte* head,
+                               std::uint32_t budget) noexcept;
     [[nodiscard]] bool take_and_release(Link& link, const std::byte* head) noexcept;
     [[nodiscard]] bool take_common(Link& link, const std::byte* head) noexcept;
+    [[nodiscard]] bool take_turn(Link& link) noexcept;
+    [[nodiscard]] bool take_turn_slowly(Link& link, const TurnMessage& message) noexcept;
+    template <typename Copy>
+    [[nodiscard]] bool take_plain(Link& link, std::uint32_t id, std::uint32_t length,
+                                  std::uint32_t credit, const Copy& copy) noexcept;
     [[nodiscard]] bool take_record(Link& link, const std::byte* head,
                                    std::uint32_t& slots) noexcept;
     [[nodiscard]] bool take_message(Connection& connection, Link& link, const RecordHeader& header,

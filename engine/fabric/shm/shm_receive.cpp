@@ -131,25 +131,32 @@ inline bool ShmPort::take_common(Link& link, const std::byte* head) noexcept {
     if (header.kind != RecordKind::kMessage || header.length > kHeadBytes) [[unlikely]] {
         return false;
     }
-    Connection* const connection = find(header.connection, link);
+    return take_plain(link, header.connection, header.length, header.credit,
+                      [&](void* to) { copy_slot(to, head + sizeof(RecordHeader), header.length); });
+}
+
+// `copy` writes the `length` bytes of the message to where it is told.
+template <typename Copy>
+inline bool ShmPort::take_plain(Link& link, std::uint32_t id, std::uint32_t length,
+                                std::uint32_t credit, const Copy& copy) noexcept {
+    Connection* const connection = find(id, link);
     if (connection == nullptr || connection->closing || connection->broken ||
         connection->early != nullptr || connection->receiving_long || connection->receives.empty())
         [[unlikely]] {
         return false;
     }
     const QueuedRequest& front = connection->receives.front();
-    if (front.sge_count != 1 || header.length > front.sge[0].length ||
+    if (front.sge_count != 1 || length > front.sge[0].length ||
         static_cast<std::int32_t>(connection->granted - connection->arrived) <= 0) [[unlikely]] {
         return false;
     }
-    if (static_cast<std::int32_t>(header.credit - connection->credit) > 0) {
-        take_credit(*connection, header.credit);
+    if (static_cast<std::int32_t>(credit - connection->credit) > 0) {
+        take_credit(*connection, credit);
     }
     ++connection->arrived;
     counters_.messages_received.add();
-    counters_.bytes_received.add(header.length);
-    copy_slot(reinterpret_cast<void*>(front.sge[0].address), head + sizeof(RecordHeader),
-              header.length);
+    counters_.bytes_received.add(length);
+    copy(reinterpret_cast<void*>(front.sge[0].address));
     const std::uint64_t context = front.context;
     const std::uint8_t flags = front.flags;
     if (front.sge[0].length != 0) [[likely]] {
@@ -160,11 +167,61 @@ inline bool ShmPort::take_common(Link& link, const std::byte* head) noexcept {
         connection->saturation->receives.store(false, std::memory_order_relaxed);
     }
     if ((flags & kNotify) == 0) [[likely]] {
-        core_.complete_polled(context, header.length);
+        core_.complete_polled(context, length);
     } else {
-        core_.complete({connection->owner, context, header.length, Status::kOk, flags});
+        core_.complete({connection->owner, context, length, Status::kOk, flags});
     }
     return true;
+}
+
+namespace {
+
+// The `length` bytes of a message that has arrived in the turn line, to `to`. `length` is one that take_turn allows.
+inline void copy_turn(const rings::TurnEnd& turn, void* to, std::uint32_t length) noexcept {
+    if (length <= kTurnShort) {
+        copy_short(to, turn.rest() + sizeof(std::uint64_t), length);
+    } else {
+        const std::uint64_t first = turn.first();
+        copy_short(static_cast<std::byte*>(to) + sizeof(first), turn.rest(),
+                   length - sizeof(first));
+        std::memcpy(to, &first, sizeof(first));
+    }
+}
+
+}  // namespace
+
+// False: the link has failed.
+inline bool ShmPort::take_turn(Link& link) noexcept {
+    const rings::TurnNote note = link.turn.peer_note();
+    TurnMessage message{note.words[0], static_cast<std::uint32_t>(note.words[1])};
+    if (message.to == 0) {
+        message.to = link.turn.first();
+        message.credit =
+            rings::load_once(*reinterpret_cast<const std::uint32_t*>(link.turn.rest()));
+    }
+    const std::uint32_t length = message.length();
+    if (length > kTurnWhole) [[unlikely]] {
+        fail_link(link, "a message in the turn line is longer than that carries");
+        return false;
+    }
+    if (take_plain(link, message.connection(), length, message.credit,
+                   [&](void* to) { copy_turn(link.turn, to, length); })) [[likely]] {
+        link.take_turn();
+        return true;
+    }
+    return take_turn_slowly(link, message);
+}
+
+// As a record that had come in the ring.
+[[gnu::noinline]] bool ShmPort::take_turn_slowly(Link& link, const TurnMessage& message) noexcept {
+    alignas(rings::kCacheLine) std::byte record[sizeof(RecordHeader) + kTurnWhole];
+    write_header(
+        record,
+        {RecordKind::kMessage, 1, 0, message.connection(), message.length(), message.credit}, 1);
+    copy_turn(link.turn, record + sizeof(RecordHeader), message.length());
+    link.take_turn();
+    std::uint32_t slots = 1;
+    return take_record(link, record, slots) && !link.failed.load(std::memory_order_relaxed);
 }
 
 std::uint32_t ShmPort::poll_for(Endpoint& endpoint, std::uint32_t budget) noexcept {
@@ -180,24 +237,34 @@ std::uint32_t ShmPort::poll_for(Endpoint& endpoint, std::uint32_t budget) noexce
     return taken;
 }
 
-std::uint32_t ShmPort::take_records(Link& link, const std::byte* head,
+// `turn`: there is a message in the turn line; `head`: the record in the ring as it was seen after that.
+std::uint32_t ShmPort::take_records(Link& link, bool turn, const std::byte* head,
                                     std::uint32_t budget) noexcept {
     if (link.failed.load(std::memory_order_relaxed)) [[unlikely]] {
         return 0;
     }
     std::uint32_t taken = 0;
     do {
-        if (take_common(link, head)) [[likely]] {
-            link.receiver.release_one();
-        } else if (!take_and_release(link, head)) {
-            return taken;  // the link has failed; nothing of it is touched any more
+        if (head != nullptr && link.receiver.is_next(head)) {
+            if (take_common(link, head)) [[likely]] {
+                link.receiver.release_one();
+            } else if (!take_and_release(link, head)) {
+                return taken;  // the link has failed; nothing of it is touched any more
+            }
+        } else if (turn || link.turn.look()) {
+            if (!take_turn(link)) [[unlikely]] {
+                return taken;
+            }
+        } else {
+            fail_link(link, "a record comes after a message in the turn line that is not there");
+            return taken;
         }
         ++taken;
+        turn = link.look_at_turn();
         head = link.receiver.front();
-    } while (head != nullptr && taken < budget);
+    } while ((turn || head != nullptr) && taken < budget);
     if (head == nullptr && !link.shown.empty()) {
-        link.receiver
-            .publish_progress();  // RDMA that asks us nothing waits for it (rdma_state.hpp)
+        link.receiver.publish_taken();  // RDMA that asks us nothing waits for it (rdma_state.hpp)
     }
     link.tell_writer();
     return taken;

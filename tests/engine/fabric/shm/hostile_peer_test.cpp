@@ -174,7 +174,7 @@ protected:
                     header.slots = static_cast<std::uint8_t>(random_());
                     break;
                 case 2:
-                    header.reserved = static_cast<std::uint16_t>(random_());
+                    header.turns = static_cast<std::uint16_t>(random_());
                     break;
                 case 3:
                     header.connection = random_();
@@ -229,8 +229,8 @@ TEST_F(HostilePeerTest, ForgedRecordsEndTheirOwnLinkOnly) {
                 }
             }
             write_header(attack.forge.payload(), header, header.slots);
-            if (header.reserved != 0) {
-                std::memcpy(attack.forge.payload() + 2, &header.reserved, 2);
+            if (header.turns != 0) {
+                std::memcpy(attack.forge.payload() + 2, &header.turns, 2);
             }
             attack.forge.publish_record(slots);
             ++forged;

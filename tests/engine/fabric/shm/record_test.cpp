@@ -27,7 +27,7 @@ TEST(Record, AHeaderSurvivesItsWayThroughASlot) {
         const RecordHeader out = read_header(payload);
         EXPECT_EQ(out.kind, in.kind);
         EXPECT_EQ(out.slots, 5);
-        EXPECT_EQ(out.reserved, 0);
+        EXPECT_EQ(out.turns, 0);
         EXPECT_EQ(out.connection, in.connection);
         EXPECT_EQ(out.length, in.length);
         EXPECT_EQ(out.credit, in.credit);
