@@ -328,6 +328,69 @@ TEST_F(HostilePeerTest, AFailedLinkResetsItsConnectionsAtOnce) {
     ASSERT_NO_FATAL_FAILURE(end(attack));
 }
 
+TEST_F(HostilePeerTest, ForgedTurnsEndTheirOwnLinkOnly) {
+    const std::uint64_t rounds = tests::scaled(3000);
+    std::uint64_t failed = 0;
+    for (std::uint64_t round = 0; round < rounds; ++round) {
+        Attack attack;
+        ASSERT_NO_FATAL_FAILURE(begin(attack));
+        rings::TurnLine& line = attack.segment->turn_line();
+        for (int i = 0; i < 20 && !attack.link->failed.load(); ++i) {
+            for (std::uint64_t& word : line.message.rest)
+                word = random_() | (std::uint64_t{random_()} << 32);
+            const std::uint64_t id = attack.ids[random_() % Attack::kConnections];
+            const std::uint64_t length = random_() % 20 == 0 ? random_() : random_() % 66;
+            const std::uint64_t credit = random_() % 8 == 0 ? random_() : random_() % 50;
+            const bool whole = random_() % 2 == 0;
+            line.notes[0].words[0] = whole ? (id | (length << 32)) : 0;
+            line.notes[0].words[1] = credit;
+            line.message.rest[0] = credit;
+            // As an end would, of which we do not know the key: any change is a message.
+            line.message.first.store(whole || random_() % 4 == 0
+                                         ? random_() | (std::uint64_t{random_()} << 32)
+                                         : line.message.first.load() + 1);
+            turn();
+            if (random_() % 4 == 0 && attack.forge.has_room(1)) {
+                write_header(attack.forge.payload(),
+                             {RecordKind::kCredit, 1, 0, attack.ids[0], 0, 1}, 1,
+                             static_cast<std::uint32_t>(i) + random_() % 2);
+                attack.forge.publish();
+                turn();
+            }
+        }
+        failed += attack.link->failed.load() ? 1 : 0;
+        ASSERT_NO_FATAL_FAILURE(end(attack));
+        if (round % 100 == 0) {
+            ASSERT_NO_FATAL_FAILURE(expect_honest_link_works());
+        }
+    }
+    EXPECT_GT(failed, rounds / 4);
+}
+
+TEST_F(HostilePeerTest, ARecordBehindAMessageThatIsNotThereFailsTheLink) {
+    Attack attack;
+    ASSERT_NO_FATAL_FAILURE(begin(attack));
+    write_header(attack.forge.payload(), {RecordKind::kCredit, 1, 0, attack.ids[0], 0, 1}, 1, 1);
+    attack.forge.publish();
+    turn();
+    EXPECT_TRUE(attack.link->failed.load());
+    EXPECT_EQ(attack.link->failure,
+              "a record comes after a message in the turn line that is not there");
+    ASSERT_NO_FATAL_FAILURE(end(attack));
+}
+
+TEST_F(HostilePeerTest, AMessageLongerThanTheTurnLineFailsTheLink) {
+    Attack attack;
+    ASSERT_NO_FATAL_FAILURE(begin(attack));
+    rings::TurnLine& line = attack.segment->turn_line();
+    line.notes[0].words[0] = TurnMessage::where(attack.ids[0], kTurnWhole + 1);
+    line.message.first.store(12345);
+    turn();
+    EXPECT_TRUE(attack.link->failed.load());
+    EXPECT_EQ(attack.link->failure, "a message in the turn line is longer than that carries");
+    ASSERT_NO_FATAL_FAILURE(end(attack));
+}
+
 TEST_F(HostilePeerTest, AnothersConnectionIdsAreOutOfReach) {
     Attack attack;
     ASSERT_NO_FATAL_FAILURE(begin(attack));

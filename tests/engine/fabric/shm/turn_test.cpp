@@ -1,0 +1,278 @@
+// Messages that answer in the turn line, and their order among the records of the rings.
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <deque>
+#include <random>
+
+#include "tests/engine/fabric/shm/shm_port_fixture.hpp"
+#include "tests/rings/scale.hpp"
+
+namespace sanpoll::engine::shm {
+namespace {
+
+using tests::message_of;
+using tests::Operation;
+using tests::Socket;
+using tests::TwoPorts;
+
+class TurnTest : public SmallShmPortTest {
+protected:
+    [[nodiscard]] bool turn_of_a() const { return ports_.link_a->turn.mine(); }
+    [[nodiscard]] bool turn_of_b() const { return ports_.link_b->turn.mine(); }
+    // From one end to the other, with a receive that waits.
+    void exchange(Socket& from, Socket& to, std::uint64_t number, std::size_t length) {
+        Operation& receive = to.receive(length);
+        Operation& send = from.send_number(number, length);
+        ports_.settle();
+        ASSERT_TRUE(send.good()) << length;
+        ASSERT_TRUE(receive.good()) << length;
+        ASSERT_TRUE(receive.content() == message_of(number, length)) << length;
+    }
+};
+
+TEST_F(TurnTest, AShortMessageGivesTheTurnAndItsAnswerGivesItBack) {
+    ASSERT_TRUE(turn_of_a());
+    ASSERT_FALSE(turn_of_b());
+    exchange(a_, b_, 1, 8);
+    EXPECT_FALSE(turn_of_a());
+    EXPECT_TRUE(turn_of_b());
+    exchange(b_, a_, 2, 64);
+    EXPECT_TRUE(turn_of_a());
+    EXPECT_FALSE(turn_of_b());
+}
+
+TEST_F(TurnTest, WhatHasNoTurnGoesByTheRing) {
+    exchange(b_, a_, 1, 8);
+    EXPECT_TRUE(turn_of_a()) << "the first turn is the initiator's still";
+    exchange(a_, b_, 2, 8);
+    exchange(a_, b_, 3, 8);
+    EXPECT_TRUE(turn_of_b());
+}
+
+TEST_F(TurnTest, LongerOnesAndThoseOfSeveralPiecesLeaveTheTurnAlone) {
+    exchange(a_, b_, 1, kTurnWhole + 1);
+    EXPECT_TRUE(turn_of_a());
+    Operation& receive = b_.receive(40);
+    Operation& send = a_.send(message_of(2, 40), {10});
+    ports_.settle();
+    ASSERT_TRUE(send.good());
+    ASSERT_TRUE(receive.bytes == message_of(2, 40));
+    EXPECT_TRUE(turn_of_a());
+}
+
+TEST_F(TurnTest, EveryLengthArrivesUndamagedEitherWay) {
+    for (std::size_t there = 0; there <= kTurnWhole + 2; ++there) {
+        for (const std::size_t back : {there, std::size_t{7}, std::size_t{kTurnWhole}}) {
+            ASSERT_NO_FATAL_FAILURE(exchange(a_, b_, 2 * there, there));
+            ASSERT_NO_FATAL_FAILURE(exchange(b_, a_, 2 * there + 1, back));
+        }
+    }
+    expect_all_ended(a_);
+    expect_all_ended(b_);
+}
+
+TEST_F(TurnTest, AnEchoArrives) {
+    for (const std::size_t length : {8U, 48U, 49U, 64U}) {
+        for (int i = 0; i < 4; ++i) {  // the same bytes to and fro
+            ASSERT_NO_FATAL_FAILURE(exchange(a_, b_, 5, length));
+            ASSERT_NO_FATAL_FAILURE(exchange(b_, a_, 5, length));
+        }
+    }
+}
+
+TEST_F(TurnTest, OneOrderWithTheRecordsOfTheRing) {
+    std::deque<Operation*> receives;
+    for (int i = 0; i < 12; ++i)
+        receives.push_back(&b_.receive(200));
+    ports_.settle();
+    // Line, ring, ring; the answer gives the turn back between two of the ring: ring, line, ring.
+    std::uint64_t number = 0;
+    for (int i = 0; i < 3; ++i)
+        (void)a_.send_number(number++, 16);
+    (void)a_.receive(8);
+    (void)ports_.b.core.turn();
+    (void)b_.send_number(99, 8);
+    (void)a_.send_number(number++, 16);  // the turn has not come back yet
+    (void)ports_.a.core.turn();
+    ports_.link_a->patience.give_up();
+    (void)ports_.a.core.turn();
+    ASSERT_TRUE(turn_of_a());
+    (void)a_.send_number(number++, 64);
+    ASSERT_FALSE(turn_of_a());
+    (void)a_.send_number(number++, 150);
+    ports_.settle();
+    for (std::uint64_t i = 0; i < number; ++i) {
+        ASSERT_TRUE(receives[i]->good()) << i;
+        const std::size_t length = i < 4 ? 16 : i == 4 ? 64 : 150;
+        EXPECT_TRUE(receives[i]->content() == message_of(i, length)) << i;
+    }
+}
+
+// Both send as they like, each end is turned as it comes: every message once, in order, undamaged.
+TEST_F(TurnTest, RandomTrafficKeepsItsOrder) {
+    std::mt19937 random(23);
+    static constexpr std::size_t kLengths[] = {0, 8, 16, 48, 49, 64, 64, 64, 65, 300, 3000};
+    struct Way {
+        Socket& from;
+        Socket& to;
+        std::deque<std::size_t> lengths;
+        std::deque<Operation*> sends;
+        std::deque<Operation*> receives;
+    };
+    Way ways[2] = {{a_, b_, {}, {}, {}}, {b_, a_, {}, {}, {}}};
+    const std::uint64_t steps = tests::scaled(20'000);
+    for (std::uint64_t step = 0; step < steps; ++step) {
+        Way& way = ways[random() % 2];
+        switch (random() % 4) {
+            case 0:
+                if (way.lengths.size() < way.receives.size() + 30) {
+                    way.lengths.push_back(kLengths[random() % std::size(kLengths)]);
+                    way.sends.push_back(
+                        &way.from.send_number(way.lengths.size(), way.lengths.back()));
+                }
+                break;
+            case 1:
+                if (way.receives.size() < way.lengths.size() + 30)
+                    way.receives.push_back(&way.to.receive(3000));
+                break;
+            case 2:
+                (void)ports_.a.core.turn();
+                break;
+            case 3:
+                (void)ports_.b.core.turn();
+                break;
+        }
+    }
+    for (Way& way : ways) {
+        while (way.receives.size() < way.lengths.size())
+            way.receives.push_back(&way.to.receive(3000));
+    }
+    ports_.settle();
+    for (Way& way : ways) {
+        for (std::size_t i = 0; i < way.lengths.size(); ++i) {
+            ASSERT_TRUE(way.sends[i]->good()) << i;
+            ASSERT_TRUE(way.receives[i]->good()) << i;
+            ASSERT_TRUE(way.receives[i]->content() == message_of(i + 1, way.lengths[i])) << i;
+        }
+    }
+    EXPECT_FALSE(ports_.link_a->failed.load());
+    EXPECT_FALSE(ports_.link_b->failed.load());
+}
+
+TEST_F(TurnTest, AMessageBeforeItsReceiveIsKept) {
+    (void)a_.send_number(1, 64);
+    ports_.settle();
+    EXPECT_TRUE(turn_of_b()) << "it was taken out of the line";
+    Operation& receive = b_.receive(64);
+    ports_.settle();
+    ASSERT_TRUE(receive.good());
+    EXPECT_TRUE(receive.content() == message_of(1, 64));
+}
+
+TEST_F(TurnTest, AMessageThatIsTooLongForItsReceiveStaysForTheNext) {
+    Operation& too_short = b_.receive(10);
+    (void)a_.send_number(1, 64);
+    ports_.settle();
+    EXPECT_EQ(too_short.status, Status::kMessageTooLong);
+    Operation& receive = b_.receive(64);
+    ports_.settle();
+    ASSERT_TRUE(receive.good());
+    EXPECT_TRUE(receive.content() == message_of(1, 64));
+}
+
+TEST_F(TurnTest, ConnectionsOfALinkShareTheLine) {
+    Socket c;
+    Socket d;
+    ports_.connect(c, d);
+    for (std::uint64_t i = 0; i < 50; ++i) {
+        const std::size_t length = i % 3 == 0 ? 8 : 64;
+        ASSERT_NO_FATAL_FAILURE(exchange(a_, b_, i, length));
+        ASSERT_NO_FATAL_FAILURE(exchange(d, c, i + 1000, length));
+        ASSERT_NO_FATAL_FAILURE(exchange(c, d, i + 2000, 64));
+        ASSERT_NO_FATAL_FAILURE(exchange(b_, a_, i + 3000, 64));
+    }
+    c.close();
+    d.close();
+    ports_.settle();
+    ASSERT_NO_FATAL_FAILURE(exchange(a_, b_, 1, 64)) << "what is left of it goes on";
+}
+
+// A whole line has no room for credit: it goes another way, and in time.
+TEST_F(TurnTest, CreditArrivesAlthoughWholeLinesCarryNone) {
+    for (std::uint64_t i = 0; i < 500; ++i) {
+        ASSERT_NO_FATAL_FAILURE(exchange(a_, b_, i, 64));
+        ASSERT_NO_FATAL_FAILURE(exchange(b_, a_, i, 64));
+    }
+    EXPECT_EQ(ports_.a.port.counters().stalls.value(), 0U);
+    EXPECT_EQ(ports_.b.port.counters().stalls.value(), 0U);
+}
+
+TEST_F(TurnTest, TheFarewellComesAfterTheLastMessage) {
+    Operation& receive = b_.receive(64);
+    Operation& pending = b_.receive(64);
+    (void)a_.send_number(1, 64);
+    a_.close();
+    ports_.settle();
+    ASSERT_TRUE(receive.good());
+    EXPECT_TRUE(receive.content() == message_of(1, 64));
+    EXPECT_EQ(pending.status, Status::kReset);
+}
+
+TEST_F(TurnTest, WhatADeadPeerLeftInTheLineIsDelivered) {
+    Operation& receive = b_.receive(64);
+    (void)a_.send_number(1, 64);
+    ports_.b.port.remove_link(*ports_.link_b, Status::kReset);
+    ASSERT_TRUE(receive.good());
+    EXPECT_TRUE(receive.content() == message_of(1, 64));
+    ports_.link_b.reset();
+}
+
+TEST_F(TurnTest, ASleepingReaderIsRung) {
+    (void)b_.receive(64);
+    ports_.settle();
+    ports_.b.port.arm();
+    (void)a_.send_number(1, 64);
+    char ring = 0;
+    EXPECT_EQ(::recv(ports_.link_b->own_doorbell(), &ring, 1, MSG_DONTWAIT), 1);
+    ports_.b.port.disarm();
+    ports_.settle();
+    EXPECT_TRUE(b_.operations.back().good());
+}
+
+// Else it would sleep although the answer is there, and nobody would ring.
+TEST_F(TurnTest, WhoGoesToSleepLooksNow) {
+    rings::Patience& patience = ports_.link_a->patience;
+    for (int i = 0; i < 400; ++i) {  // early looks, so that it becomes patient
+        patience.begin(0);
+        patience.looked_in_vain();
+        patience.found_late(rings::Patience::kSlow - 1);
+    }
+    Operation& receive = a_.receive(8);
+    (void)b_.receive(8);
+    (void)a_.send_number(1, 8);
+    ASSERT_TRUE(patience.waiting());
+    (void)ports_.b.core.turn();
+    (void)b_.send_number(2, 8);
+    ports_.a.port.arm();
+    (void)ports_.a.port.poll(64);
+    EXPECT_TRUE(receive.good());
+    ports_.a.port.disarm();
+}
+
+TEST_F(TurnTest, ALinkCountsWhatItsPeerHasTakenInBoth) {
+    LinkSender& sender = ports_.link_a->sender;
+    const std::uint32_t before = sender.position();
+    (void)b_.receive(64);
+    (void)a_.send_number(1, 64);
+    const std::uint32_t after = sender.position();
+    EXPECT_EQ(after, before + 1);
+    EXPECT_FALSE(sender.has_taken(after));
+    ports_.settle();
+    ports_.link_b->receiver.publish_taken();
+    EXPECT_TRUE(sender.has_taken(after));
+    EXPECT_FALSE(sender.has_taken(after + 1));
+}
+
+}  // namespace
+}  // namespace sanpoll::engine::shm
