@@ -17,7 +17,7 @@ namespace sanpoll::rings {
 /// What travels: whole words, a line at most.
 template <typename T>
 concept DuplexElement = std::is_trivially_copyable_v<T> && sizeof(T) % sizeof(std::uint64_t) == 0 &&
-                        sizeof(T) <= TurnEnd::kBytes;
+                        sizeof(T) <= kCacheLine;
 
 /// One end: writes one way, reads the other. Exactly one thread at a time. Nothing blocks.
 template <DuplexElement T>

@@ -5,34 +5,42 @@
 // moves the line once. On the Intel hosts seen, with 40 ns of work between question and answer, that is 150 ns a hand-off
 // instead of 245 (bench/README.md).
 //
-// How long the other side takes is not known, so it is learned: each answer that the first look finds makes the wait a
-// little shorter, each look in vain much longer, which settles where about one look in 25 is too early. An answer that
-// takes long says nothing and changes nothing. Looking late costs what it is late by; it is never more than kMost.
+// How long the other side takes is not known, so it is learned, for questions of each size: an answer that the first look
+// finds makes the wait a little shorter, a second look in vain within a few makes it much longer, which settles where one
+// look in some twenty is too early. A single slow answer changes nothing, and one that takes very long says nothing.
+// Looking late costs what it is late by; it is never more than kMost.
 #pragma once
 
+#include <bit>
 #include <cstdint>
+
+#include "rings/slot.hpp"
 
 namespace sanpoll::rings {
 
-/// One thread at a time. Times are ticks of any steady counter, modulo 2^64.
+/// One thread at a time; stays where it is. Times are ticks of any steady counter, modulo 2^64.
 class Patience {
 public:
-    static constexpr std::uint64_t kShorter = 1;
-    static constexpr std::uint64_t kLonger = 32;
-    static constexpr std::uint64_t kMost = 1024;       // the longest wait
-    static constexpr std::uint32_t kRecent = 0xE;      // an early look counts if another one was so near
+    Patience() = default;
+    Patience(const Patience&) = delete;
+    Patience& operator=(const Patience&) = delete;
+
+    static constexpr std::uint64_t kMost = 4096;       // ticks: the longest wait
     static constexpr std::uint64_t kSlow = 2 * kMost;  // answers that come later say nothing
 
-    /// We have asked.
-    void begin(std::uint64_t now) noexcept {
+    /// We have asked, with `length` bytes.
+    void begin(std::uint64_t now, std::uint32_t length = 0) noexcept {
+        const auto kind =
+            static_cast<std::uint32_t>(std::bit_width((length - (length != 0)) / kCacheLine));
+        learned_ = &all_[kind < kKinds ? kind : kKinds - 1];
         asked_ = now;
-        waiting_ = wait_ != 0;
+        waiting_ = learned_->wait != 0;
         early_ = false;
     }
     /// Whether a look has to be put off until over(): no counter need be read otherwise.
     [[nodiscard]] bool waiting() const noexcept { return waiting_; }
     [[nodiscard]] bool over(std::uint64_t now) noexcept {
-        if (now - asked_ < wait_) {
+        if (now - asked_ < learned_->wait) {
             return false;
         }
         waiting_ = false;
@@ -47,28 +55,43 @@ public:
     [[nodiscard]] bool looked_early() const noexcept { return early_; }
     /// ... by the first look.
     void found() noexcept {
-        wait_ -= wait_ < kShorter ? wait_ : kShorter;
-        early_looks_ = (early_looks_ << 1) & kRecent;
+        Learned& about = *learned_;
+        const std::uint64_t less = 1 + about.wait / 512;
+        about.wait -= about.wait < less ? about.wait : less;
+        about.early_looks = (about.early_looks << 1) & kRecent;
     }
     /// ... by a later one.
     void found_late(std::uint64_t now) noexcept {
+        Learned& about = *learned_;
         if (now - asked_ >= kSlow) {
             return;
         }
-        if (early_looks_ == 0) {
-            early_looks_ = 1;
+        if (about.early_looks == 0) {
+            about.early_looks = 1;
             return;
         }
-        early_looks_ = 0;
-        wait_ = wait_ + kLonger < kMost ? wait_ + kLonger : kMost;
+        about.early_looks = 0;
+        const std::uint64_t longer = about.wait + kLonger + about.wait / 32;
+        about.wait = longer < kMost ? longer : kMost;
     }
 
-    [[nodiscard]] std::uint64_t wait() const noexcept { return wait_; }
+    /// After questions of the last one's size.
+    [[nodiscard]] std::uint64_t wait() const noexcept { return learned_->wait; }
+
+    static constexpr std::uint64_t kLonger = 32;  // at least
 
 private:
+    static constexpr std::uint32_t kKinds = 8;     // a line, two, four, ...
+    static constexpr std::uint32_t kRecent = 0xE;  // of three answers before
+
+    struct Learned {
+        std::uint64_t wait = 0;
+        std::uint32_t early_looks = 0;  // a bit for each of the last answers, the newest lowest
+    };
+
     std::uint64_t asked_ = 0;
-    std::uint64_t wait_ = 0;
-    std::uint32_t early_looks_ = 0;  // a bit for each of the last answers, the newest lowest
+    Learned all_[kKinds];
+    Learned* learned_ = all_;
     bool waiting_ = false;
     bool early_ = false;  // a look after the wait was in vain
 };

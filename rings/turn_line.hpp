@@ -1,10 +1,12 @@
-// One line that two threads (or processes) write in turn: the shortest way of a question and its answer.
+// Lines that two threads (or processes) write in turn: the shortest way of a question and its answer.
 //
 // In a ring the answer has a line of its own, which its writer must first take back from the thread that waits for it by
 // looking at it, and which that thread then fetches again: two transfers a hand-off. Here the answer goes into the line
 // that has just brought the question. Its writer has it already, so a hand-off is one transfer, and there is no quicker
 // way between two processors. The price: only who has the turn may write, that is who wrote last must be answered first. So
 // it is no queue, but stands beside two rings, which carry whatever finds the turn to be the other's; see duplex.hpp.
+//
+// A longer message goes on in the lines behind, which travel at the same time; they need not be taken back either.
 //
 // The line says by itself that it is full: its first word changes. Either end keeps the word that it last
 // wrote or read there; what it writes must be another one (would_show), else it does not write here. Words are stored
@@ -34,9 +36,10 @@ struct TurnNote {
 
 /// The memory, which both ends map.
 struct TurnLine {
+    static constexpr std::uint32_t kBytes = 4096;  // the longest message
     struct alignas(kSlotStride) Message {
         std::atomic<std::uint64_t> first;
-        std::uint64_t rest[7];
+        std::uint64_t rest[kBytes / sizeof(std::uint64_t) - 1];
     };
     struct alignas(kSlotStride) Note {
         std::uint64_t words[2];
@@ -44,15 +47,16 @@ struct TurnLine {
     Message message;
     Note notes[2];  // of the first end, of the second
 };
-static_assert(sizeof(TurnLine) == 3 * kSlotStride);
+static_assert(sizeof(TurnLine) == TurnLine::kBytes + 2 * kSlotStride);
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 
 /// One end. Exactly one thread at a time; moving it to another thread needs a happens-before edge of the caller's own.
 /// Nothing blocks, allocates or calls the system.
 class TurnEnd {
 public:
-    static constexpr std::uint32_t kBytes = kCacheLine;                     // of a message
-    static constexpr std::uint32_t kRest = kBytes - sizeof(std::uint64_t);  // behind its first word
+    static constexpr std::uint32_t kBytes = TurnLine::kBytes;  // of a message
+    static constexpr std::uint32_t kRest =
+        kCacheLine - sizeof(std::uint64_t);  // of its first line, behind the first word
 
     TurnEnd() = default;
 
@@ -73,7 +77,8 @@ public:
     [[nodiscard]] bool would_show(std::uint64_t first) const noexcept {
         return (first ^ key_) != seen_;
     }
-    /// Where the other kRest bytes of the message go.
+    /// Where the other bytes of the message go: kRest in its first line, which should be written last since the peer may
+    /// look at it.
     [[nodiscard]] std::byte* rest() noexcept {
         return reinterpret_cast<std::byte*>(line_->message.rest);
     }

@@ -83,6 +83,24 @@ TEST(Patience, NeverWaitsLongerThanItMay) {
     EXPECT_LE(play(patience, clock, 1), Patience::kMost);
 }
 
+TEST(Patience, LearnsForEachSizeOfQuestion) {
+    Patience patience;
+    std::uint64_t clock = 1000;
+    for (int i = 0; i < 2000; ++i) {
+        patience.begin(clock, 64);
+        patience.looked_in_vain();
+        patience.found_late(clock + 300);
+        clock += 1000;
+    }
+    EXPECT_GT(patience.wait(), 0U);
+    for (const std::uint32_t length : {65U, 1024U, 4096U, 0xFFFFFFFFU}) {
+        patience.begin(clock, length);
+        EXPECT_EQ(patience.wait(), 0U) << length;
+    }
+    patience.begin(clock, 1);
+    EXPECT_GT(patience.wait(), 0U) << "a line, like 64 bytes";
+}
+
 TEST(Patience, IsGivenUpAtOnce) {
     Patience patience;
     std::uint64_t clock = 1000;

@@ -129,8 +129,8 @@ TEST(TurnLine, MessageAndNotesAreInPairsOfLinesOfTheirOwn) {
                kSlotStride;
     };
     EXPECT_EQ(at(&line.message), 0U);
-    EXPECT_EQ(at(&line.notes[0]), 1U);
-    EXPECT_EQ(at(&line.notes[1]), 2U);
+    EXPECT_EQ(at(&line.notes[0]), TurnLine::kBytes / kSlotStride);
+    EXPECT_EQ(at(&line.notes[1]), at(&line.notes[0]) + 1);
 }
 
 }  // namespace

@@ -330,11 +330,11 @@ public:
         turn.take();
         receiver.count_turn();
     }
-    /// What we wrote into it is to be seen.
-    void give_turn(std::uint64_t first) noexcept {
+    /// What we wrote into it is to be seen: a message of `length` bytes.
+    void give_turn(std::uint64_t first, std::uint32_t length) noexcept {
         turn.publish(first);
         sender.put_in_turn();
-        patience.begin(__builtin_ia32_rdtsc());
+        patience.begin(__builtin_ia32_rdtsc(), length);
     }
 
     /// The peer may sleep for want of room: after a batch was taken, tells it.

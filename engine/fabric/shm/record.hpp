@@ -131,7 +131,7 @@ inline constexpr std::uint32_t kControlReserve = 32;
 static_assert(slots_for(kMaxInRing) == kMaxRecordSlots);
 static_assert(slots_for(64) == 1);
 
-/// A message of one piece that finds the turn to be its sender's goes into the link's turn line
+/// A message of one piece and at most kTurnWhole bytes that finds the turn to be its sender's goes into the link's turn line
 /// (rings/turn_line.hpp) instead of the ring, without a record: an answer comes in the line that brought the
 /// question. In one of two forms:
 ///
@@ -158,7 +158,7 @@ struct TurnMessage {
     }
 };
 inline constexpr std::uint32_t kTurnShort = rings::TurnEnd::kRest - sizeof(std::uint64_t);  // 48
-inline constexpr std::uint32_t kTurnWhole = rings::TurnEnd::kBytes;                         // 64
+inline constexpr std::uint32_t kTurnWhole = rings::TurnEnd::kBytes;
 
 /// Writes a header, `slots` long in all, of a record behind `turns` messages in the turn line. Two whole words: four small stores would make the reader's first
 /// wide load wait for all of them.

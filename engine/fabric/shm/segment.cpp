@@ -16,8 +16,7 @@ namespace sanpoll::engine::shm {
 
 namespace {
 
-constexpr std::size_t kHeader = 4096;
-static_assert(sizeof(rings::TurnLine) <= kHeader);
+constexpr std::size_t kHeader = (sizeof(rings::TurnLine) + 4095) & ~std::size_t{4095};
 constexpr std::size_t kWords = 6 * rings::kCacheLine;
 static_assert(kWords % rings::kSlotStride == 0);
 constexpr std::size_t kExposures = kExposureSlots * sizeof(ExposureSlot);

@@ -37,7 +37,7 @@ struct SegmentShape {
     [[nodiscard]] std::size_t bytes() const noexcept;
 };
 
-/// Layout: a page with the turn line, two mailboxes, then direction 0 (initiator to acceptor), then direction 1, then the
+/// Layout: the turn line in whole pages, two mailboxes, then direction 0 (initiator to acceptor), then direction 1, then the
 /// exposures of either. Only offsets, no pointers. The file has no name, so nothing is left behind whoever dies; it is sealed against
 /// shrinking, so that a peer cannot turn an access into SIGBUS; it is not inherited by fork().
 class Segment {

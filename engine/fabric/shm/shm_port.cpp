@@ -25,7 +25,8 @@ ShmPort::ShmPort(const Config& config, PollingCore& core, int trouble_fd)
       trouble_fd_(trouble_fd),
       table_(new Connection*[config.max_connections]()),
       table_mask_(config.max_connections - 1),
-      looks_(config.mode == Mode::kInline ? kIdleLooks : 1) {
+      looks_(config.mode == Mode::kInline ? kIdleLooks : 1),
+      turn_most_(std::min(kTurnWhole, std::max(config.eager_max, kMaxInRing))) {
     links_.reserve(64);
     fill_early_pool();
 }

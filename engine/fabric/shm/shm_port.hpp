@@ -264,8 +264,9 @@ private:
                                   std::uint32_t credit, const Copy& copy) noexcept;
     [[nodiscard]] bool take_record(Link& link, const std::byte* head,
                                    std::uint32_t& slots) noexcept;
-    [[nodiscard]] bool take_message(Connection& connection, Link& link, const RecordHeader& header,
-                                    const std::byte* head, bool in_ring) noexcept;
+    [[nodiscard]] bool take_message(Connection& connection, Link& link, std::uint32_t length,
+                                    const std::byte* head, const std::byte* whole,
+                                    bool unasked) noexcept;
     [[nodiscard]] bool take_announcement(Connection& connection, std::uint32_t length) noexcept;
     [[nodiscard]] bool take_piece(Connection& connection, Link& link,
                                   std::uint32_t length) noexcept;
@@ -309,7 +310,9 @@ private:
     std::uint32_t awaiting_ = 0;            // answers to RDMA of ours, on all links
     std::unique_ptr<Connection*[]> table_;  // by the index in an id; under the token
     std::uint32_t table_mask_;
-    std::uint32_t looks_;  // at idle links in one poll
+    std::uint32_t looks_;            // at idle links in one poll
+    const std::uint32_t turn_most_;  // the longest message for the turn line
+    alignas(rings::kCacheLine) std::byte turn_copy_[kTurnWhole];  // take_turn_slowly
     Connection* queued_head_ = nullptr;
     Connection* queued_tail_ = nullptr;
     Connection* starved_head_ =

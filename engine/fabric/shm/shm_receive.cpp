@@ -180,12 +180,17 @@ namespace {
 inline void copy_turn(const rings::TurnEnd& turn, void* to, std::uint32_t length) noexcept {
     if (length <= kTurnShort) {
         copy_short(to, turn.rest() + sizeof(std::uint64_t), length);
-    } else {
-        const std::uint64_t first = turn.first();
-        copy_short(static_cast<std::byte*>(to) + sizeof(first), turn.rest(),
-                   length - sizeof(first));
-        std::memcpy(to, &first, sizeof(first));
+        return;
     }
+    auto* out = static_cast<std::byte*>(to);
+    const std::uint64_t first = turn.first();
+    std::uint32_t in_line = length;
+    if (length > rings::kCacheLine) {
+        in_line = rings::kCacheLine;
+        copy_long(out + in_line, turn.rest() + rings::TurnEnd::kRest, length - in_line);
+    }
+    copy_short(out + sizeof(first), turn.rest(), in_line - sizeof(first));
+    std::memcpy(out, &first, sizeof(first));
 }
 
 }  // namespace
@@ -212,16 +217,19 @@ inline bool ShmPort::take_turn(Link& link) noexcept {
     return take_turn_slowly(link, message);
 }
 
-// As a record that had come in the ring.
+// Whatever is not so: as a message that had been staged, out of a copy, since the turn is ours at once.
 [[gnu::noinline]] bool ShmPort::take_turn_slowly(Link& link, const TurnMessage& message) noexcept {
-    alignas(rings::kCacheLine) std::byte record[sizeof(RecordHeader) + kTurnWhole];
-    write_header(
-        record,
-        {RecordKind::kMessage, 1, 0, message.connection(), message.length(), message.credit}, 1);
-    copy_turn(link.turn, record + sizeof(RecordHeader), message.length());
+    const std::uint32_t length = message.length();
+    copy_turn(link.turn, turn_copy_, length);
     link.take_turn();
-    std::uint32_t slots = 1;
-    return take_record(link, record, slots) && !link.failed.load(std::memory_order_relaxed);
+    Connection* const connection = find(message.connection(), link);
+    if (connection == nullptr || connection->closing) {
+        counters_.stale_records.add();
+        return true;
+    }
+    take_credit(*connection, message.credit);
+    return take_message(*connection, link, length, nullptr, turn_copy_, length <= kMaxInRing) &&
+           !link.failed.load(std::memory_order_relaxed);
 }
 
 std::uint32_t ShmPort::poll_for(Endpoint& endpoint, std::uint32_t budget) noexcept {
@@ -287,6 +295,7 @@ bool ShmPort::take_record(Link& link, const std::byte* head, std::uint32_t& slot
         // depends on the peer's word here.
         __builtin_prefetch(link.receiver.slot(1));
     }
+    const std::byte* staged = nullptr;
     Connection* connection = find(header.connection, link);
     if (connection != nullptr && !connection->closing) [[likely]] {
         take_credit(*connection, header.credit);
@@ -301,13 +310,16 @@ bool ShmPort::take_record(Link& link, const std::byte* head, std::uint32_t& slot
                 return false;
             }
             slots = slots_for(header.length);
-            return connection == nullptr || take_message(*connection, link, header, head, true);
+            return connection == nullptr ||
+                   take_message(*connection, link, header.length, head, nullptr, true);
         case RecordKind::kStaged:
-            if (header.length > kMaxStaged || link.receiver.staged(header.length) == nullptr) {
+            staged = header.length > kMaxStaged ? nullptr : link.receiver.staged(header.length);
+            if (staged == nullptr) {
                 fail_link(link, "a staged message is longer than the staging area allows");
                 return false;
             }
-            if (connection != nullptr && !take_message(*connection, link, header, head, false)) {
+            if (connection != nullptr &&
+                !take_message(*connection, link, header.length, nullptr, staged, false)) {
                 return false;
             }
             link.receiver.release_staged();
@@ -377,10 +389,10 @@ bool ShmPort::take_record(Link& link, const std::byte* head, std::uint32_t& slot
     return false;
 }
 
-bool ShmPort::take_message(Connection& connection, Link& link, const RecordHeader& header,
-                           const std::byte* head, bool in_ring) noexcept {
-    const std::uint32_t length = header.length;
-    const std::uint32_t limit = connection.granted + (in_ring ? kUnasked : 0);
+// Its bytes are at `whole`, or in the slots of the record at `head`. `unasked`: it may be ahead of its credit.
+bool ShmPort::take_message(Connection& connection, Link& link, std::uint32_t length,
+                           const std::byte* head, const std::byte* whole, bool unasked) noexcept {
+    const std::uint32_t limit = connection.granted + (unasked ? kUnasked : 0);
     if (static_cast<std::int32_t>(limit - connection.arrived) <= 0 || connection.long_is_last())
         [[unlikely]] {
         fail_link(link, "it sent a message that it had no credit for");
@@ -394,7 +406,7 @@ bool ShmPort::take_message(Connection& connection, Link& link, const RecordHeade
     counters_.bytes_received.add(length);
     if (connection.early == nullptr && !connection.receives.empty() &&
         length <= connection.receives.front().length) [[likely]] {
-        if (in_ring) {
+        if (whole == nullptr) {
             const QueuedRequest& front = connection.receives.front();
             if (front.sge_count == 1) [[likely]] {
                 auto* to = reinterpret_cast<std::byte*>(front.sge[0].address);
@@ -406,7 +418,7 @@ bool ShmPort::take_message(Connection& connection, Link& link, const RecordHeade
                 });
             }
         } else {
-            Scatter(connection.receives, 0).write<copy_long>(link.receiver.staged(length), length);
+            Scatter(connection.receives, 0).write<copy_long>(whole, length);
         }
         complete_receive(connection, Status::kOk, length);
         return true;
@@ -416,10 +428,10 @@ bool ShmPort::take_message(Connection& connection, Link& link, const RecordHeade
         break_connection(connection, Status::kTransportFailed);  // out of memory
         return true;
     }
-    if (in_ring) {
+    if (whole == nullptr) {
         copy_message(link, head, length, message->bytes);
     } else {
-        copy_long(message->bytes, link.receiver.staged(length), length);
+        copy_long(message->bytes, whole, length);
     }
     match_early(connection);
     return true;

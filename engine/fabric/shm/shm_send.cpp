@@ -16,14 +16,11 @@ Completion completion_of(const Connection& connection, const WorkRequest& reques
 
 }  // namespace
 
-// As take_turn: the message goes into the turn line if the turn is ours. Nothing has been changed if not.
+// The message goes into the turn line if the turn is ours. Nothing has been changed if not.
 inline bool ShmPort::send_in_turn(Connection& connection, const std::byte* from,
                                   std::uint32_t length) noexcept {
     Link& link = *connection.link;
     rings::TurnEnd& turn = link.turn;
-    if (!turn.mine() || length > kTurnWhole) {
-        return false;
-    }
     const std::uint64_t to = TurnMessage::where(connection.peer_id, length);
     std::uint64_t first = to;
     if (length <= kTurnShort) {
@@ -42,27 +39,33 @@ inline bool ShmPort::send_in_turn(Connection& connection, const std::byte* from,
         if (turn.note().words[0] != to) [[unlikely]] {
             turn.set_note({{to, header_for(connection, RecordKind::kMessage, length).credit}});
         }
-        copy_short(turn.rest(), from + sizeof(first), length - sizeof(first));
+        std::uint32_t in_line = length;
+        if (length > rings::kCacheLine) {
+            in_line = rings::kCacheLine;
+            StagingWriter(turn.rest() + rings::TurnEnd::kRest, length - in_line)
+                .add(from + in_line, length - in_line);
+        }
+        copy_short(turn.rest(), from + sizeof(first), in_line - sizeof(first));
     }
-    link.give_turn(first);
+    link.give_turn(first, length);
     return true;
 }
 
-// As take_common: the message of one piece and one slot that may go now. Nothing has been changed if it is not
-// that. The piece's region is live.
+// As take_common: the message of one piece that may go now, in the turn line or in one slot. Nothing has been
+// changed if it is not that. The piece's region is live.
 inline bool ShmPort::send_common(Connection& connection, std::uint64_t address,
                                  std::uint32_t length) noexcept {
-    if (length > kHeadBytes || connection.broken || !connection.sends.empty() ||
-        !connection.may_send(true)) [[unlikely]] {
+    if (length > turn_most_ || connection.broken || !connection.sends.empty() ||
+        !connection.may_send(length <= kMaxInRing)) [[unlikely]] {
         return false;
     }
-    LinkSender& sender = connection.link->sender;
-    if (!sender.room_for_message(1)) [[unlikely]] {
-        return false;
-    }
+    Link& link = *connection.link;
     const auto* from = reinterpret_cast<const std::byte*>(address);
-    if (!send_in_turn(connection, from, length)) {
-        sender.put_short(header_for(connection, RecordKind::kMessage, length), from);
+    if (!link.turn.mine() || !send_in_turn(connection, from, length)) {
+        if (length > kHeadBytes || !link.sender.room_for_message(1)) {
+            return false;
+        }
+        link.sender.put_short(header_for(connection, RecordKind::kMessage, length), from);
     }
     ++connection.sent;
     counters_.messages_sent.add();

@@ -339,7 +339,7 @@ TEST_F(HostilePeerTest, ForgedTurnsEndTheirOwnLinkOnly) {
             for (std::uint64_t& word : line.message.rest)
                 word = random_() | (std::uint64_t{random_()} << 32);
             const std::uint64_t id = attack.ids[random_() % Attack::kConnections];
-            const std::uint64_t length = random_() % 20 == 0 ? random_() : random_() % 66;
+            const std::uint64_t length = random_() % 20 == 0 ? random_() : random_() % 4200;
             const std::uint64_t credit = random_() % 8 == 0 ? random_() : random_() % 50;
             const bool whole = random_() % 2 == 0;
             line.notes[0].words[0] = whole ? (id | (length << 32)) : 0;
