@@ -51,9 +51,9 @@ public:
 
     /// A look found nothing.
     void looked_in_vain() noexcept { early_ = true; }
-    /// The answer was found. True: answered_late() is to be told when.
+    /// Whether one did since begin(): say found_late() then, else found().
     [[nodiscard]] bool looked_early() const noexcept { return early_; }
-    /// ... by the first look.
+    /// The answer was found by the first look.
     void found() noexcept {
         Learned& about = *learned_;
         const std::uint64_t less = 1 + about.wait / 512;
