@@ -140,7 +140,22 @@ bool RegionTable::retire(RegionRef ref) noexcept {
     }
     const std::uint64_t state = found->state.load(std::memory_order_relaxed);
     found->state.store(state & ~7ULL, std::memory_order_release);
+    for (Window& window : windows_) {
+        if (window.holds == found->holds) {
+            window = {};
+        }
+    }
     return true;
+}
+
+void RegionTable::remember(RegionRef ref, Access access) noexcept {
+    const Entry* found = resolve(ref);
+    if (found == nullptr || (found->state.load(std::memory_order_relaxed) & access) == 0) {
+        return;
+    }
+    const std::uint64_t base = found->base.load(std::memory_order_relaxed);
+    windows_[access - 1] = {base, found->end.load(std::memory_order_relaxed) - base, found->holds,
+                            ref};
 }
 
 void RegionTable::remove_from_index(RegionRef ref) {
@@ -156,6 +171,7 @@ void RegionTable::remove_from_index(RegionRef ref) {
 
 void RegionTable::reset() {
     const std::lock_guard lock(mutex_);
+    windows_[0] = windows_[1] = {};
     index_.for_each([this](std::uint32_t index) {
         Entry* item = entry(index);
         const std::uint64_t state = item->state.load(std::memory_order_relaxed);

@@ -68,12 +68,30 @@ public:
         return search(address, end, access);
     }
 
-    /// A region found by find_again(). Its holds are counted by hold(Again).
-    struct Again;
-    /// find() in the region of the post before, for who holds the token of the core that owns the connection:
-    /// until it is given back the region stays live. `ref` is 0 if it is not that region.
-    [[nodiscard]] Again find_again(std::uint64_t address, std::uint32_t length,
-                                   std::uint32_t access) const noexcept;
+    /// The pending requests of one region.
+    struct Holds {
+        std::uint32_t count = 0;
+    };
+
+    /// A live region, or none: of length 0, and without holds.
+    struct Window {
+        std::uint64_t base = 0;
+        std::uint64_t length = 0;
+        Holds* holds = nullptr;
+        RegionRef ref = 0;
+
+        [[nodiscard]] bool contains(std::uint64_t from, std::uint32_t bytes) const noexcept {
+            // Two steps, since what is above the start may be less than `bytes`.
+            const std::uint64_t offset = from - base;
+            return bytes <= length && offset <= length - bytes;
+        }
+    };
+    /// The region of the post before, by access: for who holds the token of the core that owns the connection while
+    /// its gate is direct, in the fewest steps. It stays live until the token is given back, and longer if a hold
+    /// is counted. What it does not contain find() may know.
+    [[nodiscard]] const Window& last(Access access) const noexcept { return windows_[access - 1]; }
+    /// Makes a live region that one. The core that owns the connection.
+    void remember(RegionRef ref, Access access) noexcept;
 
     /// Whether `ref` names a live region.
     [[nodiscard]] bool live(RegionRef ref) const noexcept { return resolve(ref) != nullptr; }
@@ -95,7 +113,6 @@ public:
         ++found->holds->count;
         return true;
     }
-    static void hold(const Again& found) noexcept;
     /// release(), quicker where `ref` was found last to be written to.
     void release_written(RegionRef ref) noexcept {
         Entry* hint = hint_[kWrite].load(std::memory_order_acquire);
@@ -132,9 +149,6 @@ public:
 private:
     // state: reference << 32 | live << 2 | access. A reader takes state, base, end and state again; the
     // writer makes the state "not live" first and "live" last, so a mixed reading shows.
-    struct Holds {
-        std::uint32_t count = 0;
-    };
     struct Entry {
         std::atomic<std::uint64_t> state{0};
         std::atomic<std::uint64_t> base{0};
@@ -162,6 +176,9 @@ private:
     static constexpr std::uint32_t kFirstChunk = 8;
     static constexpr std::uint32_t kChunks = 16;  // 8 * (2^16 - 1) entries, more than kMaxEntries
     static constexpr std::uint32_t kRefGenerationMask = (1U << (32 - kIndexBits)) - 1;
+
+    // Of the core that owns the connection, as the counts of holds are; reset() comes when no core does.
+    Window windows_[2];
 
     [[nodiscard]] Entry* entry(std::uint32_t index) const noexcept;
 
@@ -212,30 +229,5 @@ private:
     std::uint32_t first_free_ = kNone;  // the longest unused: its old references stay stale longest
     std::uint32_t last_free_ = kNone;
 };
-
-struct RegionTable::Again {
-    RegionRef ref = 0;
-    Holds* holds = nullptr;
-};
-
-inline RegionTable::Again RegionTable::find_again(std::uint64_t address, std::uint32_t length,
-                                                  std::uint32_t access) const noexcept {
-    const Entry* hint = hint_[access & 3U].load(std::memory_order_acquire);
-    if (hint == nullptr) [[unlikely]] {
-        return {};
-    }
-    // As matches(), where the pairing is explained; without a sum that might wrap.
-    const std::uint64_t state = hint->state.load(std::memory_order_acquire);
-    const std::uint64_t base = hint->base.load(std::memory_order_acquire);
-    const std::uint64_t limit = hint->end.load(std::memory_order_acquire);
-    if ((state & (kLive | access)) != (kLive | access) || address < base || address > limit ||
-        length > limit - address || hint->state.load(std::memory_order_acquire) != state)
-        [[unlikely]] {
-        return {};
-    }
-    return {static_cast<RegionRef>(state >> 32), hint->holds};
-}
-
-inline void RegionTable::hold(const Again& found) noexcept { ++found.holds->count; }
 
 }  // namespace sanpoll::engine

@@ -101,12 +101,19 @@ void PollingCore::stop() {
 
 // ---- front end --------------------------------------------------------------------------------------
 
-void PollingCore::post_one_behind(Opcode opcode, std::uint64_t context, Sge piece,
-                                  Endpoint* endpoint, std::uint32_t sequence) noexcept {
-    WorkRequest request = request_of_one(opcode, context, piece);
-    request.endpoint = endpoint;
-    request.sequence = sequence;
-    post_behind(request);
+// The next post like this one may go the direct way, in the same region. Before the request takes effect: its number is the
+// last, and what comes by the direct way needs the token.
+void PollingCore::let_direct(const WorkRequest& request, PostGate& gate,
+                             std::uint32_t generation) noexcept {
+    const Endpoint& endpoint = *request.endpoint;
+    if (request.sge_count == 1 &&
+        (request.opcode == Opcode::kSend || request.opcode == Opcode::kReceive)) {
+        endpoint.regions->remember(request.sge[0].region,
+                                   request.opcode == Opcode::kSend ? kRead : kWrite);
+    }
+    if (!gate.is_direct(endpoint.handle) && endpoint.handle != 0) {
+        gate.let_direct(endpoint.handle, generation, request.sequence + 1);
+    }
 }
 
 // Another thread entered before us and has not handed over yet: queue behind it.
@@ -154,7 +161,7 @@ Status PollingCore::post_by_lane(WorkRequest& request, PostGate& gate, std::uint
         poll_once();
         rings::cpu_pause();
     }
-    const std::optional<std::uint32_t> sequence = gate.enter(generation);
+    const std::optional<std::uint32_t> sequence = gate.enter_behind(generation);
     if (!sequence) [[unlikely]] {
         return Status::kNotOpen;
     }

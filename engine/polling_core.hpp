@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "engine/clock.hpp"
@@ -103,82 +104,18 @@ public:
         request.sequence = *sequence;
         const bool in_turn = request.endpoint->next_sequence == *sequence;
         if (in_turn) [[likely]] {
+            if (request.endpoint->direct) {
+                let_direct(request, gate, generation);
+            }
             apply(request);
+        } else {
+            gate.stop_direct();  // nothing may overtake it
         }
         release();
         if (!in_turn) [[unlikely]] {
             post_behind(request);
         }
         return Status::kOk;
-    }
-
-    /// post() by the shortest way, of a send or receive (Request::kOpcode) of one piece whose end is polled for.
-    /// `seen`: what PostGate::look said when the gate was found open. False: nothing was started, whatever
-    /// the reason, and post() is to be tried. Of the request:
-    ///   context, address, length
-    ///   find()   the piece's region, found under the token; 0: none that is found at once
-    ///   begin()  it has been admitted: what has to be done before it can end
-    ///   hold()   of a receive: counts a hold on the region
-    ///   sent()   of a send: it has ended well, and Handlers::completed is not called for it
-    template <typename Request>
-    [[nodiscard]] bool post_one(Request& request, PostGate& gate, std::uint64_t seen,
-                                const std::atomic<Endpoint*>& slot) noexcept {
-        if (dedicated_ || !try_acquire()) [[unlikely]] {
-            return false;
-        }
-        const std::uint32_t region = request.find();
-        if (region == 0 || !gate.enter_from(seen)) [[unlikely]] {
-            release();
-            return false;
-        }
-        request.begin();
-        Endpoint* const endpoint = slot.load(std::memory_order_relaxed);
-        const std::uint32_t sequence = PostGate::sequence_of(seen);
-        if (endpoint->next_sequence != sequence) [[unlikely]] {
-            release();
-            post_one_behind(Request::kOpcode, request.context,
-                            {request.address, request.length, region}, endpoint, sequence);
-            return true;
-        }
-        counters_.requests.add();
-        endpoint->next_sequence = sequence + 1;
-        if constexpr (Request::kOpcode == Opcode::kReceive) {
-            request.hold();
-            endpoint->port->receive_one(*endpoint, request.context, request.address, request.length,
-                                        region);
-        } else if (endpoint->port->send_one(*endpoint, request.context, request.address,
-                                            request.length, region)) [[likely]] {
-            counters_.completions.add();
-            request.sent();
-            after_completion();
-        }
-        release();
-        return true;
-    }
-
-    /// poll_once() of a thread that waits for something of the gate's endpoint: looks there first, and goes
-    /// round everywhere only if nothing has come, or if this has gone well a few times.
-    void poll_for(const PostGate& gate, const std::atomic<Endpoint*>& slot) noexcept {
-        if (dedicated_) {
-            return;
-        }
-        (void)token_.give_way();  // to control operations, which wait for the token
-        if (!try_acquire()) {
-            return;
-        }
-        bool come = false;
-        // As in run_at_rest(): while the token is ours, the endpoint behind an open gate stays.
-        if (PostGate::is_open(gate.look()) && looks_in_a_row_ < kLooksInARow) [[likely]] {
-            Endpoint& endpoint = *slot.load(std::memory_order_acquire);
-            come = endpoint.port->poll_for(endpoint, kLookBatch) != 0;
-        }
-        if (come) [[likely]] {
-            ++looks_in_a_row_;
-        } else {
-            looks_in_a_row_ = 0;
-            (void)turn();
-        }
-        release();
     }
 
     /// Inline mode: one turn, if nobody else is at it. Dedicated: nothing.
@@ -231,6 +168,7 @@ public:
     // ---- token ---------------------------------------------------------------------------------
 
     [[nodiscard]] bool try_acquire() noexcept { return token_.try_acquire(); }
+    [[nodiscard]] bool try_at_once() noexcept { return token_.try_at_once(); }
     void release() noexcept { token_.release(); }
 
     /// One bounded turn. True if there was anything to do. Token holder.
@@ -260,6 +198,38 @@ public:
     /// After the last complete() of an endpoint that was closed.
     void endpoint_closed(const Endpoint& endpoint) noexcept;
 
+    // ---- the direct way (direct.hpp), token holder
+    /// After a result is out.
+    void after_completion() noexcept {
+        // The result, then the look at who sleeps for it: ordered by the sleeper's heavy fence. Pairs
+        // with the addition in wait_until().
+        light_fence();
+        if (waiters_.load(std::memory_order_relaxed) != 0) [[unlikely]] {
+            wake_waiters();
+        }
+    }
+    void count_direct_post() noexcept { counters_.requests.add(); }
+    void count_direct_end() noexcept { counters_.completions.add(); }
+    /// Whether the next look may be at one connection only: after some of these, or one that found nothing, it has to be
+    /// a whole turn(). Takes one of them.
+    [[nodiscard]] bool may_look_at_one() noexcept { return --looks_left_ >= 0; }
+    /// Whether it was the last one.
+    [[nodiscard]] bool has_looked_enough() const noexcept { return looks_left_ < 0; }
+    /// The last look was as good as four: much had come.
+    void look_round_sooner() noexcept { looks_left_ -= 4; }
+    /// Somebody sleeps until something ends: after_completion() has something to do. After a result is out.
+    [[nodiscard]] bool somebody_waits() const noexcept {
+        light_fence();  // as in after_completion()
+        return waiters_.load(std::memory_order_relaxed) != 0;
+    }
+    /// What the first part of a look has to say to the second.
+    void note_one_taken() noexcept { one_taken_ = true; }
+    [[nodiscard]] bool one_was_taken() noexcept { return std::exchange(one_taken_, false); }
+    void turn_instead() noexcept {
+        looks_left_ = kLooksInARow;
+        (void)turn();
+    }
+
     /// A fabric has something left to do although nobody may be polling (for example a closing message
     /// that found no room): keeps the backstop awake until it is taken back.
     void keep_awake() noexcept {
@@ -287,9 +257,8 @@ public:
     std::uint32_t deliver_notices(std::uint32_t budget) noexcept;
 
 private:
-    static constexpr std::uint32_t kLooksInARow = 16;  // of poll_for() without a whole turn
-    static constexpr std::uint32_t kLookBatch = 64;    // arrivals taken in one
-    static constexpr std::uint64_t kOwnWakeUp = 1;     // data of wake_fd_ in the epoll set
+    static constexpr std::int32_t kLooksInARow = 32;  // at one connection, without a whole turn
+    static constexpr std::uint64_t kOwnWakeUp = 1;    // data of wake_fd_ in the epoll set
 
     struct Notice {
         Completion completion;
@@ -305,16 +274,8 @@ private:
         std::atomic<bool> done{false};
     };
 
-    void after_completion() noexcept {
-        // The result, then the look at who sleeps for it: ordered by the sleeper's heavy fence. Pairs
-        // with the addition in wait_until().
-        light_fence();
-        if (waiters_.load(std::memory_order_relaxed) != 0) [[unlikely]] {
-            wake_waiters();
-        }
-    }
-    void post_one_behind(Opcode opcode, std::uint64_t context, Sge piece, Endpoint* endpoint,
-                         std::uint32_t sequence) noexcept;
+    static void let_direct(const WorkRequest& request, PostGate& gate,
+                           std::uint32_t generation) noexcept;
     void apply(const WorkRequest& request) noexcept {
         counters_.requests.add();
         Endpoint* endpoint = request.endpoint;
@@ -375,7 +336,8 @@ private:
     std::vector<FabricPort*> ports_;
     PendingRun* runs_ =
         nullptr;  // taken from new_runs_, in order; those left wait for earlier posts
-    std::uint32_t looks_in_a_row_ = 0;
+    std::int32_t looks_left_ = 0;
+    bool one_taken_ = false;
     bool lanes_left_ = false;  // the last turn left requests in lanes that the next one may take
     std::vector<Notice> overflow_;  // notices that found the ring full, in order
     std::size_t overflow_head_ = 0;

@@ -72,20 +72,56 @@ public:
         std::uint64_t word = word_.load(std::memory_order_relaxed);
         while (is_open_for(word, generation))
             [[likely]] {
-                if (enter_from(word)) [[likely]] {
+                // Acquire pairs with the release in open(): the endpoint that open() published is visible.
+                // Release orders this post before a later close() that counts it. The total order is that of
+                // let_direct().
+                if (word_.compare_exchange_strong(word, word + kOnePost, std::memory_order_seq_cst,
+                                                  std::memory_order_relaxed)) [[likely]] {
                     return sequence_of(word);
                 }
             }
         return std::nullopt;
     }
+    /// The same for what does not take effect at once, under the token: nothing may overtake it directly.
+    [[nodiscard]] std::optional<std::uint32_t> enter_behind(std::uint32_t generation) noexcept {
+        const std::optional<std::uint32_t> sequence = enter(generation);
+        stop_direct();
+        return sequence;
+    }
 
-    /// The same for who has looked before and found it open: takes sequence_of(word) if nothing has changed
-    /// since. Else false, and `word` is what it has become.
-    [[nodiscard]] bool enter_from(std::uint64_t& word) noexcept {
-        // Acquire pairs with the release in open(): the endpoint that open() published is visible.
-        // Release orders this post before a later close() that counts it.
-        return word_.compare_exchange_strong(word, word + kOnePost, std::memory_order_acq_rel,
-                                             std::memory_order_relaxed);
+    // ---- the direct way: under the token of the core that owns the connection, without a number
+
+    /// A post that is made and takes effect under the token needs no place among the others as long as all of those
+    /// have taken effect, nor does a close have to count it: the close takes effect under the token too,
+    /// behind its change of the word here. While that is so, and the gate open, the gate is direct for `handle`,
+    /// which names its owner and generation, is not 0 and never comes again. Token holder.
+    ///
+    /// Who finds it direct with the token in its hand may use the endpoint until the token is given back: the
+    /// endpoint ends under that token, behind a close() or break_off() that has made the gate not direct. Who finds
+    /// it so without the token knows that the handle was good just now.
+    [[nodiscard]] bool is_direct(std::uint64_t handle) const noexcept {
+        // Acquire pairs with the store in let_direct(): the connection and its core are there.
+        return direct_.load(std::memory_order_acquire) == handle;
+    }
+
+    /// Makes it so if the gate is open and has admitted nothing beyond `sequence` posts, which have taken effect.
+    /// Token holder.
+    void let_direct(std::uint64_t handle, std::uint32_t generation,
+                    std::uint32_t sequence) noexcept {
+        // All four accesses are in one total order: this store, this look, and elsewhere the change of the word
+        // and then stop_direct(). If the change is not seen here, it comes later, and so does what follows it.
+        direct_.store(handle, std::memory_order_seq_cst);
+        if (word_.load(std::memory_order_seq_cst) != pack(generation, State::kOpen, sequence)) {
+            direct_.store(0, std::memory_order_seq_cst);
+        }
+    }
+
+    /// What comes from now on goes by its number. After a change of the word; any thread.
+    void stop_direct() noexcept {
+        // The look first: nearly always there is nothing to do. Pairs with let_direct().
+        if (direct_.load(std::memory_order_seq_cst) != 0) {
+            direct_.store(0, std::memory_order_seq_cst);
+        }
     }
 
     /// Makes a free gate live and shut, sequence 0. Returns its generation (odd).
@@ -108,8 +144,9 @@ public:
         std::uint64_t word = word_.load(std::memory_order_relaxed);
         while (is_open_for(word, generation)) {
             const std::uint64_t next = pack(generation, state, sequence_of(word));
-            if (word_.compare_exchange_weak(word, next, std::memory_order_acq_rel,
+            if (word_.compare_exchange_weak(word, next, std::memory_order_seq_cst,
                                             std::memory_order_relaxed)) {
+                stop_direct();
                 return true;
             }
         }
@@ -124,8 +161,9 @@ public:
             const std::uint32_t sequence = sequence_of(word);
             const std::uint64_t next = pack(generation, State::kShut, sequence + 1U);
             // Acquire pairs with the release in enter(): the posts counted here are visible.
-            if (word_.compare_exchange_weak(word, next, std::memory_order_acq_rel,
+            if (word_.compare_exchange_weak(word, next, std::memory_order_seq_cst,
                                             std::memory_order_relaxed)) {
+                stop_direct();
                 return sequence;
             }
         }
@@ -157,8 +195,9 @@ public:
             }
             const std::uint64_t next = pack((generation + 1) & kGenerationMask, State::kShut, 0);
             // Acquire pairs with the release in enter().
-            if (word_.compare_exchange_weak(word, next, std::memory_order_acq_rel,
+            if (word_.compare_exchange_weak(word, next, std::memory_order_seq_cst,
                                             std::memory_order_relaxed)) {
+                stop_direct();
                 return seen;
             }
         }
@@ -181,6 +220,7 @@ private:
     }
 
     std::atomic<std::uint64_t> word_{0};
+    std::atomic<std::uint64_t> direct_{0};  // the handle, or 0
 };
 
 /// Whether the core holds as many operations of a socket as it may, by direction. Written by the core

@@ -125,7 +125,7 @@ int WSPAPI wsp_deregister_memory(SOCKET s, HANDLE handle, LPINT error_number) {
             } op(socket, found.view.generation, ref);
             if (core->run_at_rest(op, socket.gate, found.view.generation, socket.endpoint)) {
                 // The usual case: nothing is on its way to the core.
-            } else if (const auto sequence = socket.gate.enter(found.view.generation)) {
+            } else if (const auto sequence = socket.gate.enter_behind(found.view.generation)) {
                 core->run(op, socket.endpoint.load(std::memory_order_acquire), *sequence);
             } else {
                 core->run(op);  // broken: nothing is pending any more

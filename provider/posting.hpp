@@ -29,6 +29,13 @@ inline void finish(WSAOVERLAPPED& overlapped, std::uint32_t bytes, int error) no
     std::atomic_ref<ULONG_PTR>(overlapped.Internal).store(0, std::memory_order_release);
 }
 
+// An operation is about to be handed over, and may complete from then on.
+inline void begin(WSAOVERLAPPED& overlapped) noexcept {
+    overlapped.InternalHigh = 0;
+    std::atomic_ref<ULONG_PTR>(overlapped.Internal)
+        .store(WSS_OPERATION_IN_PROGRESS, std::memory_order_relaxed);
+}
+
 // Hands a captured request over. Returns WSA_IO_PENDING, or why nothing was started.
 [[nodiscard]] inline int start(Socket& socket, SOCKET descriptor, LPWSAOVERLAPPED overlapped,
                                engine::WorkRequest& request) noexcept {
@@ -39,9 +46,7 @@ inline void finish(WSAOVERLAPPED& overlapped, std::uint32_t bytes, int error) no
                         : engine::kNotify;
     const std::atomic_ref<ULONG_PTR> internal(overlapped->Internal);
     const ULONG_PTR before = internal.load(std::memory_order_relaxed);
-    // Before the operation can complete, that is before it is handed over.
-    overlapped->InternalHigh = 0;
-    internal.store(WSS_OPERATION_IN_PROGRESS, std::memory_order_relaxed);
+    begin(*overlapped);
     const engine::Status status =
         socket.core.load(std::memory_order_relaxed)
             ->post(request, socket.gate, static_cast<std::uint32_t>(descriptor >> 32),

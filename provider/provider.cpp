@@ -50,6 +50,7 @@ int Provider::start(const WSPUPCALLTABLEEX& upcalls) {
         });
         // Pairs with the acquire in life().
         common().life.store(Life::kUp, std::memory_order_release);
+        common().sockets.serve();
     }
     ++startups_;
     return 0;
@@ -78,6 +79,7 @@ int Provider::cleanup() {
     }
     // Sequentially consistent, as the accesses in EngineUse: either it sees this, or we see it.
     common().life.store(Life::kDown, std::memory_order_seq_cst);
+    common().sockets.stop_serving();
     for (std::uint32_t users = users_.load(std::memory_order_seq_cst); users != 0;
          users = users_.load(std::memory_order_seq_cst)) {
         users_.wait(users, std::memory_order_seq_cst);
@@ -120,6 +122,7 @@ void Provider::start_registration_cache() {
 void Provider::abandon_in_child() noexcept {
     if (life() == Life::kUp) {
         common().life.store(Life::kForked, std::memory_order_release);
+        common().sockets.abandon_in_child();
         engine::LaneRegistry::abandon_in_child();
         engine_->fabric().abandon_in_child();
     }

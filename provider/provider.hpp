@@ -20,10 +20,10 @@ enum class Life : std::uint32_t { kDown, kUp, kForked };
 /// What every post reads, in one place and without an indirection. Changes only in WSPStartupEx, WSPCleanup
 /// and a fork.
 struct Common {
+    SocketTable sockets;
     std::atomic<Life> life{Life::kDown};
     std::uint32_t max_message = 0;
     std::uint32_t max_rdma = 0;
-    SocketTable sockets;
 };
 /// Never destroyed: other threads may call while the process runs its exit handlers.
 union CommonHolder {
@@ -133,14 +133,6 @@ inline void set_error(LPINT error_number, int error) noexcept {
     return common().sockets.find_open(descriptor);
 }
 [[nodiscard]] int why_not_open(SOCKET descriptor) noexcept;
-
-/// The record that a descriptor would be of, and its gate's word, if the provider runs (SocketTable::look).
-[[nodiscard]] inline SocketTable::Seen look(SOCKET descriptor) noexcept {
-    if (common().life.load(std::memory_order_acquire) != Life::kUp) [[unlikely]] {
-        return {};
-    }
-    return common().sockets.look(descriptor);
-}
 
 /// Runs the body of a control-plane function: running out of memory is an answer, not a crash.
 template <typename Body>

@@ -100,6 +100,10 @@ struct alignas(rings::kCacheLine) Socket {
     std::atomic<bool> finish_on_notifier{
         false};  // the closing thread is the notifier: it cannot wait
 
+    /// The generation (upper 32 bits, odd while live) and the index plus one.
+    [[nodiscard]] SOCKET descriptor(std::uint32_t generation) const noexcept {
+        return (static_cast<SOCKET>(generation) << 32) | (index + 1U);
+    }
     [[nodiscard]] engine::EndpointOwner owner(std::uint32_t generation) noexcept {
         engine::EndpointOwner result;
         result.owner = this;
@@ -108,6 +112,7 @@ struct alignas(rings::kCacheLine) Socket {
         result.registrar_slot = &registrar;
         result.gate = &gate;
         result.generation = generation;
+        result.handle = descriptor(generation);
         result.saturation = &saturation;
         result.regions = &regions;
         result.remote = &remote;

@@ -4,6 +4,18 @@
 
 namespace sanpoll::provider {
 
+void SocketTable::serve() {
+    const std::lock_guard lock(mutex_);
+    serving_ = true;
+    reach_.store(made_, std::memory_order_release);
+}
+
+void SocketTable::stop_serving() {
+    const std::lock_guard lock(mutex_);
+    serving_ = false;
+    reach_.store(0, std::memory_order_release);
+}
+
 bool SocketTable::has_room() {
     const std::lock_guard lock(mutex_);
     return free_head_ < free_.size() || made_ < kMaxSockets;
@@ -29,6 +41,9 @@ Socket* SocketTable::allocate(SOCKET& descriptor) {
             records_[made_ + i].store(&chunk[i], std::memory_order_release);
         }
         made_ += kChunk;
+        if (serving_) {
+            reach_.store(made_, std::memory_order_release);
+        }
     }
     const std::uint32_t index = free_[free_head_++];
     if (free_head_ >= 1024 && free_head_ * 2 >= free_.size()) {
@@ -60,7 +75,7 @@ Socket* SocketTable::allocate(SOCKET& descriptor) {
         socket.gone.store(0, std::memory_order_relaxed);
         socket.finish_on_notifier.store(false, std::memory_order_relaxed);
     }
-    descriptor = descriptor_of(socket, socket.gate.revive());
+    descriptor = socket.descriptor(socket.gate.revive());
     return &socket;
 }
 
@@ -79,7 +94,7 @@ std::vector<SOCKET> SocketTable::live() {
     for (std::uint32_t index = 0; index < made_; ++index) {
         const Socket& socket = *records_[index].load(std::memory_order_relaxed);
         if (const std::uint32_t generation = socket.gate.generation(); (generation & 1U) != 0) {
-            result.push_back(descriptor_of(socket, generation));
+            result.push_back(socket.descriptor(generation));
         }
     }
     return result;

@@ -64,6 +64,31 @@ public:
                                              static_cast<std::uint32_t>(descriptor >> 32));
     }
 
+    /// The record that a descriptor would be of while the provider runs, else nullptr: one comparison for both. Whose
+    /// it is, PostGate::is_direct tells. Any thread, lock-free.
+    [[nodiscard]] Socket* reach(SOCKET descriptor) const noexcept {
+        const std::uint32_t index = static_cast<std::uint32_t>(descriptor) - 1;
+        // Pairs with the releases in allocate() and serve(): the records below are there.
+        if (index >= reach_.load(std::memory_order_acquire)) [[unlikely]] {
+            return nullptr;
+        }
+        Socket* const record = records_[index].load(std::memory_order_relaxed);
+        if (record == nullptr) {
+            __builtin_unreachable();
+        }
+        return record;
+    }
+    /// The record that reach() has found, whether it still would or not.
+    [[nodiscard]] Socket& at(SOCKET descriptor) const noexcept {
+        return *records_[static_cast<std::uint32_t>(descriptor) - 1].load(
+            std::memory_order_relaxed);
+    }
+    /// From now on reach() finds records. / It finds none. / The same in the child of a fork, for good and without
+    /// a lock. Control plane.
+    void serve();
+    void stop_serving();
+    void abandon_in_child() noexcept { reach_.store(0, std::memory_order_release); }
+
     /// The record, if its gate is open: generation and state in one comparison. Any thread, lock-free.
     [[nodiscard]] Socket* find_open(SOCKET descriptor) const noexcept {
         const Seen seen = look(descriptor);
@@ -81,18 +106,16 @@ public:
     [[nodiscard]] std::vector<SOCKET> live();
 
 private:
-    [[nodiscard]] static SOCKET descriptor_of(const Socket& socket,
-                                              std::uint32_t generation) noexcept {
-        return (static_cast<SOCKET>(generation) << 32) | (socket.index + 1U);
-    }
-
     // By index, and not by chunk: a look-up has one step less. Two MiB of address space, of which only the
     // pages of sockets that have existed are ever touched.
     std::atomic<Socket*> records_[kMaxSockets] = {};
+    // Records that reach() finds: all that were made, or none.
+    std::atomic<std::uint32_t> reach_{0};
     std::mutex mutex_;
     std::vector<std::uint32_t> free_;
     std::size_t free_head_ = 0;  // taken from the front: the longest unused first
     std::uint32_t made_ = 0;
+    bool serving_ = false;
 };
 
 }  // namespace sanpoll::provider

@@ -2,6 +2,7 @@
 // system call.
 #include <atomic>
 
+#include "engine/direct.hpp"
 #include "engine/log.hpp"
 #include "provider/posting.hpp"
 #include "provider/provider.hpp"
@@ -59,73 +60,40 @@ inline int capture(Socket& socket, const WSABUF* buffers, DWORD count, std::uint
     return capture_list(socket, buffers, count, access, longest, request);
 }
 
-// What switches pass nearly always: one buffer in the region of the post before, on an open connection, and the end
-// is polled for. PollingCore::post_one knows what is asked of it.
-template <engine::Opcode kOpcode_>
-struct OneBuffer {
-    static constexpr engine::Opcode kOpcode = kOpcode_;
-    static constexpr bool kSends = kOpcode == engine::Opcode::kSend;
+// What a direct way needs of a socket whose gate was found direct.
+[[gnu::always_inline]] inline engine::direct::Way way_of(Socket& socket, SOCKET s) noexcept {
+    return {*socket.core.load(std::memory_order_relaxed), socket.gate, s, socket.endpoint,
+            socket.regions};
+}
 
-    engine::RegionTable& regions;
-    WSAOVERLAPPED& overlapped;
-    std::uint64_t context;
-    std::uint64_t address;
-    std::uint32_t length;
-    engine::RegionTable::Again region;
+// Between two checks: compilers make a sum of several that end in the same place, in more instructions than their jumps.
+[[gnu::always_inline]] inline void apart() noexcept {
+    std::atomic_signal_fence(std::memory_order_acquire);
+}
 
-    std::uint32_t find() noexcept {
-        region = regions.find_again(address, length, kSends ? engine::kRead : engine::kWrite);
-        return region.ref;
-    }
-    void begin() noexcept {
-        overlapped.InternalHigh = 0;
-        std::atomic_ref<ULONG_PTR>(overlapped.Internal)
-            .store(WSS_OPERATION_IN_PROGRESS, std::memory_order_relaxed);
-    }
-    void hold() noexcept { engine::RegionTable::hold(region); }
-    void sent() noexcept { finish(overlapped, length, 0); }
-};
-
-// Posts that in one straight line. False: it is something else, or not now; nothing has been done, and what is
-// wrong, if anything is, has to be found out.
-template <engine::Opcode kOpcode>
-[[gnu::always_inline]] inline bool start_common(SOCKET s, const WSABUF* buffers, DWORD count,
-                                                std::uint32_t longest,
-                                                LPWSAOVERLAPPED overlapped) noexcept {
-    const SocketTable::Seen seen = look(s);
-    if (seen.socket == nullptr || !SocketTable::is_open(seen, s)) [[unlikely]] {
-        return false;
-    }
-    Socket& socket = *seen.socket;
-    engine::PollingCore& core = *socket.core.load(std::memory_order_relaxed);
-    if (core.dedicated()) [[unlikely]] {
-        return false;  // by its lane: told apart here, so that it costs that way little
+// A socket whose gate is direct, and the list of one buffer whose end is polled for: what switches pass nearly always.
+// nullptr: it is something else, and what is wrong, if anything is, has to be found out.
+[[gnu::always_inline]] inline Socket* find_direct(SOCKET s, const WSABUF* buffers, DWORD count,
+                                                  const WSAOVERLAPPED* overlapped) noexcept {
+    Socket* const socket = common().sockets.reach(s);
+    if (socket == nullptr || !socket->gate.is_direct(s)) [[unlikely]] {
+        return nullptr;
     }
     if (overlapped == nullptr) [[unlikely]] {
-        return false;
+        return nullptr;
     }
-    if (count != 1 || buffers == nullptr) [[unlikely]] {
-        return false;
+    apart();
+    if (count != 1) [[unlikely]] {
+        return nullptr;
     }
-    const std::uint32_t length = buffers->len;
-    if (kOpcode == engine::Opcode::kReceive ? length == 0 : length > longest) [[unlikely]] {
-        return false;
+    apart();
+    if (buffers == nullptr) [[unlikely]] {
+        return nullptr;
     }
     if ((reinterpret_cast<std::uintptr_t>(overlapped->hEvent) & 1U) == 0) [[unlikely]] {
-        return false;
+        return nullptr;
     }
-    const std::atomic<bool>& saturated =
-        kOpcode == engine::Opcode::kSend ? socket.saturation.sends : socket.saturation.receives;
-    if (saturated.load(std::memory_order_relaxed)) [[unlikely]] {
-        return false;
-    }
-    OneBuffer<kOpcode> request{socket.regions,
-                               *overlapped,
-                               reinterpret_cast<std::uint64_t>(overlapped),
-                               reinterpret_cast<std::uint64_t>(buffers->buf),
-                               length,
-                               {}};
-    return core.post_one(request, socket.gate, seen.word, socket.endpoint);
+    return socket;
 }
 
 // Any post: what is wrong with it is told here.
@@ -238,6 +206,46 @@ int receive_any(SOCKET s, const WSABUF* buffers, DWORD count, const DWORD* flags
     return result(error_number, receive_any(s, buffers, count, flags, overlapped));
 }
 
+// The second parts of the direct way. What is known by then need not be handed on.
+[[gnu::noinline]] int send_on(SOCKET s, LPWSABUF buffers, DWORD, LPDWORD, DWORD,
+                              LPWSAOVERLAPPED overlapped,
+                              LPWSAOVERLAPPED_COMPLETION_ROUTINE routine, LPWSATHREADID thread,
+                              LPINT error_number) noexcept {
+    Socket& socket = common().sockets.at(s);
+    if (engine::direct::post(way_of(socket, s), engine::Opcode::kSend,
+                             reinterpret_cast<std::uint64_t>(overlapped),
+                             reinterpret_cast<std::uint64_t>(buffers->buf), buffers->len,
+                             [&]() noexcept { begin(*overlapped); })) {
+        return result(error_number, WSA_IO_PENDING);
+    }
+    return send_slowly(s, buffers, 1, nullptr, 0, overlapped, routine, thread, error_number);
+}
+
+[[gnu::noinline]] int end_send(SOCKET s, LPINT error_number) noexcept {
+    engine::direct::end_send(way_of(common().sockets.at(s), s));
+    return result(error_number, WSA_IO_PENDING);
+}
+
+[[gnu::noinline]] int receive_on(SOCKET s, LPWSABUF buffers, DWORD, LPDWORD, LPDWORD,
+                                 LPWSAOVERLAPPED overlapped,
+                                 LPWSAOVERLAPPED_COMPLETION_ROUTINE routine, LPWSATHREADID thread,
+                                 LPINT error_number) noexcept {
+    Socket& socket = common().sockets.at(s);
+    if (engine::direct::post(way_of(socket, s), engine::Opcode::kReceive,
+                             reinterpret_cast<std::uint64_t>(overlapped),
+                             reinterpret_cast<std::uint64_t>(buffers->buf), buffers->len,
+                             [&]() noexcept { begin(*overlapped); })) {
+        return result(error_number, WSA_IO_PENDING);
+    }
+    return receive_slowly(s, buffers, 1, nullptr, nullptr, overlapped, routine, thread,
+                          error_number);
+}
+
+[[gnu::noinline]] int end_receive(SOCKET s, LPINT error_number) noexcept {
+    engine::direct::end_receive(way_of(common().sockets.at(s), s));
+    return result(error_number, WSA_IO_PENDING);
+}
+
 // The result of an operation that has ended.
 inline BOOL tell_result(const WSAOVERLAPPED& overlapped, LPDWORD transferred, LPDWORD flags,
                         LPINT error_number) noexcept {
@@ -252,15 +260,18 @@ inline BOOL tell_result(const WSAOVERLAPPED& overlapped, LPDWORD transferred, LP
 }
 
 // Of one that had not when it was looked at.
-[[gnu::noinline]] BOOL poll_result(Socket* socket, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
+[[gnu::noinline]] BOOL poll_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
                                    BOOL wait, LPDWORD flags, LPINT error_number) noexcept {
-    engine::PollingCore* core = socket->core.load(std::memory_order_relaxed);
-    int error = 0;
-    if (wait || core == nullptr) [[unlikely]] {
-        error = wait_for(core, *overlapped, wait);
-    } else {
-        core->poll_for(socket->gate, socket->endpoint);
-        error = in_progress(*overlapped) ? WSA_IO_INCOMPLETE : 0;
+    SocketTable::Found found;
+    int error = find_socket(s, found);
+    if (error == 0) {
+        engine::PollingCore* core = found.socket->core.load(std::memory_order_relaxed);
+        if (wait || core == nullptr) [[unlikely]] {
+            error = wait_for(core, *overlapped, wait);
+        } else {
+            core->poll_once();
+            error = in_progress(*overlapped) ? WSA_IO_INCOMPLETE : 0;
+        }
     }
     if (error != 0) {
         set_error(error_number, error);
@@ -269,13 +280,65 @@ inline BOOL tell_result(const WSAOVERLAPPED& overlapped, LPDWORD transferred, LP
     return tell_result(*overlapped, transferred, flags, error_number);
 }
 
-// Why there is nothing to be asked: first of the descriptor, then of the arguments.
-[[gnu::noinline]] BOOL refuse_result(SOCKET s, LPWSAOVERLAPPED, LPDWORD, BOOL, LPDWORD,
+[[gnu::noinline]] BOOL tell_if_ended(LPWSAOVERLAPPED overlapped, LPDWORD transferred, LPDWORD flags,
                                      LPINT error_number) noexcept {
+    if (in_progress(*overlapped)) {
+        set_error(error_number, WSA_IO_INCOMPLETE);
+        return FALSE;
+    }
+    return tell_result(*overlapped, transferred, flags, error_number);
+}
+
+// The same of a socket whose gate is direct, where one look is asked for. The second part of a look that is not over.
+[[gnu::noinline]] BOOL look_on(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred, BOOL,
+                               LPDWORD flags, LPINT error_number) noexcept {
+    engine::direct::end_look(way_of(common().sockets.at(s), s));
+    return tell_if_ended(overlapped, transferred, flags, error_number);
+}
+
+// The first part.
+[[gnu::noinline]] BOOL look_for_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
+                                       Socket* socket, LPDWORD flags, LPINT error_number) noexcept {
+    std::uint64_t ended = 0;
+    std::uint32_t received = 0;
+    const auto outcome = engine::direct::look(
+        way_of(*socket, s), [&](std::uint64_t context, std::uint32_t bytes) noexcept
+        __attribute__((always_inline)) {
+            finish(*reinterpret_cast<LPWSAOVERLAPPED>(context), bytes, 0);
+            ended = context;
+            received = bytes;
+        });
+    if (outcome != engine::direct::Outcome::kDone) [[unlikely]] {
+        return outcome == engine::direct::Outcome::kHeld
+                   ? look_on(s, overlapped, transferred, FALSE, flags, error_number)
+                   : poll_result(s, overlapped, transferred, FALSE, flags, error_number);
+    }
+    if (ended != reinterpret_cast<std::uint64_t>(overlapped)) [[unlikely]] {
+        return tell_if_ended(overlapped, transferred, flags, error_number);
+    }
+    // What finish() has just written, as tell_result() reads it.
+    set_error(error_number, 0);
+    *transferred = received;
+    *flags = 0;
+    return TRUE;
+}
+
+// Any question, and why there is nothing to be asked: first of the descriptor, then of the arguments.
+[[gnu::noinline]] BOOL result_slowly(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
+                                     BOOL wait, LPDWORD flags, LPINT error_number) noexcept {
     SocketTable::Found found;
-    const int error = find_socket(s, found);
-    set_error(error_number, error != 0 ? error : WSAEINVAL);
-    return FALSE;
+    int error = find_socket(s, found);
+    if (error == 0 && (overlapped == nullptr || transferred == nullptr || flags == nullptr)) {
+        error = WSAEINVAL;
+    }
+    if (error != 0) [[unlikely]] {
+        set_error(error_number, error);
+        return FALSE;
+    }
+    if (in_progress(*overlapped)) {
+        return poll_result(s, overlapped, transferred, wait, flags, error_number);
+    }
+    return tell_result(*overlapped, transferred, flags, error_number);
 }
 
 }  // namespace
@@ -284,10 +347,20 @@ int WSPAPI wsp_send(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD sent, DWORD
                     LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE routine,
                     LPWSATHREADID thread, LPINT error_number) {
     // `sent` is written only by a call that completes at once; none does.
-    if (flags != 0 || !start_common<engine::Opcode::kSend>(s, buffers, count, common().max_message,
-                                                           overlapped)) [[unlikely]] {
+    Socket* const socket = find_direct(s, buffers, count, overlapped);
+    if (socket == nullptr || flags != 0) [[unlikely]] {
         return send_slowly(s, buffers, count, sent, flags, overlapped, routine, thread,
                            error_number);
+    }
+    const std::uint32_t length = buffers->len;
+    const auto outcome = engine::direct::send(
+        way_of(*socket, s), reinterpret_cast<std::uint64_t>(buffers->buf),
+        length, [&]() noexcept __attribute__((always_inline)) { finish(*overlapped, length, 0); });
+    if (outcome == engine::direct::Outcome::kNothing) [[unlikely]] {
+        return send_on(s, buffers, 1, nullptr, 0, overlapped, routine, thread, error_number);
+    }
+    if (outcome == engine::direct::Outcome::kHeld) [[unlikely]] {
+        return end_send(s, error_number);
     }
     return result(error_number, WSA_IO_PENDING);
 }
@@ -295,26 +368,47 @@ int WSPAPI wsp_send(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD sent, DWORD
 int WSPAPI wsp_recv(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD received, LPDWORD flags,
                     LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE routine,
                     LPWSATHREADID thread, LPINT error_number) {
-    if ((flags != nullptr && *flags != 0) ||
-        !start_common<engine::Opcode::kReceive>(s, buffers, count, kLongestReceive, overlapped))
-        [[unlikely]] {
+    Socket* const socket = find_direct(s, buffers, count, overlapped);
+    if (socket == nullptr || (flags != nullptr && *flags != 0) || buffers->len == 0) [[unlikely]] {
         return receive_slowly(s, buffers, count, received, flags, overlapped, routine, thread,
                               error_number);
+    }
+    const auto outcome = engine::direct::receive(
+        way_of(*socket, s), reinterpret_cast<std::uint64_t>(overlapped),
+        reinterpret_cast<std::uint64_t>(buffers->buf),
+        buffers->len, [&]() noexcept __attribute__((always_inline)) { begin(*overlapped); });
+    if (outcome == engine::direct::Outcome::kNothing) [[unlikely]] {
+        return receive_on(s, buffers, 1, nullptr, nullptr, overlapped, routine, thread,
+                          error_number);
+    }
+    if (outcome == engine::direct::Outcome::kHeld) [[unlikely]] {
+        return end_receive(s, error_number);
     }
     return result(error_number, WSA_IO_PENDING);
 }
 
 BOOL WSPAPI wsp_get_overlapped_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
                                       BOOL wait, LPDWORD flags, LPINT error_number) {
-    const SocketTable::Seen seen = look(s);
-    if (seen.socket == nullptr || !SocketTable::is_live(seen, s)) [[unlikely]] {
-        return refuse_result(s, overlapped, transferred, wait, flags, error_number);
+    Socket* const socket = common().sockets.reach(s);
+    if (socket == nullptr || !socket->gate.is_direct(s)) [[unlikely]] {
+        return result_slowly(s, overlapped, transferred, wait, flags, error_number);
     }
-    if (overlapped == nullptr || transferred == nullptr || flags == nullptr) [[unlikely]] {
-        return refuse_result(s, overlapped, transferred, wait, flags, error_number);
+    if (overlapped == nullptr) [[unlikely]] {
+        return result_slowly(s, overlapped, transferred, wait, flags, error_number);
+    }
+    apart();
+    if (transferred == nullptr) [[unlikely]] {
+        return result_slowly(s, overlapped, transferred, wait, flags, error_number);
+    }
+    apart();
+    if (flags == nullptr) [[unlikely]] {
+        return result_slowly(s, overlapped, transferred, wait, flags, error_number);
     }
     if (in_progress(*overlapped)) {
-        return poll_result(seen.socket, overlapped, transferred, wait, flags, error_number);
+        if (wait) [[unlikely]] {
+            return poll_result(s, overlapped, transferred, wait, flags, error_number);
+        }
+        return look_for_result(s, overlapped, transferred, socket, flags, error_number);
     }
     return tell_result(*overlapped, transferred, flags, error_number);
 }

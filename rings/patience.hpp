@@ -3,11 +3,11 @@
 // Who has asked in a TurnLine and looks at it at once takes the line away from who is going to answer: that one
 // must get it back before it can write, and then it travels once more. A look that comes just after the answer was written
 // moves the line once. On the Intel hosts seen, with 40 ns of work between question and answer, that is 150 ns a hand-off
-// instead of 245 (bench/README.md).
+// instead of 245 (README.md).
 //
 // How long the other side takes is not known, so it is learned, for questions of each size: an answer that the first look
 // finds makes the wait a little shorter, a second look in vain within a few makes it much longer, which settles where one
-// look in some twenty is too early. A single slow answer changes nothing, and one that takes very long says nothing.
+// look in ten to twenty is too early. A single slow answer changes nothing, and one that takes very long, or is looked for very late, says nothing.
 // Looking late costs what it is late by; it is never more than kMost.
 #pragma once
 
@@ -36,6 +36,7 @@ public:
         asked_ = now;
         waiting_ = learned_->wait != 0;
         early_ = false;
+        late_ = false;
     }
     /// Whether a look has to be put off until over(): no counter need be read otherwise.
     [[nodiscard]] bool waiting() const noexcept { return waiting_; }
@@ -43,6 +44,7 @@ public:
         if (now - asked_ < learned_->wait) {
             return false;
         }
+        late_ = now - asked_ >= kSlow;
         waiting_ = false;
         return true;
     }
@@ -56,6 +58,9 @@ public:
     /// The answer was found by the first look.
     void found() noexcept {
         Learned& about = *learned_;
+        if (late_) {
+            return;
+        }
         const std::uint64_t less = 1 + about.wait / 512;
         about.wait -= about.wait < less ? about.wait : less;
         about.early_looks = (about.early_looks << 1) & kRecent;
@@ -94,6 +99,7 @@ private:
     Learned* learned_ = all_;
     bool waiting_ = false;
     bool early_ = false;  // a look after the wait was in vain
+    bool late_ = false;   // the first look came so late that it says nothing
 };
 
 }  // namespace sanpoll::rings

@@ -63,6 +63,11 @@ public:
         return refresh(count);
     }
 
+    /// The same, but false also if it takes a look at the consumer's progress to tell.
+    [[nodiscard]] bool knows_room(std::uint32_t count) const noexcept {
+        return limit_ - position_ >= count;
+    }
+
     /// How many slots are free at least, by the cached progress after a look at the real one.
     [[nodiscard]] std::uint32_t room() noexcept {
         (void)refresh(0);
@@ -255,13 +260,15 @@ public:
         }
     }
 
-    /// release(1), without its loop.
-    void release_one() noexcept {
+    /// release(1), without its loop. Whether the producer was told.
+    bool release_one() noexcept {
         prefetch_for_read(&slots_[slot_index(position_ + kAhead, mask_)]);
         ++position_;
-        if (position_ - published_ >= publish_every_) {
+        if (position_ - published_ >= publish_every_) [[unlikely]] {
             publish_progress();
+            return true;
         }
+        return false;
     }
 
     /// Tells the producer about all released slots now.

@@ -36,7 +36,7 @@ struct TurnNote {
 
 /// The memory, which both ends map.
 struct TurnLine {
-    static constexpr std::uint32_t kBytes = 4096;  // the longest message
+    static constexpr std::uint32_t kBytes = 4096 + kSlotStride;  // the longest message
     struct alignas(kSlotStride) Message {
         std::atomic<std::uint64_t> first;
         std::uint64_t rest[kBytes / sizeof(std::uint64_t) - 1];
@@ -128,7 +128,8 @@ public:
     }
 
 private:
-    // They differ in the highest bit, too: words below 2^63 never look alike from either end.
+    // They differ in the highest bit, too: words below 2^63 never look alike from either end (but a fresh line, which is
+    // zero, looks like the first end's key).
     static constexpr std::uint64_t kKeys[2] = {0x1E3779B97F4A7C15, 0xD851F42D4C957F2D};
 
     TurnLine* line_ = nullptr;

@@ -23,6 +23,7 @@ struct EndpointOwner {
     std::atomic<PollingCore*>* core_slot = nullptr;  // likewise: the core to post to
     PostGate* gate = nullptr;
     std::uint32_t generation = 0;
+    std::uint64_t handle = 0;  // what PostGate::is_direct is asked with; 0: no post goes directly
     Saturation* saturation = nullptr;
     RegionTable* regions = nullptr;
     RemoteRegions* remote = nullptr;  // what the peer may reach; nullptr: nothing
@@ -34,6 +35,8 @@ struct EndpointOwner {
 struct Endpoint : EndpointOwner {
     std::uint32_t next_sequence = 0;  // the post that takes effect next; see PostGate
     bool ever_notified = false;       // an upcall for it may be on its way to the notifier
+    bool direct =
+        false;  // a connection of the embedded fabric: messages may go by engine/direct.hpp
     FabricPort* port = nullptr;
     PollingCore* core = nullptr;
 

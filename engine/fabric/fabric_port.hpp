@@ -35,26 +35,12 @@ public:
     /// returns.
     virtual void post(Endpoint& endpoint, const WorkRequest& request) noexcept = 0;
 
-    /// post() of a send of one piece whose end is polled for; `region` was found under this token and is live.
-    /// True: it has ended well and its bytes are out of the caller's memory; the caller completes it then, and
-    /// not the port.
-    [[nodiscard]] virtual bool send_one(Endpoint& endpoint, std::uint64_t context,
-                                        std::uint64_t address, std::uint32_t length,
-                                        std::uint32_t region) noexcept;
-    /// Likewise of a receive, of one byte at least. One more hold of the region is the port's.
-    virtual void receive_one(Endpoint& endpoint, std::uint64_t context, std::uint64_t address,
-                             std::uint32_t length, std::uint32_t region) noexcept;
-
     /// Ends the endpoint: everything pending completes with kAborted, the peer is told, then
     /// PollingCore::endpoint_closed, then the endpoint's memory is given back.
     virtual void close(Endpoint& endpoint) noexcept = 0;
 
     /// Takes at most `budget` arrivals from each of its queues. Returns how many it took, 0 when idle.
     virtual std::uint32_t poll(std::uint32_t budget) noexcept = 0;
-
-    /// Takes what has arrived for `endpoint`, and what came along with it, at most `budget`. Returns how many
-    /// arrivals; 0 also if the port does not know without a whole poll().
-    virtual std::uint32_t poll_for(Endpoint& endpoint, std::uint32_t budget) noexcept;
 
     /// Asks the peers to ring this core's doorbell when they write, because it is about to sleep; undone
     /// by disarm(). After arm() the caller must poll once more before it sleeps.

@@ -1,17 +1,20 @@
 // The pending operations of one direction of a connection, first in, first out.
 #pragma once
 
+#include <array>
+#include <bit>
 #include <cstdint>
 #include <memory>
 #include <new>
 
+#include "engine/memory_region.hpp"
 #include "engine/status.hpp"
 #include "engine/work_request.hpp"
 
 namespace sanpoll::engine {
 
-/// A pending operation. Two pieces here, the others in cells behind.
-struct QueuedRequest {
+/// The first words of a pending operation.
+struct QueuedHead {
     std::uint64_t context;
     std::uint32_t length;
     std::uint8_t flags;
@@ -19,11 +22,32 @@ struct QueuedRequest {
     Opcode opcode;
     // For a fabric that has several requests of a queue under way at once:
     std::uint8_t state;  // 0 when pushed; the fabric's own
+};
+static_assert(sizeof(QueuedHead) == 16);
+
+/// QueuedHead::flags: a receive of one piece that is polled for; QueuedRequest::holds() knows its hold, and no region is
+/// named.
+inline constexpr std::uint8_t kPushedDirectly = 2;
+
+/// A pending operation. Two pieces here, the others in cells behind.
+struct QueuedRequest : QueuedHead {
     Sge sge[kInlineSges];
     std::uint32_t bytes;  // how the request ended, until those before it have ended too
     Status status;
     std::uint32_t number;
     std::uint32_t padding;
+
+    /// Of one that was pushed directly: its one piece has the place of a second one to say where it is held.
+    [[nodiscard]] RegionTable::Holds& holds() const noexcept {
+        return *reinterpret_cast<RegionTable::Holds*>(sge[1].address);
+    }
+    /// Whether it is one: the last four bytes of the head in one comparison.
+    [[nodiscard]] bool was_pushed_directly() const noexcept {
+        constexpr QueuedHead kHead{0, 0, kPushedDirectly, 1, Opcode::kReceive, 0};
+        using Words = std::array<std::uint32_t, 4>;
+        return std::bit_cast<Words>(static_cast<const QueuedHead&>(*this))[3] ==
+               std::bit_cast<Words>(kHead)[3];
+    }
 };
 static_assert(sizeof(QueuedRequest) == 64);
 
@@ -39,7 +63,7 @@ public:
     /// False when memory is short; the queue is then unchanged.
     [[nodiscard]] bool push(const WorkRequest& request) noexcept {
         const std::uint32_t cells = cells_for(request.sge_count);
-        if (tail_ - head_ + cells > capacity_ && !grow(cells)) [[unlikely]] {
+        if (tail_ - head_ + cells > capacity() && !grow(cells)) [[unlikely]] {
             return false;
         }
         QueuedRequest& queued = cell(tail_).request;
@@ -55,27 +79,40 @@ public:
             cell(tail_ + 1 + (i - kInlineSges) / 4).more[(i - kInlineSges) % 4] = request.piece(i);
         }
         tail_ += cells;
+        if (static_cast<std::int32_t>(direct_until_ - tail_) < 0) {
+            direct_until_ = tail_;
+        }
         ++size_;
         return true;
     }
 
-    /// Whether push_one() may be called.
-    [[nodiscard]] bool has_room() const noexcept { return tail_ - head_ < capacity_; }
-    /// push() of a request of one piece whose end is polled for, after has_room().
-    void push_one(std::uint64_t context, Opcode opcode, std::uint64_t address, std::uint32_t length,
-                  std::uint32_t region) noexcept {
+    /// Whether push_directly() may be called without a look.
+    [[nodiscard]] bool takes_directly() const noexcept { return direct_until_ != tail_; }
+    /// Takes that look: whether there is a cell, and the queue stays shorter than `depth`. It holds for as many as there
+    /// are cells and places now: what is pushed meanwhile takes at most one of both for each cell, what is popped adds.
+    [[gnu::noinline]] bool look_for_room(std::uint32_t depth) noexcept {
+        const std::uint32_t cells = capacity() - (tail_ - head_);
+        const std::uint32_t places = size_ + 1 < depth ? depth - 1 - size_ : 0;
+        const std::uint32_t room = cells < places ? cells : places;
+        direct_until_ = tail_ + room;
+        return room != 0;
+    }
+    /// push() of a receive that is kPushedDirectly, after takes_directly().
+    void push_directly(std::uint64_t context, std::uint64_t address, std::uint32_t length,
+                       RegionTable::Holds* holds) noexcept {
         QueuedRequest& queued = cell(tail_).request;
         queued.context = context;
         queued.length = length;
-        queued.flags = 0;
+        queued.flags = kPushedDirectly;
         queued.sge_count = 1;
-        queued.opcode = opcode;
+        queued.opcode = Opcode::kReceive;
         queued.state = 0;
-        queued.sge[0] = {address, length, region};
+        queued.sge[0].address = address;
+        queued.sge[0].length = length;
+        queued.sge[1].address = reinterpret_cast<std::uint64_t>(holds);
         ++tail_;
         ++size_;
     }
-
     [[nodiscard]] bool empty() const noexcept { return head_ == tail_; }
     [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
 
@@ -124,13 +161,13 @@ private:
         return sge_count <= kInlineSges ? 1 : 1 + (sge_count - kInlineSges + 3) / 4;
     }
     [[nodiscard]] Cell& cell(std::uint32_t position) const noexcept {
-        return cells_[position & (capacity_ - 1)];
+        return cells_[position & mask_];
     }
 
     static constexpr std::uint32_t kPrepared = 8;
 
     bool grow(std::uint32_t needed) noexcept {
-        std::uint32_t capacity = capacity_ == 0 ? 8 : capacity_ * 4;
+        std::uint32_t capacity = cells_ ? this->capacity() * 4 : 8;
         while (capacity < tail_ - head_ + needed) {
             capacity *= 2;
         }
@@ -142,14 +179,18 @@ private:
             cells[position & (capacity - 1)] = cell(position);
         }
         cells_ = std::move(cells);
-        capacity_ = capacity;
+        mask_ = capacity - 1;
         return true;
     }
 
+    [[nodiscard]] std::uint32_t capacity() const noexcept { return cells_ ? mask_ + 1 : 0; }
+
+    // Counts that change together do not lie side by side: compilers make vectors of those, in more instructions.
     std::unique_ptr<Cell[]> cells_;
-    std::uint32_t capacity_ = 0;
     std::uint32_t head_ = 0;
+    std::uint32_t mask_ = 0;  // of positions: cells less one
     std::uint32_t tail_ = 0;
+    std::uint32_t direct_until_ = 0;  // the position from which takes_directly() is false
     std::uint32_t size_ = 0;
 };
 

@@ -127,11 +127,6 @@ public:
         }
         return taken;
     }
-    std::uint32_t poll_for(engine::Endpoint&, std::uint32_t) noexcept override {
-        const Inside inside(*this);
-        looks.fetch_add(1, std::memory_order_relaxed);
-        return found.load(std::memory_order_relaxed);
-    }
     void arm() noexcept override { armed.fetch_add(1, std::memory_order_relaxed); }
     void disarm() noexcept override { armed.fetch_sub(1, std::memory_order_relaxed); }
 
@@ -142,8 +137,6 @@ public:
     std::atomic<bool> complete_at_once{true};
     std::atomic<int> arrivals{0};  // how many pending requests poll() may complete
     std::atomic<std::uint64_t> polls{0};
-    std::atomic<std::uint64_t> looks{0};  // of poll_for()
-    std::atomic<std::uint32_t> found{0};  // what it says
     std::atomic<int> armed{0};
     std::atomic<int> intruders{0};  // calls made while another was running
 

@@ -43,38 +43,59 @@ TEST(RegionTable, FindsEverySubRange) {
     }
 }
 
-TEST(RegionTable, FindsAgainWhatWasFoundLast) {
+TEST(RegionTable, RemembersTheLastRegionForEachAccess) {
     RegionTable table;
-    EXPECT_EQ(table.find_again(0x1000, 1, kRead).ref, 0U);
+    const auto contains = [&](Access access, std::uint64_t address, std::uint32_t length) {
+        return table.last(access).contains(address, length);
+    };
+    EXPECT_FALSE(contains(kRead, 0x1000, 1));
+    EXPECT_FALSE(contains(kRead, 0, 1));
     const RegionRef ref = table.add(0x1000, 16, kBoth);
     const RegionRef other = table.add(0x9000, 16, kRead);
-    EXPECT_EQ(table.find_again(0x1000, 1, kRead).ref, 0U) << "it was never looked for";
-    ASSERT_EQ(table.find(0x1000, 16, kRead), ref);
-    EXPECT_EQ(table.find_again(0x1000, 1, kWrite).ref, 0U) << "not to be written to";
+    EXPECT_FALSE(contains(kRead, 0x1000, 1)) << "it was never remembered";
+    table.remember(ref, kRead);
+    EXPECT_FALSE(contains(kWrite, 0x1000, 1)) << "not to be written to";
+    EXPECT_EQ(table.last(kRead).ref, ref);
     for (std::uint32_t start = 0; start <= 16; ++start) {
         for (std::uint32_t length = 0; length <= 32; ++length) {
-            EXPECT_EQ(table.find_again(0x1000 + start, length, kRead).ref,
-                      start + length <= 16 ? ref : 0)
+            EXPECT_EQ(contains(kRead, 0x1000 + start, length), start + length <= 16)
                 << start << '+' << length;
         }
     }
-    EXPECT_EQ(table.find_again(0x0FFF, 2, kRead).ref, 0U);
-    EXPECT_EQ(table.find_again(0x9000, 1, kRead).ref, 0U) << "another region";
+    EXPECT_FALSE(contains(kRead, 0x0FFF, 2));
+    EXPECT_FALSE(contains(kRead, 0x9000, 1)) << "another region";
     // Ends beyond the address space, and far from the region in either direction.
-    EXPECT_EQ(table.find_again(UINT64_MAX - 3, 16, kRead).ref, 0U);
-    EXPECT_EQ(table.find_again(0x1001, 0xFFFFFFFF, kRead).ref, 0U);
-    EXPECT_EQ(table.find_again(0, 0xFFFFFFFF, kRead).ref, 0U);
-    ASSERT_EQ(table.find(0x9000, 16, kRead), other);
-    EXPECT_EQ(table.find_again(0x9000, 16, kRead).ref, other);
+    EXPECT_FALSE(contains(kRead, UINT64_MAX - 3, 16));
+    EXPECT_FALSE(contains(kRead, 0x1001, 0xFFFFFFFF));
+    EXPECT_FALSE(contains(kRead, 0, 0xFFFFFFFF));
+    table.remember(other, kWrite);
+    EXPECT_FALSE(contains(kWrite, 0x9000, 1)) << "it may not be written to";
+    table.remember(other, kRead);
+    EXPECT_TRUE(contains(kRead, 0x9000, 16));
     ASSERT_TRUE(remove(table, other));
-    EXPECT_EQ(table.find_again(0x9000, 16, kRead).ref, 0U) << "it is gone";
+    EXPECT_FALSE(contains(kRead, 0x9000, 16)) << "it is gone";
+    table.remember(other, kRead);
+    EXPECT_FALSE(contains(kRead, 0x9000, 16)) << "and stays so";
+    table.remember(ref, kRead);
+    table.remember(ref, kWrite);
+    ASSERT_TRUE(remove(table, ref));
+    EXPECT_FALSE(contains(kRead, 0x1000, 16));
+    EXPECT_FALSE(contains(kWrite, 0x1000, 16));
+}
+
+TEST(RegionTable, WhatIsLeftWhenAllIsDroppedIsNotRemembered) {
+    RegionTable table;
+    table.remember(table.add(0x1000, 16, kBoth), kWrite);
+    table.reset();
+    EXPECT_FALSE(table.last(kWrite).contains(0x1000, 16));
 }
 
 TEST(RegionTable, HoldsOfBothKindsCount) {
     RegionTable table;
     const RegionRef ref = table.add(0x1000, 16, kWrite);
     ASSERT_EQ(table.find(0x1000, 16, kWrite), ref);
-    RegionTable::hold(table.find_again(0x1000, 16, kWrite));
+    table.remember(ref, kWrite);
+    ++table.last(kWrite).holds->count;
     ASSERT_TRUE(table.hold(ref));
     EXPECT_FALSE(table.retire(ref));
     table.release_written(ref);

@@ -100,22 +100,92 @@ TEST(PostGate, ALookTellsWhoseItIs) {
     EXPECT_FALSE(PostGate::is_open_for(gate.look(), generation));
 }
 
-TEST(PostGate, EntersFromWhatWasSeenOnlyIfThatStillHolds) {
+// ---- the direct way ---------------------------------------------------------------------------------
+
+constexpr std::uint64_t kHandle = 0x500000007;
+
+// Open and direct, `posts` admitted.
+void open_direct(PostGate& gate, std::uint32_t& generation, std::uint32_t posts = 0) {
+    generation = gate.revive();
+    ASSERT_TRUE(gate.open(generation));
+    for (std::uint32_t i = 0; i < posts; ++i) {
+        ASSERT_EQ(gate.enter(generation), i);
+    }
+    gate.let_direct(kHandle, generation, posts);
+    ASSERT_TRUE(gate.is_direct(kHandle));
+}
+
+TEST(PostGate, IsDirectForNobodyUntilItIsLet) {
+    PostGate gate;
+    EXPECT_FALSE(gate.is_direct(kHandle));
+    std::uint32_t generation = 0;
+    ASSERT_NO_FATAL_FAILURE(open_direct(gate, generation));
+    EXPECT_FALSE(gate.is_direct(kHandle + 1));
+    EXPECT_EQ(gate.enter(generation), 0U) << "who takes effect at once does not end it";
+    EXPECT_TRUE(gate.is_direct(kHandle));
+}
+
+TEST(PostGate, IsNotLetDirectWhileSomethingIsOnItsWay) {
     PostGate gate;
     const std::uint32_t generation = gate.revive();
+    gate.let_direct(kHandle, generation, 0);
+    EXPECT_FALSE(gate.is_direct(kHandle)) << "it is shut";
     ASSERT_TRUE(gate.open(generation));
-    std::uint64_t word = gate.look();
-    EXPECT_TRUE(gate.enter_from(word));
-    EXPECT_EQ(PostGate::sequence_of(word), 0U);
-    EXPECT_EQ(gate.view().sequence, 1U);
-    EXPECT_EQ(gate.view().generation, generation);
-    EXPECT_FALSE(gate.enter_from(word)) << "somebody has entered since";
-    EXPECT_EQ(PostGate::sequence_of(word), 1U);
-    EXPECT_TRUE(gate.enter_from(word));
-    word = gate.look();
+    ASSERT_EQ(gate.enter(generation), 0U);
+    gate.let_direct(kHandle, generation, 0);
+    EXPECT_FALSE(gate.is_direct(kHandle)) << "one was admitted beyond those that have taken effect";
+    gate.let_direct(kHandle, generation + 2, 1);
+    EXPECT_FALSE(gate.is_direct(kHandle)) << "it is another one's";
+    gate.let_direct(kHandle, generation, 1);
+    EXPECT_TRUE(gate.is_direct(kHandle));
+}
+
+TEST(PostGate, EveryChangeEndsTheDirectWay) {
+    PostGate gate;
+    std::uint32_t generation = 0;
+    ASSERT_NO_FATAL_FAILURE(open_direct(gate, generation, 2));
+    EXPECT_EQ(gate.enter_behind(generation), 2U);
+    EXPECT_FALSE(gate.is_direct(kHandle));
+    gate.let_direct(kHandle, generation, 3);
+    ASSERT_TRUE(gate.is_direct(kHandle));
+    EXPECT_EQ(gate.suspend(generation), 3U);
+    EXPECT_FALSE(gate.is_direct(kHandle));
+    ASSERT_TRUE(gate.resume(generation));
+    EXPECT_FALSE(gate.is_direct(kHandle));
+    gate.let_direct(kHandle, generation, 4);
+    ASSERT_TRUE(gate.is_direct(kHandle));
+    ASSERT_TRUE(gate.break_off(generation, State::kReset));
+    EXPECT_FALSE(gate.is_direct(kHandle));
     ASSERT_TRUE(gate.close(generation).has_value());
-    EXPECT_FALSE(gate.enter_from(word));
-    EXPECT_FALSE(PostGate::is_open(word));
+
+    ASSERT_NO_FATAL_FAILURE(open_direct(gate, generation));
+    EXPECT_EQ(gate.close(generation)->sequence, 0U);
+    EXPECT_FALSE(gate.is_direct(kHandle));
+}
+
+// One thread lets it be direct again and again, as the core does, the other ends that: once the last change has been
+// made, it is not direct, whatever came in between.
+TEST(PostGate, WhatIsChangedWhileItIsLetDirectIsNotMissed) {
+    for (std::uint64_t round = 0; round < tests::scaled(500); ++round) {
+        PostGate gate;
+        std::uint32_t generation = 0;
+        ASSERT_NO_FATAL_FAILURE(open_direct(gate, generation));
+        std::atomic<bool> stop{false};
+        std::thread core([&] {
+            while (!stop.load(std::memory_order_relaxed)) {
+                gate.let_direct(kHandle, generation, 0);
+            }
+            gate.let_direct(kHandle, generation, 0);
+        });
+        if (round % 2 == 0) {
+            EXPECT_TRUE(gate.close(generation).has_value());
+        } else {
+            EXPECT_EQ(gate.enter_behind(generation), 0U);
+        }
+        stop.store(true, std::memory_order_relaxed);
+        core.join();
+        EXPECT_FALSE(gate.is_direct(kHandle));
+    }
 }
 
 TEST(PostGate, OpensOnce) {

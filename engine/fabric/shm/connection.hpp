@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <bit>
 #include <cstdint>
 
 #include "engine/fabric/endpoint.hpp"
@@ -32,6 +33,24 @@ struct MappedPieces {
     Piece pieces[kMaxSges];
 };
 
+/// What keeps messages of a connection from the direct way (direct_messages.hpp): four bytes that are looked at together.
+struct alignas(4) Stops {
+    bool receiving_long = false;  // the front receive is reserved
+    bool suspended = false;       // the peer's end changes process: nothing new is sent meanwhile
+    bool broken = false;          // nothing more comes or goes; `reason` says why
+    bool unusual = false;         // there is debt, or Saturation::receives is said
+
+    [[nodiscard]] bool stop_send() const noexcept { return (word() & 0x00FFFF00U) != 0; }
+    [[nodiscard]] bool stop_receive() const noexcept { return (word() & 0xFFFFFF00U) != 0; }
+    [[nodiscard]] bool stop_take() const noexcept { return word() != 0; }
+
+private:
+    [[nodiscard]] std::uint32_t word() const noexcept {
+        return std::bit_cast<std::uint32_t>(*this);
+    }
+};
+static_assert(sizeof(Stops) == 4 && std::endian::native == std::endian::little);
+
 /// Flow control. The receiver counts the receives it was given (`granted`); the sender learns of the
 /// count by the credit word of any record and sends its n-th message only if n < granted, so every
 /// message finds its receive waiting. Messages that travel in the ring, and announcements, may run
@@ -58,7 +77,7 @@ struct MappedPieces {
 ///
 ///   receiver:  copying --all copied, something was taken back--> confirming --confirmed--> receive completes
 ///   sender:    described --confirm--> send completes, confirmed is said
-struct Connection final : Endpoint, ExposureBoard {
+struct Connection final : Endpoint, ExposureBoard, Stops {
     enum class Long : std::uint8_t { kIdle, kAnnounced, kSending };
 
     // ---- both directions
@@ -67,7 +86,6 @@ struct Connection final : Endpoint, ExposureBoard {
     std::uint32_t peer_id = 0;  // the peer's
     bool established = false;   // the acceptor has accepted: peer_id is valid
     bool closing = false;       // closed here; lives on until the farewell is sent
-    bool broken = false;        // nothing more comes or goes; `reason` says why
     Status reason = Status::kOk;
     bool queued = false;  // in the port's list of connections with something to send
     bool credit_due = false;
@@ -77,12 +95,10 @@ struct Connection final : Endpoint, ExposureBoard {
     bool failure_due = false;
     bool keeps_awake = false;  // counted in PollingCore::keep_awake
     bool finished = false;     // to be buried as soon as it is out of the list
-    bool suspended = false;    // the peer's end changes process: nothing new is sent meanwhile
     bool leaving = false;      // our end does: nothing described is copied meanwhile
     bool confirm_due = false;
     bool confirmed_due = false;
     std::uint32_t copied_due = 0;  // described messages that are copied; not said yet
-    bool peer_waits = false;       // the peer has asked for credit and we had none to give
     Connection* next_queued = nullptr;
     std::atomic<Sharing> sharing{Sharing::kOffHere};  // of its link; any thread may ask
 
@@ -102,7 +118,9 @@ struct Connection final : Endpoint, ExposureBoard {
     std::uint32_t reported = 0;  // of these, what the peer was told
     std::uint32_t debt = 0;      // receives that a too long message used up; they grant nothing
     std::uint32_t report_every = kUnasked / 2;
-    bool receiving_long = false;  // the front receive is reserved
+    // What is unreported when a report is made: report_every, or 1 if the peer has asked and we had none to give. With
+    // many receives waiting, more: a peer with small messages has kUnasked beyond what it was told.
+    std::uint32_t report_after = kUnasked / 2;
     std::uint32_t long_length = 0;
     std::uint32_t long_progress = 0;
     EarlyMessage* copying = nullptr;  // receiving_long: what is copied, if it was described

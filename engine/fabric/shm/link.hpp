@@ -43,6 +43,10 @@ public:
         return ring_.has_room(slots + kControlReserve);
     }
     [[nodiscard]] bool room_for_control() noexcept { return ring_.has_room(1); }
+    /// Room for one slot of a message that is known without a look at the reader's progress.
+    [[nodiscard]] bool room_is_known() const noexcept {
+        return ring_.knows_room(1 + kControlReserve);
+    }
 
     /// A contiguous piece of staging for `length` bytes, or nullptr. Taken only by the commit.
     [[nodiscard]] std::byte* staging_for(std::uint32_t length) noexcept;
@@ -75,25 +79,37 @@ public:
 
     /// The same for at most kHeadBytes that lie at `from`.
     void put_short(const RecordHeader& header, const std::byte* from) noexcept {
+        put_short_quietly(header, from);
+        ring_doorbell();
+    }
+    /// The same for who looks itself whether the reader sleeps, and then rings.
+    void put_short_quietly(const RecordHeader& header, const std::byte* from) noexcept {
         std::byte* head = ring_.payload();
         // The head's first line last and in one go: the reader polls it and would take it away in between.
         if (header.length <= kLineBytes) {
             begin(head, header, 1);
-            copy_short(head + sizeof(RecordHeader), from, header.length);
+            copy_narrow(head + sizeof(RecordHeader), from, header.length);
         } else {
-            copy_short(head + rings::kLinePayload, from + kLineBytes, header.length - kLineBytes);
+            copy_narrow(head + rings::kLinePayload, from + kLineBytes, header.length - kLineBytes);
             begin(head, header, 1);
             copy_exactly<kLineBytes>(head + sizeof(RecordHeader), from);
         }
         ring_.publish(head);
-        ring_doorbell();
+    }
+    [[nodiscard]] bool reader_sleeps() const noexcept {
+        // A plain load after the publishing store; the sleeper's heavy fence orders them. Pairs with
+        // LinkReceiver::arm. The line is written only at the reader's sleep edges.
+        light_fence();
+        return armed_->load(std::memory_order_relaxed) != 0;
+    }
+    void ring_doorbell() noexcept {
+        if (reader_sleeps()) [[unlikely]] {
+            knock();
+        }
     }
 
-    /// A message was published in the turn line.
-    void put_in_turn() noexcept {
-        ++turned_;
-        ring_doorbell();
-    }
+    /// A message was published in the turn line. The reader is not rung for.
+    void count_turn() noexcept { ++turned_; }
 
     /// Publishes a record whose `header.length` bytes were written to staging_for().
     void put_staged(const RecordHeader& header) noexcept;
@@ -112,8 +128,8 @@ public:
 
     /// Wakes the peer's core even if it has not asked to be woken.
     void knock_anyway() noexcept;
-    /// How far the peer says that it has come with what we wrote, and whether that is all of it. Its word
-    /// only: a hint whether it is at work.
+    /// How far the peer says that it has come with what we wrote into the ring, and whether that is all of it. Its word
+    /// only, and an eighth of a ring behind at times: a hint whether it is at work.
     [[nodiscard]] std::uint32_t taken() const noexcept {
         return slots_consumed_->value.load(std::memory_order_relaxed);
     }
@@ -166,14 +182,6 @@ private:
     }
     void put_pieces(const RecordHeader& header, const Sge* pieces, std::uint32_t count) noexcept;
 
-    void ring_doorbell() noexcept {
-        // A plain load after the publishing store; the sleeper's heavy fence orders them. Pairs with
-        // LinkReceiver::arm. The line is written only at the reader's sleep edges.
-        light_fence();
-        if (armed_->load(std::memory_order_relaxed) != 0) [[unlikely]] {
-            knock();
-        }
-    }
     void knock() noexcept;
 
     rings::SpscProducer ring_;
@@ -213,7 +221,8 @@ public:
         return ring_.payload(index);
     }
     void release(std::uint32_t slots) noexcept { ring_.release(slots); }
-    void release_one() noexcept { ring_.release_one(); }
+    /// Whether the writer was told of it.
+    bool release_one() noexcept { return ring_.release_one(); }
 
     /// Where the next `length` staged bytes are, or nullptr if no honest peer would say so.
     [[nodiscard]] const std::byte* staged(std::uint32_t length) noexcept;
@@ -330,10 +339,10 @@ public:
         turn.take();
         receiver.count_turn();
     }
-    /// What we wrote into it is to be seen: a message of `length` bytes.
+    /// What we wrote into it is to be seen: a message of `length` bytes. The reader is not rung for.
     void give_turn(std::uint64_t first, std::uint32_t length) noexcept {
         turn.publish(first);
-        sender.put_in_turn();
+        sender.count_turn();
         patience.begin(__builtin_ia32_rdtsc(), length);
     }
 

@@ -131,20 +131,23 @@ inline constexpr std::uint32_t kControlReserve = 32;
 static_assert(slots_for(kMaxInRing) == kMaxRecordSlots);
 static_assert(slots_for(64) == 1);
 
-/// A message of one piece and at most kTurnWhole bytes that finds the turn to be its sender's goes into the link's turn line
+/// A message of one piece and at most kTurnMost bytes that finds the turn to be its sender's goes into the link's turn line
 /// (rings/turn_line.hpp) instead of the ring, without a record: an answer comes in the line that brought the
 /// question. In one of two forms:
 ///
-///   short   first word `to`, then the credit word, then the bytes; the note is zero
-///   whole   nothing but the bytes, more than fit into a short one; the note holds `to` and the credit word, and
-///           stays as it is from one such message to the next. Credit that has to be told meanwhile goes by the ring
+///   with credit  first word `to`, then the credit word, then 48 bytes, and the others in the lines behind; the note is
+///                zero
+///   whole        nothing but the bytes, which with the two words would not have fitted into the line and alone do; the
+///                note holds `to` and stays as it is from one such message to the next. Such a message tells no
+///                credit: a note may be older than what it would say
 ///
 /// RecordHeader::turns keeps the order: a record is next if it has counted as many messages of the turn line as the
 /// receiver has taken. So the receiver looks at the turn line first and at the ring then: what was
 /// written before the message is to be seen with it.
 struct TurnMessage {
-    std::uint64_t to;  // the receiver's id of the connection; above it the length
-    std::uint32_t credit;
+    std::uint64_t to;      // the receiver's id of the connection; above it the length
+    std::uint32_t credit;  // unless it is whole
+    bool whole;
 
     [[nodiscard]] static constexpr std::uint64_t where(std::uint32_t connection,
                                                        std::uint32_t length) noexcept {
@@ -157,8 +160,15 @@ struct TurnMessage {
         return static_cast<std::uint32_t>(to >> 32);
     }
 };
+/// In the line behind the two words; alone in the line; in all.
 inline constexpr std::uint32_t kTurnShort = rings::TurnEnd::kRest - sizeof(std::uint64_t);  // 48
-inline constexpr std::uint32_t kTurnWhole = rings::TurnEnd::kBytes;
+inline constexpr std::uint32_t kTurnWhole = rings::kCacheLine;
+inline constexpr std::uint32_t kTurnMost = 4096;
+static_assert(2 * sizeof(std::uint64_t) + kTurnMost <= rings::TurnEnd::kBytes);
+/// Which of the two forms a message of `length` bytes has.
+[[nodiscard]] constexpr bool goes_whole(std::uint32_t length) noexcept {
+    return length > kTurnShort && length <= kTurnWhole;
+}
 
 /// Writes a header, `slots` long in all, of a record behind `turns` messages in the turn line. Two whole words: four small stores would make the reader's first
 /// wide load wait for all of them.
@@ -172,7 +182,7 @@ inline void write_header(std::byte* to, const RecordHeader& header, std::uint32_
     std::memcpy(to + sizeof(first), &second, sizeof(second));
 }
 
-/// Its `turns` alone.
+/// Its `turns` alone, for LinkReceiver::is_next. What read_header() finds there later may be something else.
 [[nodiscard]] inline std::uint16_t read_turns(const std::byte* payload) noexcept {
     return static_cast<std::uint16_t>(
         rings::load_once(*reinterpret_cast<const std::uint32_t*>(payload)) >> 16);

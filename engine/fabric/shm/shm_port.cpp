@@ -26,7 +26,7 @@ ShmPort::ShmPort(const Config& config, PollingCore& core, int trouble_fd)
       table_(new Connection*[config.max_connections]()),
       table_mask_(config.max_connections - 1),
       looks_(config.mode == Mode::kInline ? kIdleLooks : 1),
-      turn_most_(std::min(kTurnWhole, std::max(config.eager_max, kMaxInRing))) {
+      turn_most_(std::min(kTurnMost, std::max(config.eager_max, kMaxInRing))) {
     links_.reserve(64);
     fill_early_pool();
 }
@@ -77,6 +77,7 @@ Connection* ShmPort::make_connection(const EndpointOwner& owner) {
     connection->id = id;
     connection->port = this;
     connection->core = &core_;
+    connection->direct = true;
     return connection;
 }
 
@@ -344,7 +345,8 @@ std::uint32_t ShmPort::poll(std::uint32_t budget) noexcept {
     copy_left_ = kArenaBytesPerTurn;
     // Nothing there: looks again, for the way in and out of here takes longer than several looks, and what
     // arrives during that way waits for the next.
-    for (std::uint32_t looks = looks_; looks != 0 && work == 0; --looks) {
+    for (std::uint32_t looks = std::exchange(one_look_, false) ? 1 : looks_;
+         looks != 0 && work == 0; --looks) {
         for (Link* link : links_) {
             work += poll_link(*link, budget);
         }

@@ -127,18 +127,56 @@ public:
     [[nodiscard]] std::string_view fabric() const noexcept override { return "shm"; }
     [[nodiscard]] std::string_view arenas(const Endpoint& endpoint) const noexcept override;
     void post(Endpoint& endpoint, const WorkRequest& request) noexcept override;
-    [[nodiscard]] bool send_one(Endpoint& endpoint, std::uint64_t context, std::uint64_t address,
-                                std::uint32_t length, std::uint32_t region) noexcept override;
-    void receive_one(Endpoint& endpoint, std::uint64_t context, std::uint64_t address,
-                     std::uint32_t length, std::uint32_t region) noexcept override;
-    std::uint32_t poll_for(Endpoint& endpoint, std::uint32_t budget) noexcept override;
     void close(Endpoint& endpoint) noexcept override;
     std::uint32_t poll(std::uint32_t budget) noexcept override;
     void arm() noexcept override;
     void disarm() noexcept override;
 
+    // ---- the direct way (direct_messages.hpp), token holder ----------------------------------------------
+    // Of a connection that is not closed.
+
+    // Nothing in the first group calls anything: what is not straightforward is left to who called, so that it keeps no
+    // register for what hardly ever comes.
+
+    /// A send whose bytes are in the ring when this returns true; its memory is registered. False: nothing was done. The
+    /// reader is not rung for. `link`: the connection's, if it has one.
+    [[nodiscard]] static bool send_directly(Connection& connection, Link* link,
+                                            std::uint64_t address, std::uint32_t length) noexcept;
+    /// A receive of one byte at least, polled for; only if may_receive_directly(). The credit is not considered.
+    [[nodiscard]] static bool may_receive_directly(const Connection& connection) noexcept;
+    static void receive_directly(Connection& connection, std::uint64_t context,
+                                 std::uint64_t address, std::uint32_t length,
+                                 RegionTable::Holds& holds) noexcept;
+    [[nodiscard]] static bool credit_is_due(const Connection& connection) noexcept {
+        return connection.granted - connection.reported >= connection.report_after;
+    }
+    enum class Taken { kNothing, kOne, kOneAndMore };
+    /// Takes the message that waits first, if it is the connection's and ends a receive that was posted directly: calls
+    /// `ended(context, bytes)`, and not Handlers::completed. kOneAndMore: end_look() is to be called.
+    template <typename Ended>
+    [[nodiscard]] static Taken take_directly(Connection& connection, Ended ended) noexcept;
+
+    /// Any send or receive of one piece in a live region, polled for, as by post(); only if may_post(): it is not
+    /// too long and neither are the queues.
+    [[nodiscard]] bool may_post(const Connection& connection, Opcode opcode,
+                                std::uint32_t length) const noexcept;
+    void post_whole(Connection& connection, Opcode opcode, std::uint64_t context,
+                    Sge piece) noexcept;
+    /// Looks again for room in the queue of receives.
+    void look_for_room(Connection& connection) noexcept {
+        (void)connection.receives.look_for_room(config_.queue_depth);
+    }
+    void report_credit(Connection& connection) noexcept;
+    /// Takes whatever has come on the connection's link. Whether there was anything.
+    [[nodiscard]] bool look_at_link(Connection& connection) noexcept;
+    void end_look(Connection& connection) noexcept;
+    /// The next poll() looks at each link once only, for where it is waited for has been looked at often enough.
+    void look_once() noexcept { one_look_ = true; }
+
 private:
     static constexpr std::uint32_t kGenerationShift = 20;
+    static constexpr std::uint32_t kLookBatch =
+        64;  // arrivals taken along with the one that was looked for
     // Inline; a core of its own comes round by itself, and has lanes to look at.
     static constexpr std::uint32_t kIdleLooks = 8;
     // What all connections together may copy out of arenas in one turn: some 25 us.
@@ -149,7 +187,9 @@ private:
                                    std::uint32_t length) noexcept;
     [[nodiscard]] bool send_in_turn(Connection& connection, const std::byte* from,
                                     std::uint32_t length) noexcept;
-    void send_whole(Connection& connection, std::uint64_t context, Sge piece) noexcept;
+    [[nodiscard]] static bool write_turn_line(Connection& connection, rings::TurnEnd& turn,
+                                              const std::byte* from, std::uint32_t length,
+                                              std::uint64_t& first) noexcept;
     void post_send(Connection& connection, const WorkRequest& request) noexcept;
     [[nodiscard]] bool try_send(Connection& connection, const Sge* pieces, std::uint32_t count,
                                 std::uint32_t length) noexcept;
@@ -162,8 +202,8 @@ private:
     void service_queue() noexcept;
     void queue(Connection& connection) noexcept;
     void take_credit(Connection& connection, std::uint32_t credit) noexcept;
-    [[nodiscard]] RecordHeader header_for(Connection& connection, RecordKind kind,
-                                          std::uint32_t length) noexcept {
+    [[nodiscard]] static RecordHeader header_for(Connection& connection, RecordKind kind,
+                                                 std::uint32_t length) noexcept {
         connection.reported = connection.granted;
         connection.credit_due = false;
         return {kind, 1, 0, connection.peer_id, length, connection.granted};
@@ -245,8 +285,6 @@ private:
 
     // receiving (shm_receive.cpp)
     void post_receive(Connection& connection, const WorkRequest& request) noexcept;
-    void receive_whole(Connection& connection, std::uint64_t context, Sge piece) noexcept;
-    void report_credit(Connection& connection) noexcept;
     // Nearly always there is nothing: that much is said without a call.
     std::uint32_t poll_link(Link& link, std::uint32_t budget) noexcept {
         const bool turn = link.look_at_turn();  // before the ring: see TurnMessage
@@ -255,13 +293,17 @@ private:
     }
     std::uint32_t take_records(Link& link, bool turn, const std::byte* head,
                                std::uint32_t budget) noexcept;
+    void take_rest(Link& link, bool turn, const std::byte* head) noexcept;
+    static void note_unusual(Connection& connection) noexcept;
+    static void say_full(Connection& connection, bool full) noexcept;
+    static void release_hold(Connection& connection, const QueuedRequest& request) noexcept;
     [[nodiscard]] bool take_and_release(Link& link, const std::byte* head) noexcept;
     [[nodiscard]] bool take_common(Link& link, const std::byte* head) noexcept;
     [[nodiscard]] bool take_turn(Link& link) noexcept;
     [[nodiscard]] bool take_turn_slowly(Link& link, const TurnMessage& message) noexcept;
     template <typename Copy>
     [[nodiscard]] bool take_plain(Link& link, std::uint32_t id, std::uint32_t length,
-                                  std::uint32_t credit, const Copy& copy) noexcept;
+                                  const std::uint32_t* credit, const Copy& copy) noexcept;
     [[nodiscard]] bool take_record(Link& link, const std::byte* head,
                                    std::uint32_t& slots) noexcept;
     [[nodiscard]] bool take_message(Connection& connection, Link& link, std::uint32_t length,
@@ -276,7 +318,12 @@ private:
                                      bool announced) noexcept;
     void free_early(EarlyMessage* message) noexcept;
     void fill_early_pool() noexcept;
-    void consider_credit(Connection& connection) noexcept;
+    void consider_credit(Connection& connection) noexcept {
+        if (credit_is_due(connection)) [[unlikely]] {
+            report_credit(connection);
+        }
+        // Else the next message of ours will carry it.
+    }
     void complete_receive(Connection& connection, Status status, std::uint32_t bytes) noexcept;
 
     // life (shm_port.cpp)
@@ -312,7 +359,7 @@ private:
     std::uint32_t table_mask_;
     std::uint32_t looks_;            // at idle links in one poll
     const std::uint32_t turn_most_;  // the longest message for the turn line
-    alignas(rings::kCacheLine) std::byte turn_copy_[kTurnWhole];  // take_turn_slowly
+    bool one_look_ = false;
     Connection* queued_head_ = nullptr;
     Connection* queued_tail_ = nullptr;
     Connection* starved_head_ =
@@ -332,6 +379,7 @@ private:
     std::vector<std::uint32_t> free_ids_;  // queue: the longest unused first
     std::size_t free_head_ = 0;
     std::uint32_t next_index_ = 0;
+    alignas(rings::kCacheLine) std::byte turn_copy_[kTurnMost];  // take_turn_slowly
 };
 
 }  // namespace sanpoll::engine::shm

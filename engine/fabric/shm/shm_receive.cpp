@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "engine/fabric/shm/direct_messages.hpp"
 #include "engine/fabric/shm/pieces.hpp"
 #include "engine/fabric/shm/shm_port.hpp"
 
@@ -17,14 +18,6 @@ constexpr std::uint32_t kPooled = 4096;  // blocks kept for reuse, at most
 }  // namespace
 
 // ---- posting ----------------------------------------------------------------------------------------
-
-inline void ShmPort::consider_credit(Connection& connection) noexcept {
-    const std::uint32_t unreported = connection.granted - connection.reported;
-    if (unreported >= connection.report_every || connection.peer_waits) [[unlikely]] {
-        report_credit(connection);
-    }
-    // Else the next message of ours will carry it.
-}
 
 void ShmPort::post_receive(Connection& connection, const WorkRequest& request) noexcept {
     Status refused = Status::kOk;
@@ -53,10 +46,11 @@ void ShmPort::post_receive(Connection& connection, const WorkRequest& request) n
         return;
     }
     if (connection.receives.size() == config_.queue_depth) [[unlikely]] {
-        connection.saturation->receives.store(true, std::memory_order_relaxed);
+        say_full(connection, true);
     }
     if (connection.debt != 0) [[unlikely]] {
         --connection.debt;  // it stands in for a receive that was too short
+        note_unusual(connection);
     } else {
         ++connection.granted;
     }
@@ -66,28 +60,23 @@ void ShmPort::post_receive(Connection& connection, const WorkRequest& request) n
     consider_credit(connection);
 }
 
-// The same in one straight line: a connection that is open, whose queue has room and on which nothing waits for
-// a receive.
-void ShmPort::receive_one(Endpoint& endpoint, std::uint64_t context, std::uint64_t address,
-                          std::uint32_t length, std::uint32_t region) noexcept {
-    auto& connection = static_cast<Connection&>(endpoint);
-    if (connection.broken || connection.early != nullptr || connection.debt != 0 ||
-        !connection.receives.has_room()) [[unlikely]] {
-        receive_whole(connection, context, {address, length, region});
-        return;
+// Of the one piece of a receive.
+inline void ShmPort::release_hold(Connection& connection, const QueuedRequest& request) noexcept {
+    if ((request.flags & kPushedDirectly) != 0) [[likely]] {
+        --request.holds().count;
+    } else if (request.sge[0].length != 0) {
+        connection.regions->release_written(request.sge[0].region);
     }
-    connection.receives.push_one(context, Opcode::kReceive, address, length, region);
-    if (connection.receives.size() == config_.queue_depth) [[unlikely]] {
-        connection.saturation->receives.store(true, std::memory_order_relaxed);
-    }
-    ++connection.granted;
-    consider_credit(connection);
 }
 
-[[gnu::noinline]] void ShmPort::receive_whole(Connection& connection, std::uint64_t context,
-                                              Sge piece) noexcept {
-    post_receive(connection, request_of_one(Opcode::kReceive, context, piece));
-    connection.regions->release(piece.region);  // the hold that receive_one() was given
+[[gnu::noinline]] void ShmPort::say_full(Connection& connection, bool full) noexcept {
+    connection.saturation->receives.store(full, std::memory_order_relaxed);
+    note_unusual(connection);
+}
+
+void ShmPort::note_unusual(Connection& connection) noexcept {
+    connection.unusual =
+        connection.debt != 0 || connection.saturation->receives.load(std::memory_order_relaxed);
 }
 
 [[gnu::noinline]] void ShmPort::report_credit(Connection& connection) noexcept {
@@ -97,7 +86,9 @@ void ShmPort::receive_one(Endpoint& endpoint, std::uint64_t context, std::uint64
     if (connection.broken) {
         return;
     }
-    connection.peer_waits = false;
+    const bool plenty =
+        connection.report_every == kUnasked / 2 && connection.receives.size() >= 4 * kUnasked;
+    connection.report_after = plenty ? kUnasked : connection.report_every;
     connection.credit_due = true;
     if (!flush_control(connection)) {
         queue(connection);
@@ -109,14 +100,18 @@ void ShmPort::complete_receive(Connection& connection, Status status,
     RequestQueue& receives = connection.receives;
     const QueuedRequest& front = receives.front();
     const Completion completion{connection.owner, front.context, bytes, status, front.flags};
-    for (std::uint32_t i = 0; i < front.sge_count; ++i) {
-        if (receives.piece(i).length != 0) {
-            connection.regions->release(receives.piece(i).region);
+    if (front.sge_count == 1) {
+        release_hold(connection, front);
+    } else {
+        for (std::uint32_t i = 0; i < front.sge_count; ++i) {
+            if (receives.piece(i).length != 0) {
+                connection.regions->release(receives.piece(i).region);
+            }
         }
     }
     receives.pop();
     if (receives.size() == config_.queue_depth - 1) [[unlikely]] {
-        connection.saturation->receives.store(false, std::memory_order_relaxed);
+        say_full(connection, false);
     }
     core_.complete(completion);
 }
@@ -131,14 +126,14 @@ inline bool ShmPort::take_common(Link& link, const std::byte* head) noexcept {
     if (header.kind != RecordKind::kMessage || header.length > kHeadBytes) [[unlikely]] {
         return false;
     }
-    return take_plain(link, header.connection, header.length, header.credit,
+    return take_plain(link, header.connection, header.length, &header.credit,
                       [&](void* to) { copy_slot(to, head + sizeof(RecordHeader), header.length); });
 }
 
-// `copy` writes the `length` bytes of the message to where it is told.
+// `credit`: if it tells any. `copy` writes the `length` bytes of the message to where it is told.
 template <typename Copy>
 inline bool ShmPort::take_plain(Link& link, std::uint32_t id, std::uint32_t length,
-                                std::uint32_t credit, const Copy& copy) noexcept {
+                                const std::uint32_t* credit, const Copy& copy) noexcept {
     Connection* const connection = find(id, link);
     if (connection == nullptr || connection->closing || connection->broken ||
         connection->early != nullptr || connection->receiving_long || connection->receives.empty())
@@ -150,8 +145,8 @@ inline bool ShmPort::take_plain(Link& link, std::uint32_t id, std::uint32_t leng
         static_cast<std::int32_t>(connection->granted - connection->arrived) <= 0) [[unlikely]] {
         return false;
     }
-    if (static_cast<std::int32_t>(credit - connection->credit) > 0) {
-        take_credit(*connection, credit);
+    if (credit != nullptr && static_cast<std::int32_t>(*credit - connection->credit) > 0) {
+        take_credit(*connection, *credit);
     }
     ++connection->arrived;
     counters_.messages_received.add();
@@ -159,12 +154,10 @@ inline bool ShmPort::take_plain(Link& link, std::uint32_t id, std::uint32_t leng
     copy(reinterpret_cast<void*>(front.sge[0].address));
     const std::uint64_t context = front.context;
     const std::uint8_t flags = front.flags;
-    if (front.sge[0].length != 0) [[likely]] {
-        connection->regions->release_written(front.sge[0].region);
-    }
+    release_hold(*connection, front);
     connection->receives.pop_single();
     if (connection->receives.size() == config_.queue_depth - 1) [[unlikely]] {
-        connection->saturation->receives.store(false, std::memory_order_relaxed);
+        say_full(*connection, false);
     }
     if ((flags & kNotify) == 0) [[likely]] {
         core_.complete_polled(context, length);
@@ -174,42 +167,15 @@ inline bool ShmPort::take_plain(Link& link, std::uint32_t id, std::uint32_t leng
     return true;
 }
 
-namespace {
-
-// The `length` bytes of a message that has arrived in the turn line, to `to`. `length` is one that take_turn allows.
-inline void copy_turn(const rings::TurnEnd& turn, void* to, std::uint32_t length) noexcept {
-    if (length <= kTurnShort) {
-        copy_short(to, turn.rest() + sizeof(std::uint64_t), length);
-        return;
-    }
-    auto* out = static_cast<std::byte*>(to);
-    const std::uint64_t first = turn.first();
-    std::uint32_t in_line = length;
-    if (length > rings::kCacheLine) {
-        in_line = rings::kCacheLine;
-        copy_long(out + in_line, turn.rest() + rings::TurnEnd::kRest, length - in_line);
-    }
-    copy_short(out + sizeof(first), turn.rest(), in_line - sizeof(first));
-    std::memcpy(out, &first, sizeof(first));
-}
-
-}  // namespace
-
 // False: the link has failed.
 inline bool ShmPort::take_turn(Link& link) noexcept {
-    const rings::TurnNote note = link.turn.peer_note();
-    TurnMessage message{note.words[0], static_cast<std::uint32_t>(note.words[1])};
-    if (message.to == 0) {
-        message.to = link.turn.first();
-        message.credit =
-            rings::load_once(*reinterpret_cast<const std::uint32_t*>(link.turn.rest()));
-    }
+    const TurnMessage message = read_turn(link.turn);
     const std::uint32_t length = message.length();
-    if (length > kTurnWhole) [[unlikely]] {
-        fail_link(link, "a message in the turn line is longer than that carries");
+    if (!may_be(message)) [[unlikely]] {
+        fail_link(link, "a message in the turn line has an impossible length");
         return false;
     }
-    if (take_plain(link, message.connection(), length, message.credit,
+    if (take_plain(link, message.connection(), length, message.whole ? nullptr : &message.credit,
                    [&](void* to) { copy_turn(link.turn, to, length); })) [[likely]] {
         link.take_turn();
         return true;
@@ -227,22 +193,49 @@ inline bool ShmPort::take_turn(Link& link) noexcept {
         counters_.stale_records.add();
         return true;
     }
-    take_credit(*connection, message.credit);
+    if (!message.whole) {
+        take_credit(*connection, message.credit);
+    }
     return take_message(*connection, link, length, nullptr, turn_copy_, length <= kMaxInRing) &&
            !link.failed.load(std::memory_order_relaxed);
 }
 
-std::uint32_t ShmPort::poll_for(Endpoint& endpoint, std::uint32_t budget) noexcept {
-    Link* const link = static_cast<Connection&>(endpoint).link;
-    if (link == nullptr) [[unlikely]] {
-        return 0;
-    }
+// What has come along with a message that was taken directly, or is not such a one.
+[[gnu::noinline]] void ShmPort::take_rest(Link& link, bool turn, const std::byte* head) noexcept {
     copy_left_ = kArenaBytesPerTurn;
-    const std::uint32_t taken = poll_link(*link, budget);
-    if (queued_head_ != nullptr) [[unlikely]] {
+    (void)take_records(link, turn, head, kLookBatch);
+    core_.look_round_sooner();
+    if (queued_head_ != nullptr) {
         service_queue();  // what has arrived may have made way for something
     }
-    return taken;
+}
+
+[[gnu::noinline]] bool ShmPort::look_at_link(Connection& connection) noexcept {
+    if (connection.link == nullptr) {
+        return false;
+    }
+    Link& link = *connection.link;
+    const bool turn = link.look_at_turn();
+    const std::byte* head = link.receiver.front();
+    if (!turn && head == nullptr) {
+        return false;
+    }
+    take_rest(link, turn, head);
+    return true;
+}
+
+// After a message that was taken directly: what came along with it, and whoever waits for something.
+[[gnu::noinline]] void ShmPort::end_look(Connection& connection) noexcept {
+    Link& link = *connection.link;
+    const bool turn = link.look_at_turn();
+    if (const std::byte* head = link.receiver.front(); turn || head != nullptr) {
+        take_rest(link, turn, head);
+        return;
+    }
+    link.tell_writer();
+    if (queued_head_ != nullptr) {
+        service_queue();
+    }
 }
 
 // `turn`: there is a message in the turn line; `head`: the record in the ring as it was seen after that.
@@ -355,7 +348,7 @@ bool ShmPort::take_record(Link& link, const std::byte* head, std::uint32_t& slot
                 // It has fewer receives than our reports assume: report earlier from now on.
                 connection->report_every =
                     std::clamp(connection->receives.size() / 2, 1U, connection->report_every);
-                connection->peer_waits = true;
+                connection->report_after = 1;
                 consider_credit(*connection);
             }
             return true;
@@ -529,6 +522,7 @@ void ShmPort::free_early(EarlyMessage* message) noexcept {
 
 void ShmPort::fail_short_receive(Connection& connection) noexcept {
     ++connection.debt;
+    note_unusual(connection);
     complete_receive(connection, Status::kMessageTooLong, 0);
 }
 

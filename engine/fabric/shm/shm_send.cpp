@@ -1,4 +1,5 @@
 // The sending half of the shared-memory fabric.
+#include "engine/fabric/shm/direct_messages.hpp"
 #include "engine/fabric/shm/pieces.hpp"
 #include "engine/fabric/shm/shm_port.hpp"
 #include "engine/fabric/shm/staging_writer.hpp"
@@ -20,34 +21,20 @@ Completion completion_of(const Connection& connection, const WorkRequest& reques
 inline bool ShmPort::send_in_turn(Connection& connection, const std::byte* from,
                                   std::uint32_t length) noexcept {
     Link& link = *connection.link;
-    rings::TurnEnd& turn = link.turn;
-    const std::uint64_t to = TurnMessage::where(connection.peer_id, length);
-    std::uint64_t first = to;
-    if (length <= kTurnShort) {
-        if (!turn.would_show(first)) [[unlikely]] {
-            return false;
-        }
-        turn.set_note({});
-        copy_short(turn.rest() + sizeof(std::uint64_t), from, length);
-        const std::uint64_t credit = header_for(connection, RecordKind::kMessage, length).credit;
-        std::memcpy(turn.rest(), &credit, sizeof(credit));
-    } else {
-        std::memcpy(&first, from, sizeof(first));
-        if (!turn.would_show(first)) [[unlikely]] {
-            return false;
-        }
-        if (turn.note().words[0] != to) [[unlikely]] {
-            turn.set_note({{to, header_for(connection, RecordKind::kMessage, length).credit}});
-        }
-        std::uint32_t in_line = length;
-        if (length > rings::kCacheLine) {
-            in_line = rings::kCacheLine;
-            StagingWriter(turn.rest() + rings::TurnEnd::kRest, length - in_line)
-                .add(from + in_line, length - in_line);
-        }
-        copy_short(turn.rest(), from + sizeof(first), in_line - sizeof(first));
+    if (!link.turn.mine()) {
+        return false;
+    }
+    if (length > kTurnWhole) {
+        const std::uint32_t behind = length - kTurnShort;
+        StagingWriter(link.turn.rest() + rings::TurnEnd::kRest, behind)
+            .add(from + kTurnShort, behind);
+    }
+    std::uint64_t first = 0;
+    if (!write_turn_line(connection, link.turn, from, length, first)) [[unlikely]] {
+        return false;
     }
     link.give_turn(first, length);
+    link.sender.ring_doorbell();
     return true;
 }
 
@@ -61,7 +48,7 @@ inline bool ShmPort::send_common(Connection& connection, std::uint64_t address,
     }
     Link& link = *connection.link;
     const auto* from = reinterpret_cast<const std::byte*>(address);
-    if (!link.turn.mine() || !send_in_turn(connection, from, length)) {
+    if (!send_in_turn(connection, from, length)) {
         if (length > kHeadBytes || !link.sender.room_for_message(1)) {
             return false;
         }
@@ -92,20 +79,27 @@ void ShmPort::post(Endpoint& endpoint, const WorkRequest& request) noexcept {
     }
 }
 
-bool ShmPort::send_one(Endpoint& endpoint, std::uint64_t context, std::uint64_t address,
-                       std::uint32_t length, std::uint32_t region) noexcept {
-    auto& connection = static_cast<Connection&>(endpoint);
-    if (send_common(connection, address, length)) [[likely]] {
-        return true;
-    }
-    send_whole(connection, context, {address, length, region});
-    return false;
+// These two apart, so that the direct way needs no room for a request.
+[[gnu::noinline]] bool ShmPort::may_post(const Connection& connection, Opcode opcode,
+                                         std::uint32_t length) const noexcept {
+    const Saturation& saturation = *connection.saturation;
+    return opcode == Opcode::kSend
+               ? length <= config_.max_message && !saturation.sends.load(std::memory_order_relaxed)
+               : !saturation.receives.load(std::memory_order_relaxed);
 }
 
-// Apart, so that the way of most messages needs no room for a request.
-[[gnu::noinline]] void ShmPort::send_whole(Connection& connection, std::uint64_t context,
-                                           Sge piece) noexcept {
-    post_send(connection, request_of_one(Opcode::kSend, context, piece));
+[[gnu::noinline]] void ShmPort::post_whole(Connection& connection, Opcode opcode,
+                                           std::uint64_t context, Sge piece) noexcept {
+    const WorkRequest request = request_of_one(opcode, context, piece);
+    if (opcode == Opcode::kSend) {
+        if (send_common(connection, piece.address, piece.length)) {
+            core_.complete(completion_of(connection, request, Status::kOk, piece.length));
+        } else {
+            post_send(connection, request);
+        }
+    } else {
+        post_receive(connection, request);
+    }
 }
 
 void ShmPort::post_send(Connection& connection, const WorkRequest& request) noexcept {

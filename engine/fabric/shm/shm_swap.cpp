@@ -187,7 +187,7 @@ void ShmPort::leave_link(Connection& connection) noexcept {
     connection.confirm_due = connection.confirmed_due = false;
     connection.copied_due = 0;
     connection.stalled = false;
-    connection.peer_waits = false;
+    connection.report_after = connection.report_every;
     connection.sent_before = connection.sent;  // it has taken in what the peer said at its leave
     connection.taken_so_far = true;
     unlink(connection);

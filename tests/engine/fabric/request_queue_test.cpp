@@ -39,30 +39,54 @@ TEST(RequestQueue, IsEmptyWhenNew) {
     EXPECT_EQ(queue.size(), 0U);
 }
 
-TEST(RequestQueue, TakesOneOfOnePieceWhereThereIsRoom) {
+TEST(RequestQueue, TakesAsManyDirectlyAsThereAreCells) {
     RequestQueue queue;
-    EXPECT_FALSE(queue.has_room());
+    EXPECT_FALSE(queue.takes_directly());
+    EXPECT_FALSE(queue.look_for_room(1000)) << "it has no cells yet";
     ASSERT_TRUE(queue.prepare());
+    RegionTable::Holds holds;
     std::uint64_t pushed = 0;
-    while (queue.has_room()) {
-        queue.push_one(pushed, Opcode::kReceive, 1000 + pushed, 10, 7);
+    while (queue.takes_directly() || queue.look_for_room(1000)) {
+        queue.push_directly(pushed, 1000 + pushed, 10, &holds);
         ++pushed;
     }
     ASSERT_GT(pushed, 0U);
     EXPECT_EQ(queue.size(), pushed);
     ASSERT_TRUE(queue.push(request_of(pushed, 3)));  // and grows
     for (std::uint64_t i = 0; i < pushed; ++i) {
+        EXPECT_TRUE(queue.front().was_pushed_directly());
+        EXPECT_EQ(&queue.front().holds(), &holds);
         EXPECT_EQ(queue.front().context, i);
         EXPECT_EQ(queue.front().length, 10U);
-        EXPECT_EQ(queue.front().flags, 0U);
+        EXPECT_EQ(queue.front().flags, kPushedDirectly);
         EXPECT_EQ(queue.front().sge_count, 1U);
         EXPECT_EQ(queue.front().opcode, Opcode::kReceive);
         EXPECT_EQ(queue.piece(0).address, 1000 + i);
         EXPECT_EQ(queue.piece(0).length, 10U);
-        EXPECT_EQ(queue.piece(0).region, 7U);
         queue.pop_single();
     }
+    EXPECT_FALSE(queue.front().was_pushed_directly());
     ASSERT_NO_FATAL_FAILURE(expect_front(queue, pushed, 3));
+}
+
+TEST(RequestQueue, StaysShorterThanItsDepthDirectly) {
+    RequestQueue queue;
+    ASSERT_TRUE(queue.prepare());
+    RegionTable::Holds holds;
+    for (std::uint32_t i = 0; i < 4; ++i) {
+        ASSERT_TRUE(queue.takes_directly() || queue.look_for_room(5));
+        queue.push_directly(i, 1000, 10, &holds);
+    }
+    EXPECT_FALSE(queue.takes_directly());
+    EXPECT_FALSE(queue.look_for_room(5));
+    EXPECT_TRUE(queue.look_for_room(6));
+    queue.pop_single();
+    EXPECT_TRUE(queue.look_for_room(5));
+    EXPECT_TRUE(queue.takes_directly());
+    // What is pushed otherwise uses up what was found, several cells at once too.
+    ASSERT_TRUE(queue.push(request_of(9, 8)));
+    EXPECT_FALSE(queue.takes_directly());
+    EXPECT_FALSE(queue.look_for_room(5));
 }
 
 TEST(RequestQueue, KeepsEveryNumberOfPieces) {

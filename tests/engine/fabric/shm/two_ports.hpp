@@ -81,9 +81,14 @@ public:
         ASSERT_TRUE(a.port.establish(*first, second->id));
     }
 
-    /// Turns both sides until nothing moves.
+    /// Turns both sides until nothing moves. Nobody is patient meanwhile: what is there is seen.
     void settle() {
         for (int quiet = 0; quiet < 20; ++quiet) {
+            for (engine::shm::Link* link : {link_a.get(), link_b.get()}) {
+                if (link != nullptr) {
+                    link->patience.give_up();
+                }
+            }
             for (Side* side : {&a, &b}) {
                 if (side->core.turn()) {
                     quiet = 0;

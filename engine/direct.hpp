@@ -1,0 +1,202 @@
+// Messages without a layer in between: what a switch does nearly always, in as few instructions as there are checks.
+//
+// A post is direct when one piece in the region of the post before is sent or received on a connection of the embedded
+// fabric (shm), its end is polled for, this thread gets the token, and nothing of the connection is in a lane
+// (PostGate::is_direct). The fabric's part is not called but woven in here; this is the one place above the fabrics
+// that knows which one it is. All else goes by PollingCore::post and FabricPort.
+//
+// Each of the three comes in two parts. The first one calls nothing: a call anywhere makes a function save and restore
+// the registers that have to outlast it. It is woven into the function of the SPI, which ends by a jump to the second
+// part where the first was not enough.
+//
+// All functions: any thread; lock-free, no allocation, no system call unless somebody sleeps.
+#pragma once
+
+#include "engine/fabric/shm/direct_messages.hpp"
+#include "engine/memory_region.hpp"
+#include "engine/polling_core.hpp"
+#include "engine/post_gate.hpp"
+
+namespace sanpoll::engine::direct {
+
+/// What the owner of a connection has: see EndpointOwner. `handle` was found direct a moment ago.
+struct Way {
+    PollingCore& core;
+    const PostGate& gate;
+    std::uint64_t handle;
+    const std::atomic<Endpoint*>& slot;
+    const RegionTable& regions;
+};
+
+enum class Outcome {
+    kNothing,  // done: the second part is to be tried
+    kDone,
+    kHeld,  // done as well, but the token is still held: the second part has to end it
+};
+
+// With the token held and the gate direct: it stays until the token is given back.
+[[gnu::always_inline]] inline shm::Connection& connection_of(const Way& way) noexcept {
+    return static_cast<shm::Connection&>(*way.slot.load(std::memory_order_relaxed));
+}
+// The token with a gate that is direct.
+[[gnu::always_inline]] inline bool begin(const Way& way) noexcept {
+    if (!way.core.try_at_once()) [[unlikely]] {
+        return false;
+    }
+    if (!way.gate.is_direct(way.handle)) [[unlikely]] {
+        way.core.release();
+        return false;
+    }
+    return true;
+}
+[[gnu::always_inline]] inline Outcome nothing(const Way& way) noexcept {
+    way.core.release();
+    return Outcome::kNothing;
+}
+
+// ---- a send -----------------------------------------------------------------------------------------
+
+/// Unless it says kNothing the send has ended well, and `ended` was called.
+template <typename Ended>
+[[nodiscard, gnu::always_inline]] inline Outcome send(const Way& way, std::uint64_t address,
+                                                      std::uint32_t length, Ended ended) noexcept {
+    if (!begin(way)) [[unlikely]] {
+        return Outcome::kNothing;
+    }
+    if (!way.regions.last(kRead).contains(address, length)) [[unlikely]] {
+        return nothing(way);
+    }
+    shm::Connection& connection = connection_of(way);
+    shm::Link* const link = connection.link;
+    if (!shm::ShmPort::send_directly(connection, link, address, length)) [[unlikely]] {
+        return nothing(way);
+    }
+    ended();
+    if (link->sender.reader_sleeps()) [[unlikely]] {
+        return Outcome::kHeld;
+    }
+    PollingCore& core = *connection.core;  // way.core, which need not be kept till here
+    if (core.somebody_waits()) [[unlikely]] {
+        return Outcome::kHeld;
+    }
+    core.count_direct_post();
+    core.count_direct_end();
+    core.release();
+    return Outcome::kDone;
+}
+
+/// The second part of one that is held.
+inline void end_send(const Way& way) noexcept {
+    connection_of(way).link->sender.ring_doorbell();
+    way.core.count_direct_post();
+    way.core.count_direct_end();
+    way.core.after_completion();
+    way.core.release();
+}
+
+/// The second part of one where nothing was done, also of a receive. True: it is posted; `begun` was called before it
+/// could end, which may have been in here. False: nothing was done.
+template <typename Begun>
+[[nodiscard]] inline bool post(const Way& way, Opcode opcode, std::uint64_t context,
+                               std::uint64_t address, std::uint32_t length, Begun begun) noexcept {
+    if (!begin(way)) {
+        return false;
+    }
+    const RegionTable::Window& region = way.regions.last(opcode == Opcode::kSend ? kRead : kWrite);
+    shm::Connection& connection = connection_of(way);
+    shm::ShmPort& port = port_of(connection);
+    const bool may = region.contains(address, length) && port.may_post(connection, opcode, length);
+    if (may) {
+        begun();
+        way.core.count_direct_post();
+        port.post_whole(connection, opcode, context, {address, length, region.ref});
+        if (opcode == Opcode::kReceive) {
+            port.look_for_room(connection);
+        }
+    }
+    way.core.release();
+    return may;
+}
+
+// ---- a receive --------------------------------------------------------------------------------------
+
+/// `length` is not 0. Unless it says kNothing the receive is posted, and `begun` was called before it could end.
+template <typename Begun>
+[[nodiscard, gnu::always_inline]] inline Outcome receive(const Way& way, std::uint64_t context,
+                                                         std::uint64_t address,
+                                                         std::uint32_t length,
+                                                         Begun begun) noexcept {
+    if (!begin(way)) [[unlikely]] {
+        return Outcome::kNothing;
+    }
+    const RegionTable::Window& region = way.regions.last(kWrite);
+    if (!region.contains(address, length)) [[unlikely]] {
+        return nothing(way);
+    }
+    shm::Connection& connection = connection_of(way);
+    if (!shm::ShmPort::may_receive_directly(connection)) [[unlikely]] {
+        return nothing(way);
+    }
+    begun();
+    way.core.count_direct_post();
+    shm::ShmPort::receive_directly(connection, context, address, length, *region.holds);
+    if (shm::ShmPort::credit_is_due(connection)) [[unlikely]] {
+        return Outcome::kHeld;
+    }
+    way.core.release();
+    return Outcome::kDone;
+}
+
+/// The second part of one that is held.
+inline void end_receive(const Way& way) noexcept {
+    shm::Connection& connection = connection_of(way);
+    port_of(connection).report_credit(connection);
+    way.core.release();
+}
+
+// ---- a look -----------------------------------------------------------------------------------------
+
+/// PollingCore::poll_once() of who waits for something of this connection: looks there first. Of what has come
+/// `ended(context, bytes)` is called, or Handlers::completed by the second part.
+template <typename Ended>
+[[nodiscard, gnu::always_inline]] inline Outcome look(const Way& way, Ended ended) noexcept {
+    if (!begin(way)) [[unlikely]] {
+        return Outcome::kNothing;
+    }
+    if (!way.core.may_look_at_one()) [[unlikely]] {
+        return Outcome::kHeld;
+    }
+    shm::Connection& connection = connection_of(way);
+    const shm::ShmPort::Taken taken = shm::ShmPort::take_directly(connection, ended);
+    if (taken == shm::ShmPort::Taken::kNothing) {
+        return Outcome::kHeld;
+    }
+    PollingCore& core = *connection.core;  // way.core, which need not be kept till here
+    if (taken == shm::ShmPort::Taken::kOneAndMore) {
+        core.note_one_taken();
+        return Outcome::kHeld;
+    }
+    if (core.somebody_waits()) [[unlikely]] {
+        core.note_one_taken();
+        return Outcome::kHeld;
+    }
+    core.release();
+    return Outcome::kDone;
+}
+
+/// The second part of one that is held: goes round everywhere if nothing has come, or if looks at this one have gone well
+/// a few times.
+inline void end_look(const Way& way) noexcept {
+    shm::Connection& connection = connection_of(way);
+    shm::ShmPort& port = port_of(connection);
+    if (way.core.one_was_taken()) {
+        port.end_look(connection);
+        way.core.after_completion();
+    } else if (way.core.has_looked_enough() || !port.look_at_link(connection)) {
+        port.look_once();
+        way.core.turn_instead();
+    }
+    way.core.release();
+}
+
+}  // namespace sanpoll::engine::direct

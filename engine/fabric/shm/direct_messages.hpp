@@ -1,0 +1,249 @@
+// Short messages of one connection in straight lines, woven into the calls of who posts them: see engine/direct.hpp.
+//
+// Each does the common case or nothing at all. What keeps a connection from it is looked at here as elsewhere
+// (send_common, take_common, post_receive), but for what the caller knows: the connection is not closed and the
+// pieces are registered, since its gate is direct and the token has been held since that was seen.
+#pragma once
+
+#include "engine/fabric/shm/shm_port.hpp"
+
+namespace sanpoll::engine::shm {
+
+/// Of a connection of this fabric. Asked for where it is needed: what is known early has to be kept.
+[[gnu::always_inline]] inline ShmPort& port_of(const Connection& connection) noexcept {
+    return static_cast<ShmPort&>(*connection.port);
+}
+
+/// What has arrived in the turn line; its words are read once.
+[[gnu::always_inline]] inline TurnMessage read_turn(const rings::TurnEnd& turn) noexcept {
+    const rings::TurnNote note = turn.peer_note();
+    if (note.words[0] != 0) {
+        return {note.words[0], 0, true};
+    }
+    const std::uint64_t second =
+        rings::load_once(*reinterpret_cast<const std::uint64_t*>(turn.rest()));
+    return {turn.first(), static_cast<std::uint32_t>(second), false};
+}
+
+/// Whether a message in the turn line can be of that form and length.
+[[gnu::always_inline]] inline bool may_be(const TurnMessage& message) noexcept {
+    return message.length() <= kTurnMost && message.whole == goes_whole(message.length());
+}
+
+/// The bytes of a message that has arrived in the turn line and ends in its first line, to `to`.
+[[gnu::always_inline]] inline void copy_turn_line(const rings::TurnEnd& turn, std::byte* to,
+                                                  std::uint32_t length) noexcept {
+    if (length <= kTurnShort) {
+        copy_narrow(to, turn.rest() + sizeof(std::uint64_t), length);
+    } else {
+        const std::uint64_t first = turn.first();
+        copy_narrow(to + sizeof(first), turn.rest(), length - sizeof(first));
+        std::memcpy(to, &first, sizeof(first));
+    }
+}
+
+/// The same of any that may be.
+inline void copy_turn(const rings::TurnEnd& turn, void* to, std::uint32_t length) noexcept {
+    auto* out = static_cast<std::byte*>(to);
+    if (length <= kTurnWhole) {
+        copy_turn_line(turn, out, length);
+        return;
+    }
+    copy_exactly<kTurnShort>(out, turn.rest() + sizeof(std::uint64_t));
+    copy_long(out + kTurnShort, turn.rest() + rings::TurnEnd::kRest, length - kTurnShort);
+}
+
+// Writes the first line of a message but for its first word, which is to be published. False: the peer would not see
+// it. The turn is ours.
+[[gnu::always_inline]] inline bool ShmPort::write_turn_line(Connection& connection,
+                                                            rings::TurnEnd& turn,
+                                                            const std::byte* from,
+                                                            std::uint32_t length,
+                                                            std::uint64_t& first) noexcept {
+    const std::uint64_t to = TurnMessage::where(connection.peer_id, length);
+    if (!goes_whole(length)) {
+        first = to;
+        if (!turn.would_show(first)) [[unlikely]] {
+            return false;
+        }
+        turn.set_note({});
+        copy_narrow(turn.rest() + sizeof(std::uint64_t), from,
+                    length < kTurnShort ? length : kTurnShort);
+        const std::uint64_t credit = header_for(connection, RecordKind::kMessage, length).credit;
+        std::memcpy(turn.rest(), &credit, sizeof(credit));
+        return true;
+    }
+    std::memcpy(&first, from, sizeof(first));
+    if (!turn.would_show(first)) [[unlikely]] {
+        return false;
+    }
+    turn.set_note({{to, 0}});
+    copy_narrow(turn.rest(), from + sizeof(first), length - sizeof(first));
+    return true;
+}
+
+[[gnu::always_inline]] inline bool ShmPort::send_directly(Connection& connection, Link* link,
+                                                          std::uint64_t address,
+                                                          std::uint32_t length) noexcept {
+    if (length > kHeadBytes) [[unlikely]] {
+        return false;
+    }
+    if (connection.stop_send()) [[unlikely]] {
+        return false;
+    }
+    if (!connection.sends.empty()) [[unlikely]] {
+        return false;
+    }
+    if (static_cast<std::int32_t>(connection.credit - connection.sent) <=
+        -static_cast<std::int32_t>(kUnasked)) [[unlikely]] {
+        return false;
+    }
+    LinkSender& sender = link->sender;  // the end of a link suspends or breaks its connections
+    const auto* from = reinterpret_cast<const std::byte*>(address);
+    std::uint64_t first = 0;
+    if (link->turn.mine() && length <= kTurnWhole &&
+        write_turn_line(connection, link->turn, from, length, first)) [[likely]] {
+        link->give_turn(first, length);
+    } else {
+        if (!sender.room_is_known()) [[unlikely]] {
+            return false;
+        }
+        sender.put_short_quietly(header_for(connection, RecordKind::kMessage, length), from);
+    }
+    ++connection.sent;
+    ShmCounters& counters = port_of(connection).counters_;
+    counters.messages_sent.add();
+    counters.bytes_sent.add(length);
+    return true;
+}
+
+[[gnu::always_inline]] inline bool ShmPort::may_receive_directly(
+    const Connection& connection) noexcept {
+    if (connection.stop_receive()) [[unlikely]] {
+        return false;
+    }
+    if (connection.early != nullptr) [[unlikely]] {
+        return false;
+    }
+    return connection.receives.takes_directly();
+}
+
+[[gnu::always_inline]] inline void ShmPort::receive_directly(Connection& connection,
+                                                             std::uint64_t context,
+                                                             std::uint64_t address,
+                                                             std::uint32_t length,
+                                                             RegionTable::Holds& holds) noexcept {
+    ++holds.count;
+    connection.receives.push_directly(context, address, length, &holds);
+    ++connection.granted;
+}
+
+template <typename Ended>
+[[gnu::always_inline]] inline ShmPort::Taken ShmPort::take_directly(Connection& connection,
+                                                                    Ended ended) noexcept {
+    // The end of a link suspends or breaks its connections, and so does its failure.
+    if (connection.stop_take()) [[unlikely]] {
+        return Taken::kNothing;
+    }
+    Link& link = *connection.link;
+    // Nothing there: looks again, as poll() does, so that what arrives meanwhile goes by this way too. The turn line
+    // before the ring: see TurnMessage.
+    bool turn = link.look_at_turn();
+    const std::byte* head = link.receiver.front();
+    for (std::uint32_t looks = kIdleLooks; !turn && head == nullptr; head = link.receiver.front()) {
+        if (--looks == 0) {
+            return Taken::kNothing;
+        }
+        turn = link.look_at_turn();
+    }
+    const bool in_ring = head != nullptr && link.receiver.is_next(head);
+    std::uint32_t id = 0;
+    std::uint32_t length = 0;
+    std::uint32_t credit = 0;
+    if (in_ring) {
+        const RecordHeader header = read_header(head);
+        if (header.kind != RecordKind::kMessage) [[unlikely]] {
+            return Taken::kNothing;
+        }
+        if (header.length > kHeadBytes) [[unlikely]] {
+            return Taken::kNothing;
+        }
+        id = header.connection;
+        length = header.length;
+        credit = header.credit;
+    } else {
+        if (!turn) [[unlikely]] {
+            return Taken::kNothing;
+        }
+        const TurnMessage message = read_turn(link.turn);
+        id = message.connection();
+        length = message.length();
+        credit = message.whole ? connection.credit : message.credit;
+        if (length > kTurnWhole) [[unlikely]] {
+            return Taken::kNothing;
+        }
+        if (message.whole != goes_whole(length)) [[unlikely]] {
+            return Taken::kNothing;
+        }
+    }
+    if (id != connection.id) [[unlikely]] {
+        return Taken::kNothing;
+    }
+    // A message that has come too early waits only while there is no receive, or a long message is being received. As
+    // long as neither is so, there are as many receives as the peer has credit for, and more, so its message
+    // has its receive if there is any.
+    RequestQueue& receives = connection.receives;
+    if (receives.empty()) [[unlikely]] {
+        return Taken::kNothing;
+    }
+    const QueuedRequest& front = receives.front();
+    if (length > front.length) [[unlikely]] {
+        return Taken::kNothing;
+    }
+    if (!front.was_pushed_directly()) [[unlikely]] {
+        return Taken::kNothing;
+    }
+    if (credit != connection.credit) {
+        if (!connection.sends.empty()) [[unlikely]] {
+            return Taken::kNothing;  // one that waits for credit may go
+        }
+        // As take_credit(). Who has nothing to send has not said that it waits.
+        if (static_cast<std::int32_t>(credit - connection.credit) > 0) {
+            connection.credit = credit;
+        }
+    }
+    ++connection.arrived;
+    auto* const to = reinterpret_cast<std::byte*>(front.sge[0].address);
+    if (in_ring) {
+        copy_narrow(to, head + sizeof(RecordHeader), length);
+    } else {
+        copy_turn_line(link.turn, to, length);
+    }
+    --front.holds().count;
+    const std::uint64_t context = front.context;
+    receives.pop_single();
+    ended(context, length);
+    ShmPort& port = port_of(connection);
+    port.counters_.messages_received.add();
+    port.counters_.bytes_received.add(length);
+    connection.core->count_direct_end();
+    bool told = false;
+    if (in_ring) {
+        told = link.receiver.release_one();
+    } else {
+        link.take_turn();
+    }
+    if (!link.shown.empty()) {
+        link.receiver.publish_taken();  // as in take_records()
+    }
+    // Who waits for room need not be told of what it does not see.
+    if (told && link.receiver.writer_waits()) [[unlikely]] {
+        return Taken::kOneAndMore;
+    }
+    if (link.receiver.front() != nullptr || port.queued_head_ != nullptr) {
+        return Taken::kOneAndMore;
+    }
+    return Taken::kOne;
+}
+
+}  // namespace sanpoll::engine::shm

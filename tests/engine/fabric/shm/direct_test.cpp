@@ -1,0 +1,401 @@
+// Messages by the direct way, among those that go the long one: each step by hand.
+#include "engine/direct.hpp"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <thread>
+
+#include "tests/engine/fabric/shm/shm_port_fixture.hpp"
+#include "tests/rings/scale.hpp"
+
+namespace sanpoll::engine::shm {
+namespace {
+
+using tests::message_of;
+using tests::Operation;
+using tests::scaled;
+using tests::Socket;
+
+// A socket that has a handle, and the three calls as the provider makes them.
+class DirectSocket : public Socket {
+public:
+    [[nodiscard]] EndpointOwner owner() {
+        EndpointOwner lent = Socket::owner();
+        lent.handle = handle();
+        return lent;
+    }
+    [[nodiscard]] std::uint64_t handle() const {
+        return static_cast<std::uint64_t>(generation) << 32 | 1U;
+    }
+    [[nodiscard]] bool is_direct() const { return gate.is_direct(handle()); }
+    [[nodiscard]] direct::Way way() { return {*core_slot.load(), gate, handle(), slot, regions}; }
+
+    // Each returns whether it went the direct way; the operation is the last one then.
+    bool send_directly(std::uint64_t number, std::size_t size) {
+        Operation& operation = begin(message_of(number, size));
+        const auto address = reinterpret_cast<std::uint64_t>(operation.bytes.data());
+        const auto length = static_cast<std::uint32_t>(size);
+        const direct::Outcome outcome =
+            direct::send(way(), address, length, [&] { end(operation, length); });
+        if (outcome == direct::Outcome::kHeld) {
+            direct::end_send(way());
+        }
+        return outcome != direct::Outcome::kNothing ||
+               post_directly(Opcode::kSend, operation, address, length);
+    }
+    bool receive_directly(std::size_t room) {
+        Operation& operation = begin(tests::Bytes(room, std::byte{0xEE}));
+        const auto address = reinterpret_cast<std::uint64_t>(operation.bytes.data());
+        const auto length = static_cast<std::uint32_t>(room);
+        bool begun = false;
+        const direct::Outcome outcome =
+            direct::receive(way(), reinterpret_cast<std::uint64_t>(&operation), address, length,
+                            [&] { begun = true; });
+        EXPECT_EQ(begun, outcome != direct::Outcome::kNothing);
+        if (outcome == direct::Outcome::kHeld) {
+            direct::end_receive(way());
+        }
+        return outcome != direct::Outcome::kNothing ||
+               post_directly(Opcode::kReceive, operation, address, length);
+    }
+    bool poll_directly() {
+        const direct::Outcome outcome =
+            direct::look(way(), [](std::uint64_t context, std::uint32_t bytes) {
+                end(*reinterpret_cast<Operation*>(context), bytes);
+            });
+        if (outcome == direct::Outcome::kHeld) {
+            direct::end_look(way());
+        }
+        return outcome != direct::Outcome::kNothing;
+    }
+    // The direct way if it is to be had.
+    void send_somehow(std::uint64_t number, std::size_t length) {
+        if (!send_directly(number, length)) {
+            (void)send_number(number, length);
+        }
+    }
+    void receive_somehow(std::size_t room) {
+        if (!receive_directly(room)) {
+            (void)receive(room);
+        }
+    }
+
+private:
+    Operation& begin(tests::Bytes bytes) {
+        Operation& operation = operations.emplace_back();
+        operation.bytes = std::move(bytes);
+        return operation;
+    }
+    bool post_directly(Opcode opcode, Operation& operation, std::uint64_t address,
+                       std::uint32_t length) {
+        bool begun = false;
+        const bool posted = direct::post(way(), opcode, reinterpret_cast<std::uint64_t>(&operation),
+                                         address, length, [&] { begun = true; });
+        EXPECT_EQ(begun, posted);
+        if (!posted) {
+            operations.pop_back();
+        }
+        return posted;
+    }
+    static void end(Operation& operation, std::uint32_t bytes) {
+        operation.length = bytes;
+        operation.ends.fetch_add(1, std::memory_order_release);
+    }
+};
+
+class DirectTest : public testing::Test {
+protected:
+    explicit DirectTest(Config config = {}) : ports_(std::move(config)) {}
+    void SetUp() override {
+        auto* first = ports_.a.port.make_connection(a_.owner());
+        auto* second = ports_.b.port.make_connection(b_.owner());
+        ASSERT_TRUE(first != nullptr && second != nullptr);
+        ports_.a.port.install(*first, *ports_.link_a);
+        ports_.b.port.install(*second, *ports_.link_b);
+        ASSERT_TRUE(ports_.b.port.establish(*second, first->id));
+        ASSERT_TRUE(ports_.a.port.establish(*first, second->id));
+    }
+    // The first post of each kind goes the long way.
+    void warm_up() {
+        Operation& there = b_.receive(64);
+        Operation& sent = a_.send_number(1000, 64);
+        ports_.settle();
+        ASSERT_TRUE(there.good() && sent.good());
+        ASSERT_TRUE(a_.is_direct());
+        ASSERT_TRUE(b_.is_direct());
+    }
+    static void expect_message(const Operation& operation, std::uint64_t number,
+                               std::size_t length) {
+        ASSERT_TRUE(operation.good()) << number;
+        ASSERT_EQ(operation.ends.load(), 1) << number;
+        ASSERT_EQ(operation.length, length) << number;
+        ASSERT_TRUE(operation.content() == message_of(number, length)) << number;
+    }
+
+    DirectSocket a_;
+    DirectSocket b_;
+    tests::TwoPorts ports_;
+};
+
+class SmallDirectTest : public DirectTest {
+protected:
+    SmallDirectTest() : DirectTest(tests::TwoPorts::small_config()) {}
+};
+
+TEST_F(DirectTest, TheFirstPostIsNot) {
+    EXPECT_FALSE(b_.is_direct());
+    EXPECT_FALSE(b_.receive_directly(64));
+    EXPECT_FALSE(a_.send_directly(0, 64));
+    EXPECT_FALSE(b_.poll_directly());
+    ASSERT_NO_FATAL_FAILURE(warm_up());
+    EXPECT_TRUE(b_.receive_directly(64));
+    EXPECT_TRUE(a_.send_directly(0, 64));
+}
+
+TEST_F(DirectTest, AMessageOfEachSizeArrives) {
+    ASSERT_NO_FATAL_FAILURE(warm_up());
+    for (std::size_t size = 1; size <= kHeadBytes; ++size) {
+        ASSERT_TRUE(b_.receive_directly(size + 1));
+        ASSERT_TRUE(a_.send_directly(size, size));
+        EXPECT_TRUE(a_.operations.back().good());
+        ASSERT_TRUE(b_.poll_directly());
+        ASSERT_NO_FATAL_FAILURE(expect_message(b_.operations.back(), size, size));
+        ports_.a.core.poll_once();  // for the credit
+    }
+    // Longer ones are posted too, and end as others do.
+    for (const std::size_t size : {kHeadBytes + 1U, 1024U, 100000U}) {
+        ASSERT_TRUE(b_.receive_directly(size));
+        ASSERT_TRUE(a_.send_directly(size, size));
+        ports_.settle();
+        EXPECT_TRUE(a_.operations.back().good());
+        ASSERT_NO_FATAL_FAILURE(expect_message(b_.operations.back(), size, size));
+    }
+    EXPECT_FALSE(a_.send_directly(0, std::size_t{ports_.config.max_message} + 1));
+}
+
+TEST_F(DirectTest, CountsWhatItDoes) {
+    ASSERT_NO_FATAL_FAILURE(warm_up());
+    ASSERT_TRUE(b_.receive_directly(64));
+    ASSERT_TRUE(a_.send_directly(1, 60));
+    ASSERT_TRUE(b_.poll_directly());
+    EXPECT_EQ(ports_.a.port.counters().messages_sent.value(), 2U);
+    EXPECT_EQ(ports_.a.port.counters().bytes_sent.value(), 124U);
+    EXPECT_EQ(ports_.b.port.counters().messages_received.value(), 2U);
+    EXPECT_EQ(ports_.b.port.counters().bytes_received.value(), 124U);
+    EXPECT_EQ(ports_.a.core.counters().requests.value(), 2U);
+    EXPECT_EQ(ports_.a.core.counters().completions.value(), 2U);
+    EXPECT_EQ(ports_.b.core.counters().requests.value(), 2U);
+    EXPECT_EQ(ports_.b.core.counters().completions.value(), 2U);
+}
+
+TEST_F(DirectTest, OnlyWithTheTokenAndInTheRegionOfThePostBefore) {
+    ASSERT_NO_FATAL_FAILURE(warm_up());
+    ASSERT_TRUE(ports_.a.core.try_acquire());
+    EXPECT_FALSE(a_.send_directly(0, 64));
+    ports_.a.core.release();
+    ASSERT_TRUE(a_.regions.retire(a_.region));
+    EXPECT_FALSE(a_.send_directly(0, 64)) << "its memory was deregistered";
+    ASSERT_TRUE(ports_.a.core.try_acquire()) << "it was given back each time";
+    ports_.a.core.release();
+}
+
+TEST_F(DirectTest, APendingReceiveHoldsItsRegion) {
+    ASSERT_NO_FATAL_FAILURE(warm_up());
+    ASSERT_TRUE(b_.receive_directly(64));
+    EXPECT_FALSE(b_.regions.retire(b_.region));
+    ASSERT_TRUE(a_.send_directly(1, 8));
+    ASSERT_TRUE(b_.poll_directly());
+    ASSERT_TRUE(b_.receive_directly(64));
+    ASSERT_TRUE(b_.receive_directly(64));
+    (void)a_.send({std::byte{1}});
+    (void)b_.core_slot.load()->turn();  // the long way takes it as well
+    EXPECT_FALSE(b_.regions.retire(b_.region)) << "one still waits";
+    b_.close();
+    EXPECT_EQ(b_.operations.back().status, Status::kAborted);
+    EXPECT_TRUE(b_.regions.retire(b_.region));
+}
+
+TEST_F(DirectTest, WhatIsOnItsWayIsNotOvertaken) {
+    ASSERT_NO_FATAL_FAILURE(warm_up());
+    for (int i = 0; i < 3; ++i) {
+        ASSERT_TRUE(b_.receive_directly(64));
+    }
+    // Another thread posts while somebody else is the core, and returns before its request is taken up.
+    ASSERT_TRUE(ports_.a.core.try_acquire());
+    std::thread([&] { (void)a_.send_number(1, 64); }).join();
+    ports_.a.core.release();
+    EXPECT_FALSE(a_.is_direct());
+    EXPECT_FALSE(a_.send_directly(2, 64));
+    (void)a_.send_number(2, 64);
+    ports_.settle();
+    a_.send_somehow(3, 64);
+    EXPECT_TRUE(a_.is_direct()) << "all that was on its way has taken effect";
+    ports_.settle();
+    for (std::uint64_t i = 1; i <= 3; ++i) {
+        ASSERT_NO_FATAL_FAILURE(expect_message(b_.operations[i], i, 64));
+    }
+}
+
+TEST_F(DirectTest, NoPostAfterTheClose) {
+    ASSERT_NO_FATAL_FAILURE(warm_up());
+    ASSERT_TRUE(b_.receive_directly(64));
+    b_.close();
+    EXPECT_FALSE(b_.receive_directly(64));
+    EXPECT_FALSE(b_.poll_directly());
+    EXPECT_EQ(b_.closures.load(), 1);
+    for (const Operation& operation : b_.operations) {
+        EXPECT_EQ(operation.ends.load(), 1);
+    }
+    ports_.settle();
+    EXPECT_FALSE(a_.send_directly(0, 64)) << "the other end has heard of it";
+    EXPECT_EQ(a_.gate.view().state, PostGate::State::kReset);
+}
+
+TEST_F(DirectTest, AMessageThatComesFirstWaitsForItsReceive) {
+    ASSERT_NO_FATAL_FAILURE(warm_up());
+    for (std::uint64_t i = 0; i < 3; ++i) {
+        ASSERT_TRUE(a_.send_directly(i, 64));
+    }
+    ASSERT_TRUE(b_.poll_directly());
+    for (std::uint64_t i = 0; i < 3; ++i) {
+        ASSERT_TRUE(b_.receive_directly(64));
+        ASSERT_NO_FATAL_FAILURE(expect_message(b_.operations.back(), i, 64));
+    }
+    // And again in its order, with one that is too short for it.
+    ASSERT_TRUE(b_.receive_directly(10));
+    ASSERT_TRUE(b_.receive_directly(64));
+    ASSERT_TRUE(a_.send_directly(5, 64));
+    ASSERT_TRUE(b_.poll_directly());
+    EXPECT_EQ(b_.operations[b_.operations.size() - 2].status, Status::kMessageTooLong);
+    ASSERT_NO_FATAL_FAILURE(expect_message(b_.operations.back(), 5, 64));
+}
+
+TEST_F(DirectTest, ALookTakesWhatOthersWaitFor) {
+    ASSERT_NO_FATAL_FAILURE(warm_up());
+    Socket from;
+    Socket to;
+    ports_.connect(from, to);
+    Operation& other = to.receive(64);
+    ASSERT_TRUE(b_.receive_directly(64));
+    (void)from.send_number(7, 64);
+    ASSERT_TRUE(a_.send_directly(8, 64));
+    ASSERT_TRUE(b_.poll_directly());
+    ASSERT_NO_FATAL_FAILURE(expect_message(other, 7, 64));
+    ASSERT_NO_FATAL_FAILURE(expect_message(b_.operations.back(), 8, 64));
+    // What does not come along is found by the turns between.
+    ASSERT_TRUE(b_.poll_directly()) << "nothing there: a whole turn";
+    EXPECT_NE(ports_.b.core.counters().turns.value(), 0U);
+    from.close();
+    to.close();
+}
+
+TEST_F(DirectTest, OthersHaveTheirTurnHoweverMuchComes) {
+    ASSERT_NO_FATAL_FAILURE(warm_up());
+    const std::uint64_t turns = ports_.b.core.counters().turns.value();
+    for (std::uint64_t i = 0; i < 1000; ++i) {
+        ASSERT_TRUE(b_.receive_directly(64));
+        a_.send_somehow(i, 64);
+        ASSERT_TRUE(b_.poll_directly());
+        ports_.a.core.poll_once();  // takes the credit
+        ASSERT_TRUE(b_.operations.back().good());
+    }
+    EXPECT_GE(ports_.b.core.counters().turns.value(), turns + 1000 / 65);
+}
+
+TEST_F(SmallDirectTest, AReceiveQueueHasItsDepth) {
+    ASSERT_NO_FATAL_FAILURE(warm_up());
+    std::uint32_t posted = 0;
+    while (posted < 100000 && b_.receive_directly(1)) {
+        ++posted;
+    }
+    EXPECT_EQ(posted, ports_.config.queue_depth);
+    EXPECT_TRUE(b_.saturation.receives.load());
+    a_.send_somehow(1, 1);
+    ports_.settle();
+    EXPECT_FALSE(b_.saturation.receives.load());
+    EXPECT_TRUE(b_.receive_directly(1));
+    EXPECT_TRUE(b_.saturation.receives.load());
+    // By the direct look as well.
+    a_.send_somehow(2, 1);
+    ASSERT_TRUE(b_.poll_directly());
+    EXPECT_FALSE(b_.saturation.receives.load());
+}
+
+TEST_F(SmallDirectTest, WithoutCreditMessagesWait) {
+    ASSERT_NO_FATAL_FAILURE(warm_up());
+    constexpr std::uint64_t kCount = 100;
+    for (std::uint64_t i = 0; i < kCount; ++i) {
+        ASSERT_TRUE(a_.send_directly(i, 64));
+    }
+    ports_.settle();
+    EXPECT_FALSE(a_.operations.back().ended());
+    for (std::uint64_t i = 0; i < kCount; ++i) {
+        ASSERT_TRUE(b_.receive_directly(64));
+        ports_.settle();
+        ASSERT_NO_FATAL_FAILURE(expect_message(b_.operations.back(), i, 64));
+    }
+    for (const Operation& operation : a_.operations) {
+        ASSERT_EQ(operation.ends.load(), 1);
+    }
+}
+
+// Whatever comes in whatever order by whichever way, each message arrives once, whole and in its place.
+TEST_F(SmallDirectTest, MixesWithAllElse) {
+    std::mt19937 random(7);
+    std::uint64_t sent = 0;
+    std::uint64_t posted = 0;
+    std::uint64_t direct_posts = 0;
+    std::vector<std::size_t> lengths;
+    const std::uint64_t count = scaled(20000);
+    while (sent < count || posted < count) {
+        switch (random() % 6) {
+            case 0:
+            case 1:
+                if (sent < count && sent < posted + 40) {
+                    const std::size_t length = random() % 8 != 0 ? random() % 109 : random() % 5000;
+                    lengths.push_back(length);
+                    if (random() % 4 != 0 && a_.send_directly(sent, length)) {
+                        ++direct_posts;
+                    } else {
+                        (void)a_.send_number(sent, length);
+                    }
+                    ++sent;
+                }
+                break;
+            case 2:
+            case 3:
+                if (posted < count && posted < sent + 40) {
+                    if (random() % 4 != 0 && b_.receive_directly(5000)) {
+                        ++direct_posts;
+                    } else {
+                        (void)b_.receive(5000);
+                    }
+                    ++posted;
+                }
+                break;
+            case 4:
+                if (!b_.is_direct() || !b_.poll_directly()) {
+                    (void)ports_.b.core.turn();
+                }
+                break;
+            default:
+                (void)ports_.a.core.turn();
+                break;
+        }
+    }
+    ports_.settle();
+    EXPECT_GT(direct_posts, count / 2);
+    for (std::uint64_t i = 0; i < count; ++i) {
+        ASSERT_NO_FATAL_FAILURE(expect_message(b_.operations[i], i, lengths[i]));
+        ASSERT_EQ(a_.operations[i].ends.load(), 1) << i;
+        ASSERT_TRUE(a_.operations[i].good()) << i;
+    }
+    a_.close();
+    b_.close();
+    EXPECT_TRUE(a_.regions.retire(a_.region)) << "nothing holds it";
+    EXPECT_TRUE(b_.regions.retire(b_.region));
+}
+
+}  // namespace
+}  // namespace sanpoll::engine::shm
