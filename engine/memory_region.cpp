@@ -100,6 +100,24 @@ void RegionTable::give_back(std::uint32_t index) noexcept {
 Status RegionTable::add(std::uint64_t address, std::uint64_t length, std::uint32_t access,
                         MemoryRegistrar* registrar, RegionRef& ref) {
     const std::lock_guard lock(mutex_);
+    return add_locked(address, length, access, registrar, ref);
+}
+
+Status RegionTable::add_for(const PostGate& gate, std::uint32_t generation, std::uint64_t address,
+                            std::uint64_t length, std::uint32_t access, MemoryRegistrar* registrar,
+                            RegionRef& ref) {
+    const std::lock_guard lock(mutex_);
+    // Found open, it is not shut before the reset() that is to come, which drops this region. Found shut, that reset()
+    // may be over. A gate that was shut before reset() took the mutex is not seen open here behind it.
+    if (!gate.open_for(generation)) {
+        return Status::kNotOpen;
+    }
+    return add_locked(address, length, access, registrar, ref);
+}
+
+inline Status RegionTable::add_locked(std::uint64_t address, std::uint64_t length,
+                                      std::uint32_t access, MemoryRegistrar* registrar,
+                                      RegionRef& ref) {
     std::uint32_t index = 0;
     Entry* slot = take_entry(index);
     if (slot == nullptr) {

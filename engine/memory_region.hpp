@@ -9,6 +9,7 @@
 #include <mutex>
 #include <vector>
 
+#include "engine/post_gate.hpp"
 #include "engine/region_index.hpp"
 #include "engine/status.hpp"
 
@@ -23,7 +24,7 @@ enum Access : std::uint32_t { kRead = 1, kWrite = 2 };
 using RegionRef = std::uint32_t;
 
 /// Who may call what:
-///   add, remove_from_index, reset: any thread, off the data path (they take a mutex and allocate)
+///   add, add_for, remove_from_index, reset: any thread, off the data path (they take a mutex and allocate)
 ///   find, live, covers:            any thread, at any time, without a lock or a system call; they look again
 ///                                  while a writer is at work, so threads of different real-time priority
 ///                                  that register and post must not share a CPU
@@ -51,6 +52,12 @@ public:
     /// before find() answers with `ref`. kNoMemory, or what MemoryRegistrar::add_local says.
     [[nodiscard]] Status add(std::uint64_t address, std::uint64_t length, std::uint32_t access,
                              MemoryRegistrar* registrar, RegionRef& ref);
+    /// The same for the connection behind `gate`, while that is open for `generation`; else kNotOpen. Who ends the
+    /// connection shuts the gate and then calls reset(), so nothing is left behind, and nothing is added to the
+    /// table of the next one: the gate is looked at where reset() is kept out.
+    [[nodiscard]] Status add_for(const PostGate& gate, std::uint32_t generation,
+                                 std::uint64_t address, std::uint64_t length, std::uint32_t access,
+                                 MemoryRegistrar* registrar, RegionRef& ref);
 
     /// A region that contains [address, address + length) and allows `access`; 0 if there is none. The
     /// range must lie in one region. Zero-length ranges match a region that contains `address`, its end
@@ -215,6 +222,9 @@ private:
     [[nodiscard]] Entry* resolve_slowly(RegionRef ref) const noexcept;
     [[nodiscard]] RegionRef search(std::uint64_t address, std::uint64_t end,
                                    std::uint32_t access) noexcept;
+    [[nodiscard]] Status add_locked(std::uint64_t address, std::uint64_t length,
+                                    std::uint32_t access, MemoryRegistrar* registrar,
+                                    RegionRef& ref);
     [[nodiscard]] Entry* take_entry(std::uint32_t& index);
     void give_back(std::uint32_t index) noexcept;
 

@@ -62,6 +62,10 @@ RegionIndex::Place RegionIndex::place_of(std::uint64_t base, std::uint32_t value
         if (item == 0 || get(items[item - 1].base) != base) {
             return {slot, item};
         }
+        // The latest of some with the same base mostly has the highest number.
+        if (get(items[item - 1].value) < value) {
+            return {slot, item};
+        }
         if (get(items[item - 1].value) == value &&
             (item == 1 || get(items[item - 2].base) != base)) {
             return {slot, item - 1};

@@ -64,22 +64,26 @@ HANDLE WSPAPI wsp_register_memory(SOCKET s, PVOID buffer, DWORD length, DWORD fl
             return WSAEFAULT;
         }
         static_assert(MEM_READ == engine::kRead && MEM_WRITE == engine::kWrite);
-        // A close drops the registrations; none may be added behind its back.
-        const std::lock_guard lock(found.socket->mutex);
-        if (found.socket->gate.generation() != found.view.generation) {
-            return WSAENOTSOCK;
-        }
-        if (found.socket->state == State::kSwappedOut) {
-            return WSAENOTCONN;  // given to another process just now
+        // A close drops the registrations; none may be added behind its back. The table sees to that. Only a connection
+        // with a device is kept from ending meanwhile as well. Who finds no device here although there was one
+        // looks at a record that has been given away since: then the table finds the gate shut.
+        Socket& socket = *found.socket;
+        std::unique_lock lock(socket.mutex, std::defer_lock);
+        if (socket.registrar.load(std::memory_order_acquire) != nullptr) {
+            lock.lock();
         }
         engine::RegionRef ref = 0;
-        if (const engine::Status status = found.socket->regions.add(
-                address, length, flags, found.socket->registrar.load(std::memory_order_acquire),
-                ref);
-            status != engine::Status::kOk) {
+        const engine::Status status = socket.regions.add_for(
+            socket.gate, found.view.generation, address, length, flags,
+            lock.owns_lock() ? socket.registrar.load(std::memory_order_relaxed) : nullptr, ref);
+        if (status == engine::Status::kNotOpen &&
+            socket.gate.generation() != found.view.generation) {
+            return WSAENOTSOCK;
+        }
+        if (status != engine::Status::kOk) {
             return wsa_error(status);
         }
-        handle = to_handle(*found.socket, found.view.generation, ref);
+        handle = to_handle(socket, found.view.generation, ref);
         return 0;
     });
     set_error(error_number, error);

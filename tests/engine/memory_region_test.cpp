@@ -278,6 +278,24 @@ TEST(RegionTable, ALateRemovalTakesOutNothingElse) {
     EXPECT_NE(RegionTable::index_of(table.add(0x1000, 16, kBoth)), RegionTable::index_of(next));
 }
 
+TEST(RegionTable, AnOpenGateOfTheRightGenerationLetsIn) {
+    RegionTable table;
+    PostGate gate;
+    const std::uint32_t generation = gate.revive();
+    RegionRef ref = 0;
+    EXPECT_EQ(table.add_for(gate, generation, 0x1000, 16, kBoth, nullptr, ref), Status::kNotOpen)
+        << "not open yet";
+    ASSERT_TRUE(gate.open(generation));
+    EXPECT_EQ(table.add_for(gate, generation - 2, 0x1000, 16, kBoth, nullptr, ref),
+              Status::kNotOpen);
+    EXPECT_EQ(table.size(), 0U);
+    ASSERT_EQ(table.add_for(gate, generation, 0x1000, 16, kBoth, nullptr, ref), Status::kOk);
+    EXPECT_EQ(table.find(0x1000, 16, kBoth), ref);
+    ASSERT_TRUE(gate.close(generation));
+    EXPECT_EQ(table.add_for(gate, generation, 0x2000, 16, kBoth, nullptr, ref), Status::kNotOpen);
+    EXPECT_EQ(table.size(), 1U);
+}
+
 TEST(RegionTable, GenerationsOfOneEntryDiffer) {
     RegionTable table;
     std::map<RegionRef, int> seen;
@@ -446,6 +464,49 @@ TEST(RegionTableRace, LastingRegionsAreAlwaysFoundWhileOthersComeAndGo) {
 }
 
 // ---- with a device that has to know the memory --------------------------------------------------------
+
+// Whoever shuts the gate and then empties the table finds it empty for good, however many were just adding.
+TEST(RegionTableRace, NothingIsAddedBehindAClose) {
+    RegionTable table;
+    PostGate gate;
+    std::atomic<std::uint32_t> current{0};
+    std::atomic<bool> stop{false};
+    std::atomic<std::uint32_t> refused{0};
+    std::vector<std::thread> threads;
+    for (std::uint64_t t = 0; t < 2; ++t) {
+        threads.emplace_back([&, t] {
+            for (std::uint64_t n = 0; !stop.load(std::memory_order_relaxed); ++n) {
+                RegionRef ref = 0;
+                const Status status = table.add_for(gate, current.load(std::memory_order_acquire),
+                                                    0x1000 + (2 * (n % 64) + t) * 0x1000, 0x1000,
+                                                    kBoth, nullptr, ref);
+                if (status == Status::kNotOpen) {
+                    refused.fetch_add(1, std::memory_order_relaxed);
+                    std::this_thread::yield();
+                }
+            }
+        });
+    }
+    for (std::uint64_t i = 0; i < tests::scaled(300); ++i) {
+        const std::uint32_t generation = gate.revive();
+        current.store(generation, std::memory_order_release);
+        ASSERT_TRUE(gate.open(generation));
+        while (table.size() < 3) {
+            std::this_thread::yield();
+        }
+        ASSERT_TRUE(gate.close(generation));
+        table.reset();
+        const std::uint32_t before = refused.load(std::memory_order_relaxed);
+        while (refused.load(std::memory_order_relaxed) < before + 3) {
+            std::this_thread::yield();
+        }
+        ASSERT_EQ(table.size(), 0U);
+    }
+    stop.store(true);
+    for (std::thread& thread : threads) {
+        thread.join();
+    }
+}
 
 TEST(RegionTable, TheDeviceKnowsARegionBeforeItIsFound) {
     RegionTable table;
