@@ -26,4 +26,6 @@ bool heavy_fence() noexcept {
            ::syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0;
 }
 
+bool heavy_fence_registered() noexcept { return available.load(std::memory_order_relaxed); }
+
 }  // namespace sanpoll::engine

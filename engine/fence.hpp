@@ -16,6 +16,9 @@ namespace sanpoll::engine {
 /// bound its sleep, since a flag may be missed.
 bool register_heavy_fence() noexcept;
 bool heavy_fence() noexcept;
+/// Whether this process is registered: whoever calls heavy_fence(), in whatever process, has our threads pass their
+/// barrier. Stays so once it is. Any thread.
+[[nodiscard]] bool heavy_fence_registered() noexcept;
 
 /// The poster's half: keeps the compiler from moving the look at the flag before the write. No
 /// instruction.

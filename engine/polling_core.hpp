@@ -118,6 +118,38 @@ public:
         return Status::kOk;
     }
 
+    /// An RDMA operation of one piece whose end is polled for, if it can begin and end here and now. It takes no
+    /// sequence number then: all posts that the gate has admitted have taken effect, and the next one does so, like a
+    /// close, under the token that is ours until it has ended. False: nothing was started, whatever the reason, and
+    /// post() is to be tried. Of the request:
+    ///   find()     whether the piece lies in a live region that allows it
+    ///   operation  what is to be done
+    ///   ended()    it has ended well, and Handlers::completed is not called for it
+    template <typename Request>
+    [[nodiscard]] bool rdma_at_once(Request& request, const PostGate& gate,
+                                    std::uint32_t generation,
+                                    const std::atomic<Endpoint*>& slot) noexcept {
+        if (dedicated_ || !try_acquire()) [[unlikely]] {
+            return false;
+        }
+        bool done = false;
+        // As in run_at_rest(): while the token is ours, the endpoint behind an open gate stays.
+        const std::uint64_t word = gate.look();
+        if (PostGate::is_open_for(word, generation) && request.find()) [[likely]] {
+            Endpoint& endpoint = *slot.load(std::memory_order_relaxed);
+            done = endpoint.next_sequence == PostGate::sequence_of(word) &&
+                   endpoint.port->rdma_one(endpoint, request.operation);
+            if (done) [[likely]] {
+                counters_.requests.add();
+                counters_.completions.add();
+                request.ended();
+                after_completion();
+            }
+        }
+        release();
+        return done;
+    }
+
     /// Inline mode: one turn, if nobody else is at it. Dedicated: nothing.
     void poll_once() noexcept {
         if (dedicated_) {

@@ -146,6 +146,7 @@ public:
     }
     /// The peer is another one from now on, which has to ask for all of it.
     void take_off_board() noexcept {
+        revoke_on_board();  // all of them first: what follows costs once then
         for_each_shown([this](Region& region) {
             board_->drop(region.place);
             region.place = 0;

@@ -95,6 +95,14 @@ inline void set_remote(WorkRequest& request, const RemotePlace& place) noexcept 
             first[1].region};
 }
 
+/// An RDMA operation of one piece, in the fewest words.
+struct RdmaOne {
+    RemotePlace place;
+    std::uint64_t address;  // of the local piece
+    std::uint32_t length;
+    bool write;  // else a read
+};
+
 inline constexpr std::size_t kWorkRequestHead = offsetof(WorkRequest, padding);
 inline constexpr std::uint32_t kSgesPerSlot = 3;
 static_assert(kWorkRequestHead == 60, "the head fills the first line of a slot");

@@ -167,6 +167,55 @@ inline int capture_local(const Socket& socket, std::uint32_t generation, const W
     return capture_list(socket, generation, buffers, count, access, request);
 }
 
+// What PollingCore::rdma_at_once asks of.
+struct OneBuffer {
+    const engine::RegionTable& regions;
+    WSAOVERLAPPED& overlapped;
+    engine::RegionRef region;
+    engine::RdmaOne operation;
+
+    [[nodiscard]] bool find() const noexcept {
+        return regions.covers(region, operation.address, operation.length,
+                              operation.write ? engine::kRead : engine::kWrite);
+    }
+    void ended() noexcept { finish(overlapped, operation.length, 0); }
+};
+
+// Does at once what switches ask for nearly always: one buffer, on an open connection, and the end is polled for.
+// False: it is something else, or not now; nothing has been done, and what is wrong, if anything is, has to be found out.
+[[gnu::always_inline]] inline bool do_at_once(bool write, SOCKET s, const WSABUFEX* buffers,
+                                              DWORD count, const void* target, DWORD target_length,
+                                              DWORD offset, DWORD flags,
+                                              LPWSAOVERLAPPED overlapped) noexcept {
+    const SocketTable::Seen seen = look(s);
+    if (seen.socket == nullptr || !SocketTable::is_open(seen, s) || flags != 0 ||
+        overlapped == nullptr || count != 1 || buffers == nullptr) [[unlikely]] {
+        return false;
+    }
+    Socket& socket = *seen.socket;
+    engine::PollingCore& core = *socket.core.load(std::memory_order_relaxed);
+    if (core.dedicated()) [[unlikely]] {
+        return false;
+    }
+    const auto generation = static_cast<std::uint32_t>(s >> 32);
+    const std::uint32_t length = buffers->len;
+    RdmaDescriptor descriptor;
+    if (length == 0 || length > common().max_rdma ||
+        (reinterpret_cast<std::uintptr_t>(overlapped->hEvent) & 1U) == 0 ||
+        !read_descriptor(target, target_length, RdmaDescriptor::Kind::kLookedUp, descriptor) ||
+        (descriptor.access & (write ? MEM_WRITE : MEM_READ)) == 0 || offset > descriptor.length ||
+        length > descriptor.length - offset) [[unlikely]] {
+        return false;
+    }
+    // A core with a device has no such way, and would not be asked with a descriptor of this kind.
+    OneBuffer request{
+        socket.regions,
+        *overlapped,
+        from_handle(socket, generation, buffers->handle),
+        {descriptor.place(offset), reinterpret_cast<std::uint64_t>(buffers->buf), length, write}};
+    return core.rdma_at_once(request, socket.gate, generation, socket.endpoint);
+}
+
 int post_rdma(engine::Opcode opcode, SOCKET s, const WSABUFEX* buffers, DWORD count,
               const void* target, DWORD target_length, DWORD offset, DWORD flags,
               LPWSAOVERLAPPED overlapped) noexcept {
@@ -197,6 +246,23 @@ int post_rdma(engine::Opcode opcode, SOCKET s, const WSABUFEX* buffers, DWORD co
     }
     engine::set_remote(request, descriptor.place(offset));
     return start(*socket, s, overlapped, request);
+}
+
+// The signatures of these two are those of the functions that end in calling them: the way there is a jump.
+[[gnu::noinline]] int write_slowly(SOCKET s, LPWSABUFEX buffers, DWORD count, LPVOID target,
+                                   DWORD target_length, DWORD offset, LPDWORD, DWORD flags,
+                                   LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE,
+                                   LPWSATHREADID, LPINT error_number) noexcept {
+    return result(error_number, post_rdma(engine::Opcode::kRdmaWrite, s, buffers, count, target,
+                                          target_length, offset, flags, overlapped));
+}
+
+[[gnu::noinline]] int read_slowly(SOCKET s, LPWSABUFEX buffers, DWORD count, LPVOID target,
+                                  DWORD target_length, DWORD offset, LPDWORD, DWORD flags,
+                                  LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE,
+                                  LPWSATHREADID, LPINT error_number) noexcept {
+    return result(error_number, post_rdma(engine::Opcode::kRdmaRead, s, buffers, count, target,
+                                          target_length, offset, flags, overlapped));
 }
 
 }  // namespace
@@ -312,22 +378,25 @@ int WSPAPI wsp_rdma_write(SOCKET s, LPWSABUFEX buffers, DWORD count, LPVOID targ
                           DWORD target_length, DWORD offset, LPDWORD written, DWORD flags,
                           LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE routine,
                           LPWSATHREADID thread, LPINT error_number) {
-    (void)written;  // written only by a call that completes at once; none does
-    (void)routine;
-    (void)thread;
-    return result(error_number, post_rdma(engine::Opcode::kRdmaWrite, s, buffers, count, target,
-                                          target_length, offset, flags, overlapped));
+    // `written` is written only by a call that completes at once; none does.
+    if (!do_at_once(true, s, buffers, count, target, target_length, offset, flags, overlapped))
+        [[unlikely]] {
+        return write_slowly(s, buffers, count, target, target_length, offset, written, flags,
+                            overlapped, routine, thread, error_number);
+    }
+    return result(error_number, WSA_IO_PENDING);
 }
 
 int WSPAPI wsp_rdma_read(SOCKET s, LPWSABUFEX buffers, DWORD count, LPVOID target,
                          DWORD target_length, DWORD offset, LPDWORD read, DWORD flags,
                          LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE routine,
                          LPWSATHREADID thread, LPINT error_number) {
-    (void)read;
-    (void)routine;
-    (void)thread;
-    return result(error_number, post_rdma(engine::Opcode::kRdmaRead, s, buffers, count, target,
-                                          target_length, offset, flags, overlapped));
+    if (!do_at_once(false, s, buffers, count, target, target_length, offset, flags, overlapped))
+        [[unlikely]] {
+        return read_slowly(s, buffers, count, target, target_length, offset, read, flags,
+                           overlapped, routine, thread, error_number);
+    }
+    return result(error_number, WSA_IO_PENDING);
 }
 
 int WSPAPI wsp_memory_registration_cache_callback(PVOID address, SIZE_T size, LPINT error_number) {

@@ -109,9 +109,22 @@ inline void copy_narrow(void* to, const void* from, std::size_t length) noexcept
     }
 }
 
-/// Any length. glibc's memcpy turns to `rep movsb` for a few KiB and more, which is slow into lines that
-/// another core has just read; a plain vector loop is about three times faster there.
+/// Whether this processor copies long pieces best by `rep movsb`: Intel's that have it enhanced. It takes lines to be
+/// overwritten whole without reading them first: on a Xeon 1 MiB at 27 GB/s where vectors make 20, and 64 KiB into
+/// lines that another core has just read at 13 where they make 9. On an EPYC the latter is three times slower
+/// than with vectors, although it says of itself the same.
+[[nodiscard]] bool finds_strings_best() noexcept;
+inline const bool kStringsAreBest = finds_strings_best();
+inline constexpr std::size_t kStringFrom = 8192;  // below, beginning takes longer than it gains
+
+/// Any length. glibc's memcpy turns to `rep movsb` for a few KiB and more, wherever it is enhanced.
 inline void copy_long(void* to, const void* from, std::size_t length) noexcept {
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    if (length >= kStringFrom && kStringsAreBest) {
+        asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(length) : : "memory");
+        return;
+    }
+#endif
 #if defined(__AVX2__)
     auto* out = static_cast<char*>(to);
     const auto* in = static_cast<const char*>(from);

@@ -35,6 +35,16 @@ public:
     /// returns.
     virtual void post(Endpoint& endpoint, const WorkRequest& request) noexcept = 0;
 
+    /// An RDMA operation whose region was found under this token and is live, while nothing that was admitted for the
+    /// endpoint before waits outside of the port. True: it has been done, whole and well, behind all that was posted
+    /// before; the caller completes it. False: nothing has happened, and post() is to be tried. A port without a
+    /// way that is so short has none.
+    [[nodiscard]] virtual bool rdma_one(Endpoint& endpoint, const RdmaOne& operation) noexcept {
+        (void)endpoint;
+        (void)operation;
+        return false;
+    }
+
     /// Ends the endpoint: everything pending completes with kAborted, the peer is told, then
     /// PollingCore::endpoint_closed, then the endpoint's memory is given back.
     virtual void close(Endpoint& endpoint) noexcept = 0;

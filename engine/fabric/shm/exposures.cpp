@@ -24,22 +24,35 @@ std::uint32_t ExposuresShown::show(const Exposure& what) noexcept {
     slot.key.store(what.key, std::memory_order_release);
     slot.arena.store(what.arena, std::memory_order_release);
     slot.length.store(what.length, std::memory_order_release);
-    slot.access.store(what.access, std::memory_order_release);
+    slot.access.store(what.access | (fences_ ? ExposureSlot::kOwnerFences : 0),
+                      std::memory_order_release);
     // Odd. Release pairs with the acquire in ExposuresSeen::look.
     slot.state.store(++mine_[place - 1].state, std::memory_order_release);
     return place;
 }
 
-bool ExposuresShown::in_use(std::uint32_t place) const noexcept {
+// Whether looks at the uses come after all revocations by now, for users too that have no fence of their own.
+// Where the fence fails, as it may if this process has been forbidden the call since, nobody can tell.
+bool ExposuresShown::settled() noexcept {
+    if (unsettled_ && (!fences_ || heavy_fence())) {
+        unsettled_ = false;
+    }
+    return !unsettled_;
+}
+
+bool ExposuresShown::in_use(std::uint32_t place) noexcept {
     // Acquire, and more: pairs with begin() and end() of ExposuresSeen. Bytes of a use that has ended are there.
-    return slots_[place - 1].uses.load(std::memory_order_seq_cst) != ExposureSlot::kUnused;
+    return !settled() ||
+           slots_[place - 1].uses.load(std::memory_order_seq_cst) != ExposureSlot::kUnused;
 }
 
 void ExposuresShown::revoke(std::uint32_t place) noexcept {
     Mine& mine = mine_[place - 1];
     if ((mine.state & 1U) != 0) {
-        // An exchange, for the look at the uses must not come before it. Pairs with ExposuresSeen::begin.
+        // An exchange, for the look at the uses must not come before it. Pairs with ExposuresSeen::begin, and
+        // with settled() for users that announce themselves quickly.
         (void)slots_[place - 1].state.exchange(++mine.state, std::memory_order_seq_cst);
+        unsettled_ = true;
     }
 }
 
@@ -88,7 +101,10 @@ void ExposuresShown::abandon(std::uint32_t& list) noexcept {
     forget_unused(left_);
 }
 
-bool ExposuresShown::copying_any(std::uint32_t list) const noexcept {
+bool ExposuresShown::copying_any(std::uint32_t list) noexcept {
+    if (list != 0 && !settled()) {
+        return true;
+    }
     for (; list != 0; list = mine_[list - 1].next) {
         if (copying(list)) {
             return true;
@@ -98,6 +114,10 @@ bool ExposuresShown::copying_any(std::uint32_t list) const noexcept {
 }
 
 bool ExposuresShown::copying_any() const noexcept {
+    // Not settled(), which is the token holder's.
+    if (fences_ && !heavy_fence()) {
+        return true;
+    }
     for (std::uint32_t place = 1; place <= kExposureSlots; ++place) {
         if (copying(place)) {
             return true;

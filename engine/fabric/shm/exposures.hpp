@@ -15,7 +15,10 @@ namespace sanpoll::engine::shm {
 /// owner touches it to expose and to revoke, and never believes anything in it but `uses`.
 ///
 /// Revoking is Dekker's game. The user writes `uses` and then looks at `state`, the owner writes `state` and
-/// then looks at `uses`, both sequentially consistent: never do both go on. `state` is odd while the range
+/// then looks at `uses`, each with a fence in between: never do both go on. Revoking is rare and using is not, so the
+/// owner pays for both where it can: it says in `access` that it calls heavy_fence() between the two, and a user
+/// whose process is registered for that has no fence of its own (one that is not, or does not believe it, exchanges). That
+/// the owner keeps its word is its own affair: it is its memory. `state` is odd while the range
 /// stands, and no two ranges of a slot have the same one, so a user that finds the same odd state before and after its
 /// announcement knows that what it read in between belongs to it: each word is stored with release after the state
 /// before it was, and loaded with acquire.
@@ -42,6 +45,8 @@ struct alignas(rings::kCacheLine) ExposureSlot {
     static constexpr std::uint32_t kUnused = 0;
     static constexpr std::uint32_t kCopying = 1;
     static constexpr std::uint32_t kHeld = 2;  // between two parts
+    // In `access`, beside the rights: the owner calls heavy_fence() between revoking and looking at `uses`.
+    static constexpr std::uint32_t kOwnerFences = 1U << 31;
 };
 static_assert(sizeof(ExposureSlot) == rings::kCacheLine);
 
@@ -63,9 +68,9 @@ struct Exposure {
 /// The owner's half. Token holder of the link's core only. Places are counted from 1; 0 is none.
 class ExposuresShown {
 public:
-    /// Allocates; throws std::bad_alloc. The slots are fresh memory.
+    /// Allocates; throws std::bad_alloc. The slots are fresh memory. Calls the system, to see whether heavy_fence() works.
     explicit ExposuresShown(ExposureSlot* slots)
-        : slots_(slots), mine_(new Mine[kExposureSlots]()) {}
+        : slots_(slots), mine_(new Mine[kExposureSlots]()), fences_(heavy_fence()) {}
 
     /// Whether the peer may have operations under way that nobody here hears of.
     [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
@@ -75,12 +80,13 @@ public:
     /// Takes it back and gives the place away again, unless the user is at it or holds it: then false, and it stands
     /// as before.
     [[nodiscard]] bool hide(std::uint32_t place) noexcept;
-    /// Takes it back, whoever is at it; the place stays taken until hide() or drop().
+    /// Takes it back, whoever is at it; the place stays taken until hide() or drop(). The first of these looks at uses
+    /// after any number of revocations pays for all: a heavy fence, some microseconds, which interrupts the user's CPU.
     void revoke(std::uint32_t place) noexcept;
     /// Revokes and gives up. False if the user is at it or holds it still: the place is not used again yet.
     [[nodiscard]] bool drop(std::uint32_t place) noexcept;
     /// Whether the user copies, or will go on to.
-    [[nodiscard]] bool in_use(std::uint32_t place) const noexcept;
+    [[nodiscard]] bool in_use(std::uint32_t place) noexcept;
 
     /// A place that drop() has refused: kept in a list of its connection's, whose head is `list`.
     void remember(std::uint32_t place, std::uint32_t& list) noexcept {
@@ -93,7 +99,7 @@ public:
     void abandon(std::uint32_t& list) noexcept;
     /// Whether memory of a place in the list is being touched. One that is only held, and was taken back, is not any
     /// more.
-    [[nodiscard]] bool copying_any(std::uint32_t list) const noexcept;
+    [[nodiscard]] bool copying_any(std::uint32_t list) noexcept;
     /// The same of all places. Any thread.
     [[nodiscard]] bool copying_any() const noexcept;
 
@@ -103,6 +109,7 @@ private:
         std::uint32_t next = 0;   // place, in the free list or in one of remember()
     };
     void give_away(std::uint32_t place) noexcept;
+    [[nodiscard]] bool settled() noexcept;
     [[nodiscard]] bool copying(std::uint32_t place) const noexcept;
 
     ExposureSlot* slots_;
@@ -111,13 +118,16 @@ private:
     std::uint32_t fresh_ = 0;  // of the places never used, the first; from 0
     std::uint32_t left_ = 0;   // list of abandon()
     std::uint32_t count_ = 0;  // that are taken
+    const bool fences_;        // users may announce themselves without a fence of their own
+    bool unsettled_ = false;   // something was revoked since the last heavy fence
 };
 
 /// The user's half. Token holder of the link's core only. Everything found is the owner's word: what lies
 /// outside of the arenas that it has offered must not be touched.
 class ExposuresSeen {
 public:
-    explicit ExposuresSeen(ExposureSlot* slots) noexcept : slots_(slots) {}
+    explicit ExposuresSeen(ExposureSlot* slots) noexcept
+        : slots_(slots), registered_(heavy_fence_registered()) {}
 
     /// What stands at a place, which is anybody's word; false if nothing does. Good for nothing before begin().
     [[nodiscard]] bool look(std::uint32_t place, Exposure& seen) const noexcept {
@@ -148,6 +158,22 @@ public:
         end(place);
         return false;
     }
+    /// The same, quicker where the owner, by what look() has found, and this process are up to it.
+    [[nodiscard]] bool begin(std::uint32_t place, const Exposure& seen) noexcept {
+        if (!registered_ || (seen.access & ExposureSlot::kOwnerFences) == 0) [[unlikely]] {
+            return begin(place, seen.state);
+        }
+        ExposureSlot& slot = slots_[place - 1];
+        // Relaxed, and ordered by the owner's heavy fence: either it sees this, or we see that it has revoked. Pairs with
+        // the load in ExposuresShown::in_use.
+        slot.uses.store(ExposureSlot::kCopying, std::memory_order_relaxed);
+        light_fence();
+        if (slot.state.load(std::memory_order_acquire) == seen.state) [[likely]] {
+            return true;
+        }
+        end(place);
+        return false;
+    }
     /// Between two parts; begin() with the same state before the next one.
     void hold(std::uint32_t place) noexcept {
         // The bytes first: release pairs with the load in ExposuresShown::copying_any.
@@ -166,6 +192,7 @@ public:
 
 private:
     ExposureSlot* slots_;
+    const bool registered_;
 };
 
 }  // namespace sanpoll::engine::shm

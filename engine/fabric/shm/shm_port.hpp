@@ -127,6 +127,7 @@ public:
     [[nodiscard]] std::string_view fabric() const noexcept override { return "shm"; }
     [[nodiscard]] std::string_view arenas(const Endpoint& endpoint) const noexcept override;
     void post(Endpoint& endpoint, const WorkRequest& request) noexcept override;
+    [[nodiscard]] bool rdma_one(Endpoint& endpoint, const RdmaOne& operation) noexcept override;
     void close(Endpoint& endpoint) noexcept override;
     std::uint32_t poll(std::uint32_t budget) noexcept override;
     void arm() noexcept override;
@@ -231,12 +232,16 @@ private:
     // What one copy between the processes may take of a turn, bytes: other connections want their turn, and a
     // MiB takes some 80 us. Alone, a connection keeps nobody waiting, and fewer calls are quicker by a tenth.
     [[nodiscard]] std::uint32_t copy_per_turn(const Connection& connection) const noexcept {
-        const bool alone =
-            links_.size() == 1 && connection.next == nullptr && connection.previous == nullptr;
-        return alone ? 1U << 20 : 256U << 10;
+        return is_alone(connection) ? 1U << 20 : 256U << 10;
+    }
+    [[nodiscard]] bool is_alone(const Connection& connection) const noexcept {
+        return links_.size() == 1 && connection.next == nullptr && connection.previous == nullptr;
     }
 
     // RDMA that asks the peer nothing (shm_store.cpp)
+    [[nodiscard]] bool may_store(Connection& connection, const RemotePlace& place,
+                                 std::uint32_t length, std::uint32_t limit) noexcept;
+    void count_store(bool write, std::uint32_t length) noexcept;
     [[nodiscard]] bool store_common(Connection& connection, const WorkRequest& request) noexcept;
     [[nodiscard]] std::byte* announce_use(Connection& connection, const RemotePlace& place,
                                           std::uint32_t length, bool write,

@@ -117,16 +117,57 @@ inline std::byte* ShmPort::announce_use(Connection& connection, const RemotePlac
     std::byte* range = write ? link.arenas.find_to_write(seen.arena, offset, length)
                              : const_cast<std::byte*>(link.arenas.find(seen.arena, offset, length));
     state = seen.state;
-    return range != nullptr && link.seen.begin(place.hint, seen.state) ? range : nullptr;
+    return range != nullptr && link.seen.begin(place.hint, seen) ? range : nullptr;
 }
 
-// The operation that can be done at once, which is nearly all of those that nanoseconds matter to. Nothing has
-// been changed if it is not that.
+// Whether an operation can be done at once, as far as this end knows: nearly all can that nanoseconds matter to. `limit`:
+// what a long one may copy.
+inline bool ShmPort::may_store(Connection& connection, const RemotePlace& place,
+                               std::uint32_t length, std::uint32_t limit) noexcept {
+    return place.hint != 0 && !connection.broken && connection.sends.empty() &&
+           !connection.suspended &&
+           (length <= kFree || (length <= limit && starved_head_ == nullptr)) &&
+           peer_has_taken_all(connection);
+}
+
+inline void ShmPort::count_store(bool write, std::uint32_t length) noexcept {
+    if (length > kFree) {
+        copy_left_ -= std::min(length, copy_left_);
+    }
+    (write ? counters_.rdma_bytes_stored : counters_.rdma_bytes_loaded).add(length);
+    counters_.rdma_stores.add();
+    counters_.rdma_operations.add();
+}
+
+bool ShmPort::rdma_one(Endpoint& endpoint, const RdmaOne& one) noexcept {
+    auto& connection = static_cast<Connection&>(endpoint);
+    // The only connection keeps nobody waiting but the thread whose call this is. In parts it would be slower: between
+    // two of them the backstop may take over, on another processor, for which all of it has to be moved.
+    const std::uint32_t limit =
+        one.length <= copy_left_ || !is_alone(connection) ? copy_left_ : copy_per_turn(connection);
+    std::uint64_t state = 0;
+    std::byte* range = nullptr;
+    if (!may_store(connection, one.place, one.length, limit) ||
+        (range = announce_use(connection, one.place, one.length, one.write, state)) == nullptr)
+        [[unlikely]] {
+        return false;
+    }
+    ExposuresSeen& seen = connection.link->seen;
+    auto* ours = reinterpret_cast<std::byte*>(one.address);
+    copy_any(one.write ? range : ours, one.write ? ours : range, one.length);
+    // A read of what was taken back meanwhile may be of something else.
+    const bool good = one.write || seen.stands(one.place.hint, state);
+    seen.end(one.place.hint);
+    if (good) [[likely]] {
+        count_store(one.write, one.length);
+    }
+    return good;
+}
+
+// The same of a request, of any number of pieces. Nothing has been changed if it is false.
 bool ShmPort::store_common(Connection& connection, const WorkRequest& request) noexcept {
     const RemotePlace place = remote_of(request.sge);
-    if (place.hint == 0 || connection.broken || !connection.sends.empty() || connection.suspended ||
-        (request.length > kFree && (request.length > copy_left_ || starved_head_ != nullptr)) ||
-        !peer_has_taken_all(connection)) {
+    if (!may_store(connection, place, request.length, copy_left_)) {
         return false;
     }
     for (std::uint32_t i = kRemoteSges; i < request.sge_count; ++i) {
@@ -149,18 +190,12 @@ bool ShmPort::store_common(Connection& connection, const WorkRequest& request) n
         copy_any(write ? range : ours, write ? ours : range, piece.length);
         range += piece.length;
     }
-    // A read of what was taken back meanwhile may be of something else.
     const bool good = write || seen.stands(place.hint, state);
     seen.end(place.hint);
     if (!good) [[unlikely]] {
         return false;
     }
-    if (request.length > kFree) {
-        copy_left_ -= request.length;
-    }
-    (write ? counters_.rdma_bytes_stored : counters_.rdma_bytes_loaded).add(request.length);
-    counters_.rdma_stores.add();
-    counters_.rdma_operations.add();
+    count_store(write, request.length);
     core_.complete({connection.owner, request.context, request.length, Status::kOk, request.flags});
     return true;
 }

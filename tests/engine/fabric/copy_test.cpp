@@ -54,7 +54,9 @@ TEST(CopyLong, CopiesExactlyEveryLengthAtEveryOffset) {
 }
 
 TEST(CopyLong, CopiesLargeBlocks) {
-    for (const std::size_t length : {4096U, 16384U, 65536U, (1U << 20) + 77U}) {
+    // Around the length at which the kernel may change, too.
+    for (const std::size_t length :
+         {4096U, 8191U, 8192U, 8193U, 16384U, 65536U, (1U << 20) + 77U}) {
         std::vector<unsigned char> from(length);
         for (std::size_t i = 0; i < length; ++i) {
             from[i] = static_cast<unsigned char>(i * 31 >> 3);

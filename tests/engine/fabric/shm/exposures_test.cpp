@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/fence.hpp"
 #include "engine/remote_regions.hpp"
 #include "tests/rings/scale.hpp"
 
@@ -36,7 +37,7 @@ TEST_F(ExposuresTest, WhatIsShownIsSeenUntilItIsHidden) {
     EXPECT_EQ(found.key, 70U);
     EXPECT_EQ(found.arena, 1U);
     EXPECT_EQ(found.length, 11U);
-    EXPECT_EQ(found.access, 3U);
+    EXPECT_EQ(found.access & ~ExposureSlot::kOwnerFences, 3U);
     EXPECT_TRUE(shown_.hide(place));
     EXPECT_TRUE(shown_.empty());
     EXPECT_FALSE(seen_.look(place, found));
@@ -202,7 +203,10 @@ TEST_F(ExposuresTest, AFullTableSaysSoAndPlacesComeBack) {
 }
 
 // Whoever has hidden a range owns its memory again: ThreadSanitizer and the values find a user that is still there.
-TEST_F(ExposuresTest, UseAndRevocationNeverMeet) {
+// With or without a fence of the user's own.
+void play(ExposureSlot* slots, bool owner_fences) {
+    ExposuresShown shown(slots);
+    ExposuresSeen seen_slots(slots);
     struct Memory {
         std::uint64_t words[4] =
             {};  // written by the user under a use, by the owner when it is hidden
@@ -210,32 +214,37 @@ TEST_F(ExposuresTest, UseAndRevocationNeverMeet) {
     std::atomic<std::uint32_t> place{0};
     std::atomic<bool> over{false};
     std::atomic<std::uint64_t> used{0};
+    std::atomic<bool> fenced{false};
     std::thread user([&] {
         while (!over.load(std::memory_order_relaxed)) {
             const std::uint32_t at = place.load(std::memory_order_relaxed);
             Exposure found;
-            if (!seen_.look(at, found) || !seen_.begin(at, found.state)) {
+            if (!seen_slots.look(at, found)) {
+                continue;
+            }
+            fenced.store((found.access & ExposureSlot::kOwnerFences) != 0,
+                         std::memory_order_relaxed);
+            if (!seen_slots.begin(at, found)) {
                 continue;
             }
             used.fetch_add(1, std::memory_order_relaxed);
             for (std::uint64_t& word : memory.words) {
                 word = found.nonce;
             }
-            seen_.end(at);
+            seen_slots.end(at);
         }
     });
     std::uint64_t refused = 0;
     std::uint64_t wrong = 0;
-    const std::uint64_t rounds = tests::scaled(200000) + 2000;
+    const std::uint64_t rounds = tests::scaled(owner_fences ? 50000 : 200000) + 2000;
     for (std::uint64_t round = 1; round <= rounds || used.load() < 100; ++round) {
-        Exposure what = range(1);
-        what.nonce = round;
-        const std::uint32_t at = shown_.show(what);
+        const Exposure what{0, 1, round, 0, 1, 1, 1, 3};
+        const std::uint32_t at = shown.show(what);
         place.store(at, std::memory_order_relaxed);
         if (round % 64 == 0) {
             std::this_thread::yield();
         }
-        while (!shown_.hide(at)) {
+        while (!shown.hide(at)) {
             ++refused;
             std::this_thread::yield();
         }
@@ -249,8 +258,51 @@ TEST_F(ExposuresTest, UseAndRevocationNeverMeet) {
     over.store(true, std::memory_order_relaxed);
     user.join();
     EXPECT_EQ(wrong, 0U);
-    RecordProperty("used", static_cast<int>(used.load()));
-    RecordProperty("refused", static_cast<int>(refused));
+    EXPECT_EQ(fenced.load(), owner_fences);
+    testing::Test::RecordProperty("used", static_cast<int>(used.load()));
+    testing::Test::RecordProperty("refused", static_cast<int>(refused));
+}
+
+TEST_F(ExposuresTest, UseAndRevocationNeverMeet) { play(slots_.get(), heavy_fence_registered()); }
+
+TEST_F(ExposuresTest, UseWithoutAFenceAndRevocationNeverMeet) {
+    if (!register_heavy_fence()) {
+        GTEST_SKIP() << "the kernel has no membarrier";
+    }
+    play(slots_.get(), true);
+}
+
+// A user that has not registered, or an owner that does not fence: the exchange stays.
+TEST_F(ExposuresTest, AnOwnerThatFencesSaysSo) {
+    const bool registered = register_heavy_fence();
+    ExposuresShown shown(slots_.get());
+    const ExposuresSeen seen(slots_.get());
+    const std::uint32_t place = shown.show(range(1));
+    Exposure found;
+    ASSERT_TRUE(seen.look(place, found));
+    EXPECT_EQ((found.access & ExposureSlot::kOwnerFences) != 0, registered);
+    EXPECT_EQ(found.access & ~ExposureSlot::kOwnerFences, 3U)
+        << "and the rights are what they were";
+}
+
+TEST_F(ExposuresTest, AUseThatBeganQuicklyKeepsItAsItWas) {
+    (void)register_heavy_fence();
+    ExposuresShown shown(slots_.get());
+    ExposuresSeen seen(slots_.get());
+    const std::uint32_t place = shown.show(range(1));
+    Exposure found;
+    ASSERT_TRUE(seen.look(place, found));
+    ASSERT_TRUE(seen.begin(place, found));
+    EXPECT_FALSE(shown.hide(place));
+    EXPECT_TRUE(seen.stands(place, found.state));
+    shown.revoke(place);
+    EXPECT_TRUE(shown.in_use(place));
+    EXPECT_FALSE(seen.stands(place, found.state));
+    seen.end(place);
+    EXPECT_FALSE(shown.in_use(place));
+    EXPECT_FALSE(seen.begin(place, found));
+    EXPECT_FALSE(shown.in_use(place)) << "a use that did not begin leaves nothing";
+    EXPECT_TRUE(shown.hide(place));
 }
 
 // ---- the table of a socket, on a board --------------------------------------------------------------
