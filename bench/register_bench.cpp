@@ -1,8 +1,11 @@
 // register_bench: what WSPRegisterMemory and WSPDeregisterMemory cost on a connection, with and without the
-// registration cache, and for memory that is the provider's own. See bench/README.md.
+// registration cache, and for memory that is the provider's own; and what exposing that to the peer costs. See
+// bench/README.md.
 //
 // --json: {"program", "fabric", "buffer_bytes", "entries", "count", "results": [{"memory": words, "cache": whether
-// it is on, "register_ns", "deregister_ns": medians}], "lacking": [words]}. One thread: no sentinels.
+// it is on, "register_ns", "deregister_ns": medians}], "exposed": [{"bytes", "fresh": whether none of its pages had been
+// touched, "register_ns", "deregister_ns": medians of WSPRegisterRdmaMemory and its opposite}], "lacking": [words]}.
+// One thread: no sentinels.
 #include <fmt/format.h>
 #include <sanpoll.h>
 #include <sys/mman.h>
@@ -71,6 +74,28 @@ public:
         }
     }
 
+    // The nanoseconds of exposing it to the peer and of taking that back.
+    [[nodiscard]] std::pair<double, double> expose(char* at, std::size_t length) const {
+        using Clock = std::chrono::steady_clock;
+        const auto& functions = provider_->extensions();
+        char descriptor[64];
+        DWORD size = sizeof(descriptor);
+        int error = 0;
+        const auto begin = Clock::now();
+        if (functions.register_rdma_memory(socket().descriptor(), at, static_cast<DWORD>(length),
+                                           MEM_READWRITE, descriptor, &size, &error) != 0) {
+            throw san_fault("WSPRegisterRdmaMemory", error);
+        }
+        const auto middle = Clock::now();
+        if (functions.deregister_rdma_memory(socket().descriptor(), descriptor, size, &error) !=
+            0) {
+            throw san_fault("WSPDeregisterRdmaMemory", error);
+        }
+        const std::chrono::duration<double, std::nano> there = middle - begin;
+        const std::chrono::duration<double, std::nano> back = Clock::now() - middle;
+        return {there.count(), back.count()};
+    }
+
 private:
     static std::unique_ptr<Provider> load(bool cached, const Options& options) {
         ::setenv("SANPOLL_REGISTRATION_CACHE", cached ? "on" : "off", 1);
@@ -89,6 +114,17 @@ struct Cost {
     double add = 0;  // ns
     double remove = 0;
 };
+
+// Medians, each by itself.
+Cost medians(std::vector<Cost>& costs) {
+    const auto median = [&](double Cost::*of) {
+        std::nth_element(costs.begin(),
+                         costs.begin() + static_cast<std::ptrdiff_t>(costs.size() / 2), costs.end(),
+                         [&](const Cost& a, const Cost& b) { return a.*of < b.*of; });
+        return costs[costs.size() / 2].*of;
+    };
+    return {median(&Cost::add), median(&Cost::remove)};
+}
 
 // Registers and deregisters, one at a time in the given order; batches, so that the clock costs little.
 Cost measure(const Connection& connection, const std::vector<char*>& order, std::size_t length,
@@ -110,14 +146,7 @@ Cost measure(const Connection& connection, const std::vector<char*>& order, std:
         costs.push_back({std::chrono::duration<double, std::nano>(middle - begin).count() / kBatch,
                          std::chrono::duration<double, std::nano>(end - middle).count() / kBatch});
     }
-    // Medians, each by itself.
-    const auto median = [&](double Cost::*of) {
-        std::nth_element(costs.begin(),
-                         costs.begin() + static_cast<std::ptrdiff_t>(costs.size() / 2), costs.end(),
-                         [&](const Cost& a, const Cost& b) { return a.*of < b.*of; });
-        return costs[costs.size() / 2].*of;
-    };
-    return {median(&Cost::add), median(&Cost::remove)};
+    return medians(costs);
 }
 
 // Takes the results: the table as they come, if it is wanted, and the JSON at the end.
@@ -138,6 +167,18 @@ public:
                             {"register_ns", cost.add},
                             {"deregister_ns", cost.remove}});
     }
+    void add_exposed(std::size_t mebibytes, bool fresh, const Cost& cost) {
+        if (table_) {
+            fmt::print("{:<58} {:>10.0f} {:>12.0f}\n",
+                       fmt::format("exposed (Rdma), {} MiB of the heap, {}", mebibytes,
+                                   fresh ? "never touched" : "touched"),
+                       cost.add, cost.remove);
+        }
+        exposed_.push_back({{"bytes", mebibytes << 20},
+                            {"fresh", fresh},
+                            {"register_ns", cost.add},
+                            {"deregister_ns", cost.remove}});
+    }
     void lack(const std::string& what) {
         if (table_) fmt::print("{}\n", what);
         lacking_.push_back(what);
@@ -149,6 +190,7 @@ public:
                 {"entries", options.entries},
                 {"count", options.count},
                 {"results", results_},
+                {"exposed", exposed_},
                 {"lacking", lacking_}};
     }
 
@@ -156,6 +198,7 @@ private:
     const bool table_;
     std::string fabric_;
     json results_ = json::array();
+    json exposed_ = json::array();
     json lacking_ = json::array();
 };
 
@@ -181,6 +224,39 @@ void measure_heap(const Connection& connection, const SANPOLL_MEMORY_FUNCTIONS& 
     }
     for (char* buffer : buffers) {
         (void)memory.lpFree(buffer, nullptr);
+    }
+}
+
+// Large blocks of the provider's heap, exposed when none of their pages has been touched, and once more.
+void measure_exposing(const Connection& connection, const SANPOLL_MEMORY_FUNCTIONS& memory,
+                      Results& results) {
+    std::vector<char*>
+        blocks;  // kept to the end, or the next ones would be what others have touched
+    for (const auto& [mebibytes, count] : {std::pair<std::size_t, int>{1, 15}, {16, 5}}) {
+        std::vector<Cost> fresh;
+        std::vector<Cost> touched;
+        for (int i = 0; i < count; ++i) {
+            DWORD reason = SANPOLL_MEMORY_OK;
+            auto* const block =
+                static_cast<char*>(memory.lpAllocate(mebibytes << 20, 0, 0, &reason));
+            if (block == nullptr) {
+                results.lack(fmt::format("no {} MiB of the provider's heap: {}", mebibytes,
+                                         memory.lpReasonText(reason)));
+                break;
+            }
+            blocks.push_back(block);
+            for (std::vector<Cost>* costs : {&fresh, &touched}) {
+                const auto [there, back] = connection.expose(block, mebibytes << 20);
+                costs->push_back({there, back});
+            }
+        }
+        if (!fresh.empty()) {
+            results.add_exposed(mebibytes, true, medians(fresh));
+            results.add_exposed(mebibytes, false, medians(touched));
+        }
+    }
+    for (char* block : blocks) {
+        (void)memory.lpFree(block, nullptr);
     }
 }
 
@@ -212,6 +288,7 @@ void run(const Options& options, Results& results) {
                 INVALID_SOCKET, SIO_GET_MULTIPLE_EXTENSION_FUNCTION_POINTER, &id, sizeof(id),
                 &functions, sizeof(functions), &returned, nullptr, nullptr, nullptr, &error) == 0) {
             measure_heap(connection, functions, options, results);
+            measure_exposing(connection, functions, results);
         }
     }
     const Connection connection(true, options);

@@ -1,6 +1,7 @@
 #include "engine/memory_region.hpp"
 
 #include <bit>
+#include <mutex>
 #include <new>
 
 #include "engine/memory_registrar.hpp"

@@ -6,9 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "engine/light_mutex.hpp"
 #include "engine/post_gate.hpp"
 #include "engine/region_index.hpp"
 #include "engine/status.hpp"
@@ -234,7 +234,7 @@ private:
 
     RegionIndex index_;  // of the entries, by address
 
-    mutable std::mutex mutex_;  // guards what follows and all writing above
+    mutable LightMutex mutex_;  // guards what follows and all writing above
     std::uint32_t entry_count_ = 0;
     std::uint32_t first_free_ = kNone;  // the longest unused: its old references stay stale longest
     std::uint32_t last_free_ = kNone;
