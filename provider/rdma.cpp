@@ -2,6 +2,7 @@
 // what the peer has exposed. Also the registration cache's callback. What is exposed is never kept there.
 #include <sys/random.h>
 
+#include <cstddef>
 #include <cstring>
 
 #include "engine/memory/arena.hpp"
@@ -167,19 +168,30 @@ inline int capture_local(const Socket& socket, std::uint32_t generation, const W
     return capture_list(socket, generation, buffers, count, access, request);
 }
 
-// What PollingCore::rdma_at_once asks of.
+// What PollingCore::rdma_at_once asks of. The operation lies apart, for its address is passed on: the rest stays in
+// registers.
 struct OneBuffer {
-    const engine::RegionTable& regions;
+    engine::RegionTable& regions;
     WSAOVERLAPPED& overlapped;
     engine::RegionRef region;
-    engine::RdmaOne operation;
+    std::uint64_t address;
+    std::uint32_t length;
+    std::uint32_t access;  // that the region has to allow
+    const engine::RdmaOne& operation;
 
-    [[nodiscard]] bool find() const noexcept {
-        return regions.covers(region, operation.address, operation.length,
-                              operation.write ? engine::kRead : engine::kWrite);
+    [[nodiscard]] bool find() noexcept {
+        return regions.covers_again(region, address, length, access);
     }
-    void ended() noexcept { finish(overlapped, operation.length, 0); }
+    void ended() noexcept { finish(overlapped, length, 0); }
 };
+
+// A field of a descriptor in a caller's block, which need not be aligned.
+template <typename Field>
+[[nodiscard]] inline Field field_of(const void* block, std::size_t offset) noexcept {
+    Field field;
+    std::memcpy(&field, static_cast<const char*>(block) + offset, sizeof(field));
+    return field;
+}
 
 // Does at once what switches ask for nearly always: one buffer, on an open connection, and the end is polled for.
 // False: it is something else, or not now; nothing has been done, and what is wrong, if anything is, has to be found out.
@@ -189,7 +201,8 @@ struct OneBuffer {
                                               LPWSAOVERLAPPED overlapped) noexcept {
     const SocketTable::Seen seen = look(s);
     if (seen.socket == nullptr || !SocketTable::is_open(seen, s) || flags != 0 ||
-        overlapped == nullptr || count != 1 || buffers == nullptr) [[unlikely]] {
+        overlapped == nullptr || count != 1 || buffers == nullptr || target == nullptr ||
+        target_length != sizeof(RdmaDescriptor)) [[unlikely]] {
         return false;
     }
     Socket& socket = *seen.socket;
@@ -197,22 +210,35 @@ struct OneBuffer {
     if (core.dedicated()) [[unlikely]] {
         return false;
     }
-    const auto generation = static_cast<std::uint32_t>(s >> 32);
+    // What read_descriptor() checks and what the owner would find wrong, field by field: read whole, it would be copied only
+    // to be looked at.
+    using Descriptor = RdmaDescriptor;
+    const auto kind = field_of<Descriptor::Kind>(target, offsetof(Descriptor, kind));
+    const auto exposed = field_of<std::uint32_t>(target, offsetof(Descriptor, length));
+    const auto access = field_of<std::uint32_t>(target, offsetof(Descriptor, access));
+    const auto hint = field_of<std::uint32_t>(target, offsetof(Descriptor, device_key));
     const std::uint32_t length = buffers->len;
-    RdmaDescriptor descriptor;
     if (length == 0 || length > common().max_rdma ||
         (reinterpret_cast<std::uintptr_t>(overlapped->hEvent) & 1U) == 0 ||
-        !read_descriptor(target, target_length, RdmaDescriptor::Kind::kLookedUp, descriptor) ||
-        (descriptor.access & (write ? MEM_WRITE : MEM_READ)) == 0 || offset > descriptor.length ||
-        length > descriptor.length - offset) [[unlikely]] {
+        kind != Descriptor::Kind::kLookedUp || access > MEM_READWRITE ||
+        (access & (write ? MEM_WRITE : MEM_READ)) == 0 ||
+        hint != field_of<std::uint32_t>(target, offsetof(Descriptor, check)) ||
+        field_of<std::uint64_t>(target, offsetof(Descriptor, device_address)) != 0 ||
+        offset > exposed || length > exposed - offset) [[unlikely]] {
         return false;
     }
     // A core with a device has no such way, and would not be asked with a descriptor of this kind.
-    OneBuffer request{
-        socket.regions,
-        *overlapped,
-        from_handle(socket, generation, buffers->handle),
-        {descriptor.place(offset), reinterpret_cast<std::uint64_t>(buffers->buf), length, write}};
+    const auto generation = static_cast<std::uint32_t>(s >> 32);
+    const auto address = reinterpret_cast<std::uint64_t>(buffers->buf);
+    const engine::RdmaOne operation{
+        {field_of<std::uint64_t>(target, offsetof(Descriptor, nonce)),
+         field_of<std::uint32_t>(target, offsetof(Descriptor, key)), offset, hint},
+        address,
+        length,
+        write};
+    OneBuffer request{socket.regions, *overlapped, from_handle(socket, generation, buffers->handle),
+                      address,        length,      write ? engine::kRead : engine::kWrite,
+                      operation};
     return core.rdma_at_once(request, socket.gate, generation, socket.endpoint);
 }
 

@@ -278,6 +278,30 @@ TEST(RegionTable, ALateRemovalTakesOutNothingElse) {
     EXPECT_NE(RegionTable::index_of(table.add(0x1000, 16, kBoth)), RegionTable::index_of(next));
 }
 
+// As covers(), whichever region was asked for before.
+TEST(RegionTable, CoversAgainWhatItCovers) {
+    RegionTable table;
+    const RegionRef first = table.add(0x1000, 16, kRead);
+    const RegionRef second = table.add(0x2000, 16, kBoth);
+    for (int round = 0; round < 2; ++round) {
+        EXPECT_TRUE(table.covers_again(first, 0x1000, 16, kRead));
+        EXPECT_TRUE(table.covers_again(first, 0x100F, 1, kRead));
+        EXPECT_FALSE(table.covers_again(first, 0x1000, 17, kRead));
+        EXPECT_FALSE(table.covers_again(first, 0x0FFF, 1, kRead));
+        EXPECT_FALSE(table.covers_again(first, 0x1011, 0, kRead));
+        EXPECT_FALSE(table.covers_again(first, ~0ULL, 2, kRead));
+        EXPECT_FALSE(table.covers_again(first, 0x1000, 16, kWrite));
+        EXPECT_FALSE(table.covers_again(first, 0x2000, 16, kRead)) << "that is the other one";
+        EXPECT_TRUE(table.covers_again(second, 0x2000, 16, kWrite));
+    }
+    ASSERT_TRUE(table.retire(second));
+    EXPECT_FALSE(table.covers_again(second, 0x2000, 16, kRead));
+    EXPECT_FALSE(table.covers_again(second, 0x2000, 16, kRead)) << "nor by the hint";
+    EXPECT_FALSE(table.covers_again(0, 0x1000, 16, kRead));
+    table.remove_from_index(second);
+    EXPECT_TRUE(table.covers_again(first, 0x1000, 16, kRead));
+}
+
 TEST(RegionTable, AnOpenGateOfTheRightGenerationLetsIn) {
     RegionTable table;
     PostGate gate;
