@@ -53,21 +53,31 @@ TEST(CopyLong, CopiesExactlyEveryLengthAtEveryOffset) {
     check([](void* to, const void* from, std::size_t length) { copy_long(to, from, length); }, 300);
 }
 
-TEST(CopyLong, CopiesLargeBlocks) {
+TEST(CopyFetching, CopiesExactlyEveryLengthAtEveryOffset) {
+    check([](void* to, const void* from, std::size_t length) { copy_fetching(to, from, length); },
+          300);
+}
+
+using LongCopy = void (*)(void*, const void*, std::size_t) noexcept;
+class LargeBlocks : public testing::TestWithParam<LongCopy> {};
+
+TEST_P(LargeBlocks, AreCopied) {
     // Around the length at which the kernel may change, too.
-    for (const std::size_t length :
-         {4096U, 8191U, 8192U, 8193U, 16384U, 65536U, (1U << 20) + 77U}) {
+    for (const std::size_t length : {1023U, 1024U, 1151U, 1152U, 1153U, 1280U, 2000U, 4096U, 8191U,
+                                     8192U, 8193U, 16384U, 65536U, (1U << 20) + 77U}) {
         std::vector<unsigned char> from(length);
         for (std::size_t i = 0; i < length; ++i) {
             from[i] = static_cast<unsigned char>(i * 31 >> 3);
         }
         std::vector<unsigned char> to(length + 2, kUntouched);
-        copy_long(to.data() + 1, from.data(), length);
+        GetParam()(to.data() + 1, from.data(), length);
         EXPECT_EQ(std::memcmp(to.data() + 1, from.data(), length), 0);
         EXPECT_EQ(to.front(), kUntouched);
         EXPECT_EQ(to.back(), kUntouched);
     }
 }
+
+INSTANTIATE_TEST_SUITE_P(Copies, LargeBlocks, testing::Values(&copy_long, &copy_fetching));
 
 }  // namespace
 }  // namespace sanpoll::engine
