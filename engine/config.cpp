@@ -151,8 +151,9 @@ const std::vector<KnobRule>& rules() {
                "what is longer a switch should send by RDMA (SO_RDMA_THRESHOLD_SIZE), bytes",
                &Config::rdma_threshold, 0, 1U << 31),
         choice("copy", "auto, staged or direct",
-               "how long RDMA travels: through the staging area, by one copy between the processes "
-               "where the host allows it, or by whichever of the two proves quicker",
+               "how long RDMA and long messages travel: through the staging area, by one copy "
+               "between the processes where the host allows it, or by whichever of the two proves "
+               "quicker",
                &Config::copy, {"auto", "staged", "direct"}),
         choice(
             "share_arenas", "on, read or off",

@@ -21,10 +21,12 @@ enum class Profile : std::uint8_t {
 
 enum class Hugepages : std::uint8_t { kAuto, kOff, kRequired };
 
-/// How RDMA beyond eager_max travels. Which way is the quicker one depends on where the CPUs of the two
-/// processes are; see bench/README.md.
+/// How RDMA and messages beyond eager_max travel. Which way is the quicker one depends on where the CPUs of the two
+/// processes are; see bench/README.md. Of RDMA the initiator's setting counts, of messages the receiver's, but
+/// where either end has kStaged both are staged.
 enum class Copy : std::uint8_t {
-    kAuto,    // whichever of the two proves quicker, link by link (fabric/shm/copy_choice.hpp)
+    kAuto,    // whichever of the two proves quicker, link by link (fabric/shm/copy_choice.hpp,
+              // message_choice.hpp)
     kStaged,  // through the staging area
     kDirect,  // one copy between the processes, unless the host or the peer does not allow it
 };
@@ -72,7 +74,7 @@ struct Config {
     // messages. Two copies of 64 KiB are some ten microseconds, which is several times that cost. It is a
     // preference: the switch may choose another length.
     std::uint32_t rdma_threshold = 65536;
-    Copy copy = Copy::kAuto;  // how long RDMA travels
+    Copy copy = Copy::kAuto;  // how long RDMA and long messages travel
     ShareArenas share_arenas = ShareArenas::kOn;
     std::uint32_t max_connections = 65536;  // a polling core's connections
 

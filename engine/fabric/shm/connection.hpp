@@ -19,17 +19,21 @@ struct EarlyMessage {
     std::uint32_t length;
     bool announced;             // a long one that still waits at its sender; no bytes here
     bool described;             // it also is announced; where it waits is in `bytes`: MappedPieces
+    bool decided;               // described: whether it is taken in pieces
+    bool in_pieces;             // is what was decided
     std::uint32_t revocations;  // Description::revocations
     alignas(8) std::byte bytes[1];
 };
 
-/// A described message: where its bytes are, checked.
+/// A described message: where its bytes are, checked; or, if they are in memory of the peer's process, the peer's word,
+/// good for nothing but reading that memory.
 struct MappedPieces {
     struct Piece {
         const std::byte* from;
         std::uint32_t length;
     };
     std::uint32_t count = 0;
+    bool of_process = false;
     Piece pieces[kMaxSges];
 };
 
@@ -63,13 +67,23 @@ static_assert(sizeof(Stops) == 4 && std::endian::native == std::endian::little);
 ///   sender:    idle --announce--> kAnnounced --invite--> kSending --last piece--> idle
 ///   receiver:  idle --announce--> (EarlyMessage) --receive--> invited --last piece--> idle
 ///
-/// A long message whose bytes all lie in arenas that the receiver has mapped is described instead, and copied
-/// by the receiver's core straight to where it belongs, a part a turn. Several may be described, one after
-/// the other; only described ones follow a described one, so the sender's queue begins with them. They
-/// are the sender's until it hears that they are copied.
+/// A long message whose bytes all lie in arenas that the receiver has mapped, or that it may read in the sender's
+/// process (ProcessCopy), is described instead, and copied by the receiver's core straight to where it belongs, a
+/// part a turn. Several may be described, one after the other; only described ones follow a described one, so the
+/// sender's queue begins with them. They are the sender's until it hears that they are copied.
 ///
 ///   sender:    --describe--> described --copied--> send completes
 ///   receiver:  --described--> (EarlyMessage) --receive--> copying --all copied--> receive completes, copied is said
+///
+/// What lies in the sender's process the receiver may also invite, as if it had been announced: because two processors
+/// that copy by way of the staging area are quicker (MessageChoice), or because the memory cannot be read after all.
+/// Then the sender's core touches it, as it touches what is announced. While one flows the one behind it may be
+/// invited too, if the receive behind is long enough for it: else the sender's core would wait for the invitation
+/// while the receiver's copies the last piece, and the receiver's for the first piece of the next.
+///
+///   sender:    described --invite--> kSending --last piece--> send completes
+///   receiver:  (EarlyMessage) --receive, not to be copied--> invited --last piece--> receive completes
+///              copying --cannot be read--> invited
 ///
 /// A sender that gives one up (close, abort) frees memory that may be being copied. It takes back what it
 /// described first (LinkReceiver::revoke); a receiver that finds anything taken back on the link since then
@@ -107,6 +121,7 @@ struct Connection final : Endpoint, ExposureBoard, Stops {
     std::uint32_t credit = 0;  // receives that the peer has had, as far as we know
     Long long_state = Long::kIdle;
     bool stalled = false;                  // we have told the peer that we wait for credit
+    bool wanted_ahead = false;             // kSending: the one behind is invited as well
     std::uint32_t progress = 0;            // bytes of the long message that are sent
     std::uint32_t described = 0;           // sends that are described, the first of the queue
     RequestQueue::Position undescribed{};  // the one behind them; while there are any
@@ -121,8 +136,12 @@ struct Connection final : Endpoint, ExposureBoard, Stops {
     // What is unreported when a report is made: report_every, or 1 if the peer has asked and we had none to give. With
     // many receives waiting, more: a peer with small messages has kUnasked beyond what it was told.
     std::uint32_t report_after = kUnasked / 2;
+    bool long_described = false;  // receiving_long: for a message that was described
+    bool invited_ahead =
+        false;  // receiving_long: `early`, for which the receive behind waits, is invited
     std::uint32_t long_length = 0;
     std::uint32_t long_progress = 0;
+    std::uint64_t long_began_ns = 0;  // 0: not timed
     EarlyMessage* copying = nullptr;  // receiving_long: what is copied, if it was described
     bool confirming = false;          // it is copied
     RequestQueue receives;
@@ -161,13 +180,17 @@ struct Connection final : Endpoint, ExposureBoard, Stops {
         return suspended && !(long_state == Long::kSending && progress != 0) &&
                rdma_out.phase == RdmaInitiator::Phase::kIdle;
     }
+    /// In the middle of the pieces of one.
+    [[nodiscard]] bool long_flows() const noexcept {
+        return receiving_long && copying == nullptr && long_progress != 0;
+    }
     /// Whether a long message of the peer is the next to be received, or waits for a receive.
     [[nodiscard]] bool long_is_last() const noexcept {
         return receiving_long || (early != nullptr && early_tail->announced);
     }
     [[nodiscard]] bool described_is_last() const noexcept {
         return early != nullptr && early_tail->announced ? early_tail->described
-                                                         : copying != nullptr;
+                                                         : receiving_long && long_described;
     }
     [[nodiscard]] bool rdma_idle() const noexcept {
         return rdma_out.phase == RdmaInitiator::Phase::kIdle &&

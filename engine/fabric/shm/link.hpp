@@ -9,6 +9,7 @@
 
 #include "engine/fabric/copy.hpp"
 #include "engine/fabric/shm/copy_choice.hpp"
+#include "engine/fabric/shm/message_choice.hpp"
 #include "engine/fabric/shm/peer_arenas.hpp"
 #include "engine/fabric/shm/process_copy.hpp"
 #include "engine/fabric/shm/record.hpp"
@@ -308,6 +309,8 @@ public:
     ExposuresSeen seen;                   // what the peer has exposed in its
     ProcessCopy copy;                     // set before the core has the link, constant then
     CopyChoice copy_choice[2];            // of writes and of reads, if Config::copy leaves it open
+    MessageChoices message_choices;       // of messages that arrive, likewise
+    bool unreadable = false;     // the peer's memory, in spite of `copy`: messages come in pieces
     std::uint32_t awaiting = 0;  // RDMA operations of ours that the peer has to do something for
     std::uint64_t knock_at = 0;  // when to knock if it stays silent; while awaiting
     std::uint64_t knock_every = 0;

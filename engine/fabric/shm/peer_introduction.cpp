@@ -60,21 +60,25 @@ ControlMessage Peer::hello() const {
 void Peer::probe(const ControlMessage& message) {
     copy_.pid = peer_process(fd_);
     if (fabric_.config().copy == Copy::kStaged || message.probe_address == 0) {
-        log(LogLevel::kInfo, "RDMA with process {} is staged: {} has SANPOLL_COPY=staged",
+        log(LogLevel::kInfo,
+            "long messages and RDMA with process {} are staged: {} has SANPOLL_COPY=staged",
             copy_.pid, fabric_.config().copy == Copy::kStaged ? "this process" : "it");
         return;
     }
     const int error = probe_process(copy_.pid, message.probe_address, engine_id_);
     copy_.ours = error == 0;
     if (copy_.ours) {
-        log(LogLevel::kInfo, "RDMA with process {} copies out of its memory{}", copy_.pid,
+        log(LogLevel::kInfo,
+            "long messages and RDMA with process {} are copied out of its memory{}", copy_.pid,
             fabric_.config().copy == Copy::kDirect
                 ? ""
-                : ", or is staged where that proves quicker (SANPOLL_COPY=direct or staged "
+                : ", or staged where that proves quicker (SANPOLL_COPY=direct or staged "
                   "settles it)");
     } else {
         log(LogLevel::kInfo,
-            "RDMA with process {} is staged, because its memory cannot be read here ({}); see "
+            "long messages and RDMA with process {} are staged, because its memory cannot be read "
+            "here "
+            "({}); see "
             "kernel.yama.ptrace_scope, seccomp filters and pid name spaces",
             copy_.pid, std::strerror(error));
     }

@@ -15,6 +15,10 @@ inline constexpr std::uint32_t kMaxStaged = 65536;
 /// What long messages and RDMA are staged in, and how many of these a connection puts in one turn.
 inline constexpr std::uint32_t kPieceBytes = 32768;
 inline constexpr std::uint32_t kPiecesPerTurn = 4;
+/// Of a message that has few pieces the receiver has little to do until the first one has come.
+[[nodiscard]] constexpr std::uint32_t piece_bytes(std::uint32_t message) noexcept {
+    return message <= kPieceBytes * kPiecesPerTurn ? kPieceBytes / 4 : kPieceBytes;
+}
 
 /// Calls sink(bytes, length) for each run of a message that lies in the slots of its record.
 template <typename Sink>

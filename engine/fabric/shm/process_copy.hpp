@@ -11,7 +11,7 @@ namespace sanpoll::engine::shm {
 
 /// Who of a link's two sides may read the other's memory. Found out once, when the link is set up: neither
 /// side may have ruled it out (Config::copy), and the host must allow it (ptrace_scope, seccomp, name spaces of
-/// process ids, dumpability). Without the right, RDMA goes through the staging area of the link.
+/// process ids, dumpability). Without the right, RDMA and long messages go through the staging area of the link.
 struct ProcessCopy {
     pid_t pid = 0;        // the other process as we see it
     bool ours = false;    // we may read its memory

@@ -16,10 +16,11 @@ namespace sanpoll::engine::shm {
 ///   kMessage       a whole message, its bytes in this record's slots
 ///   kStaged        a whole message, its bytes in the staging area
 ///   kAnnounce      a long message waits at the sender; `length` is its size
-///   kInvite        answer to kAnnounce: a receive is reserved for it, send the pieces
-///   kPiece         `length` bytes of the announced message, in the staging area
-///   kDescribed     a long message whose bytes lie in arenas that the receiver has mapped: a Description and
-///                  the pieces to copy from. It stays as it is until it is said to be copied
+///   kInvite        answer to kAnnounce: a receive is reserved for it, send the pieces. Or the same for the oldest
+///                  that was described, or the one behind it if the oldest is invited already
+///   kPiece         `length` bytes of the message that was invited, in the staging area
+///   kDescribed     a long message whose bytes lie in arenas that the receiver has mapped, or in memory that it may
+///                  read: a Description and the pieces to copy from. It stays as it is until it is said to be copied
 ///   kCopied        the `length` oldest messages that were described have been copied
 ///   kConfirm       the oldest that was described has been copied; was it still what it was then?
 ///   kConfirmed     it was

@@ -1,6 +1,8 @@
-// Messages that stay in their sender's arena until the receiver's core has copied them.
+// Messages that stay where they lie in their sender's memory until the receiver's core has copied them.
 #include <algorithm>
+#include <cerrno>
 #include <new>
+#include <utility>
 
 #include "engine/fabric/shm/pieces.hpp"
 #include "engine/fabric/shm/shm_port.hpp"
@@ -12,6 +14,9 @@ namespace {
 // Of one connection at once: enough for the receiver to have the next one at hand, and what it keeps of them
 // stays small.
 constexpr std::uint32_t kMaxDescribed = 32;
+
+// The longest message that is invited ahead of its turn.
+constexpr std::uint32_t kAheadAtMost = 256U << 10;
 
 struct DescribedRecord {
     Description description;
@@ -49,7 +54,7 @@ std::string_view ShmPort::arenas(const Endpoint& endpoint) const noexcept {
 
 // ---- the sender -------------------------------------------------------------------------------------
 
-// Where the receiver finds the bytes of a request; how many pieces, 0 if it cannot reach all of them.
+// Where the receiver finds the bytes of a request in arenas; how many pieces, 0 if it cannot reach all of them.
 std::uint32_t ShmPort::describe_pieces(const Connection& connection,
                                        RequestQueue::Position position,
                                        RemotePiece (&pieces)[kMaxSges]) const noexcept {
@@ -83,10 +88,20 @@ bool ShmPort::describe_next(Connection& connection, bool& able) noexcept {
         return false;
     }
     const QueuedRequest& request = sends.at(position);
+    if (request.opcode != Opcode::kSend || request.length <= config_.eager_max) {
+        return false;
+    }
     DescribedRecord record;
-    std::uint32_t count = 0;
-    if (request.opcode != Opcode::kSend || request.length <= config_.eager_max ||
-        (count = describe_pieces(connection, position, record.pieces)) == 0) {
+    const Link& link = *connection.link;
+    std::uint32_t count =
+        link.lent.empty() ? 0 : describe_pieces(connection, position, record.pieces);
+    if (count == 0 && link.copy.theirs) {
+        for_each_piece(sends, position, 0, request.length,
+                       [&](std::uint64_t address, std::uint32_t length) {
+                           record.pieces[count++] = {address, length, 0};
+                       });
+    }
+    if (count == 0) {
         return false;
     }
     able = true;
@@ -112,6 +127,32 @@ bool ShmPort::describe_next(Connection& connection, bool& able) noexcept {
     return true;
 }
 
+// While the first one flows: the receiver has the next ones at hand then, and may invite one of them ahead.
+void ShmPort::describe_behind(Connection& connection) noexcept {
+    if (connection.described != 0 && !connection.suspended) {
+        for (bool able = true; describe_next(connection, able);) {
+        }
+    }
+}
+
+// The peer wants in pieces what was announced, or what was described: the oldest, or the one behind it.
+bool ShmPort::take_invitation(Connection& connection, Link& link) noexcept {
+    using Long = Connection::Long;
+    if (connection.long_state == Long::kAnnounced ||
+        (connection.long_state == Long::kIdle && connection.described != 0)) {
+        connection.long_state = Long::kSending;
+        connection.progress = 0;
+    } else if (connection.long_state == Long::kSending && connection.described > 1 &&
+               !connection.wanted_ahead) {
+        connection.wanted_ahead = true;
+    } else {
+        fail_link(link, "it invites a message that was not announced");
+        return false;
+    }
+    queue(connection);
+    return true;
+}
+
 // kCopied, kConfirm, kConfirmed.
 bool ShmPort::take_copied(Connection* connection, Link& link, RecordKind kind,
                           std::uint32_t count) noexcept {
@@ -130,7 +171,9 @@ bool ShmPort::take_copied(Connection* connection, Link& link, RecordKind kind,
     if (kind == RecordKind::kConfirm) {
         count = 1;
     }
-    if (count == 0 || count > connection->described) {
+    // What it has invited it does not copy.
+    if (count == 0 || count > connection->described ||
+        connection->long_state == Connection::Long::kSending) {
         fail_link(link, "it has copied messages that were not described");
         return false;
     }
@@ -172,12 +215,15 @@ bool ShmPort::take_described(Connection* connection, Link& link, const RecordHea
     copy_message(link, head, header.length, reinterpret_cast<std::byte*>(&record));
     light_fence();  // from here on it is our copy that is looked at
     MappedPieces mapped;
+    mapped.of_process = record.pieces[0].arena == 0 && link.copy.ours;
     std::uint64_t sum = 0;
     for (; mapped.count < count; ++mapped.count) {
         const RemotePiece& piece = record.pieces[mapped.count];
-        const std::byte* from = link.arenas.find(piece.arena, piece.address, piece.length);
-        if (from == nullptr) {
-            fail_link(link, "it describes a message outside of the arenas that it has offered");
+        const std::byte* from = mapped.of_process
+                                    ? reinterpret_cast<const std::byte*>(piece.address)
+                                    : link.arenas.find(piece.arena, piece.address, piece.length);
+        if (mapped.of_process ? piece.arena != 0 : from == nullptr) {
+            fail_link(link, "it describes a message outside of what it lets us read");
             return false;
         }
         mapped.pieces[mapped.count] = {from, piece.length};
@@ -208,8 +254,8 @@ bool ShmPort::take_described(Connection* connection, Link& link, const RecordHea
     return true;
 }
 
-// Whether `connection` may copy out of an arena now. If not it is among the first in the next turn: whoever copies long
-// messages without end would else take all of every turn, being as far ahead of the others each time.
+// Whether `connection` may copy out of the peer's memory now. If not it is among the first in the next turn: whoever
+// copies long messages without end would else take all of every turn, being as far ahead of the others each time.
 bool ShmPort::may_copy(Connection& connection) noexcept {
     if (copy_left_ != 0 && starved_head_ == nullptr) [[likely]] {
         return true;
@@ -246,6 +292,68 @@ void ShmPort::come_back_to(Connection& connection) noexcept {
     }
 }
 
+// A long message whose receive is the first in line.
+void ShmPort::begin_long(Connection& connection, EarlyMessage* message) noexcept {
+    connection.receiving_long = true;
+    connection.long_length = message->length;
+    connection.long_progress = 0;
+    connection.long_described = message->described;
+    connection.long_began_ns = 0;
+    bool pieces = true;
+    if (message->described) {
+        pieces = in_pieces(connection, *message);
+        const auto& mapped = *std::launder(reinterpret_cast<const MappedPieces*>(message->bytes));
+        if (mapped.of_process && config_.copy == Copy::kAuto && !connection.link->unreadable) {
+            connection.long_began_ns = core_.clock().now_ns();
+        }
+    }
+    if (!pieces) {
+        connection.copying = message;
+        copy_described(connection);
+        return;
+    }
+    free_early(message);
+    if (!std::exchange(connection.invited_ahead, false)) {
+        invite(connection);
+    }
+}
+
+// Whether a described message is to come through the staging area; decided once. What lies in an arena never is.
+bool ShmPort::in_pieces(const Connection& connection, EarlyMessage& message) noexcept {
+    if (!message.decided) {
+        const auto& mapped = *std::launder(reinterpret_cast<const MappedPieces*>(message.bytes));
+        Link& link = *connection.link;
+        message.decided = true;
+        message.in_pieces =
+            mapped.of_process &&
+            (link.unreadable ||
+             (config_.copy == Copy::kAuto && !link.message_choices.of(message.length).direct()));
+    }
+    return message.in_pieces;
+}
+
+// While one message flows. Of two very long ones the second's first pieces would drive the first's last ones out of the
+// caches, for a wait that is little beside their length.
+void ShmPort::invite_ahead(Connection& connection) noexcept {
+    EarlyMessage* const next = connection.early;
+    const RequestQueue& receives = connection.receives;
+    if (connection.copying != nullptr || connection.invited_ahead || connection.invite_due ||
+        next == nullptr || !next->described || next->length > kAheadAtMost || receives.size() < 2 ||
+        next->length > receives.at(receives.after(receives.first())).length ||
+        !in_pieces(connection, *next)) {
+        return;
+    }
+    connection.invited_ahead = true;
+    invite(connection);
+}
+
+void ShmPort::invite(Connection& connection) noexcept {
+    connection.invite_due = true;
+    if (!flush_control(connection)) {
+        come_back_to(connection);
+    }
+}
+
 // Copies the next part of the described message that is received.
 void ShmPort::copy_described(Connection& connection) noexcept {
     if (connection.confirming || connection.leaving || !may_copy(connection)) {
@@ -253,25 +361,28 @@ void ShmPort::copy_described(Connection& connection) noexcept {
     }
     const EarlyMessage& message = *connection.copying;
     const auto& mapped = *std::launder(reinterpret_cast<const MappedPieces*>(message.bytes));
-    const std::uint32_t step =
-        std::min(connection.long_length - connection.long_progress, copy_left_);
-    Scatter scatter(connection.receives, connection.long_progress);
-    std::uint32_t skip = connection.long_progress;
-    std::uint32_t left = step;
-    for (std::uint32_t i = 0; left != 0; ++i) {
-        const MappedPieces::Piece& piece = mapped.pieces[i];
-        if (skip >= piece.length) {
-            skip -= piece.length;
-            continue;
+    std::uint32_t step = std::min(connection.long_length - connection.long_progress, copy_left_);
+    if (mapped.of_process) {
+        const std::int64_t copied = copy_from_peer(connection, mapped, step);
+        if (copied <= 0) [[unlikely]] {
+            // Its own core may be able to: then this is memory of a device, or the right was taken from us. If not,
+            // because it has given the message up or has died, we shall be told so.
+            connection.link->unreadable |= copied != -EFAULT && copied != 0;
+            free_early(connection.copying);
+            connection.copying = nullptr;
+            connection.long_progress = 0;
+            connection.long_began_ns = 0;
+            invite(connection);
+            return;
         }
-        const std::uint32_t run = std::min(left, piece.length - skip);
-        scatter.write<copy_long>(piece.from + skip, run);
-        left -= run;
-        skip = 0;
+        step = static_cast<std::uint32_t>(copied);
+        counters_.bytes_from_process.add(step);
+    } else {
+        copy_mapped(connection, mapped, step);
+        counters_.bytes_from_arenas.add(step);
     }
     copy_left_ -= step;
     connection.long_progress += step;
-    counters_.bytes_from_arenas.add(step);
     ++moved_;
     if (connection.long_progress != connection.long_length) {
         come_back_to(connection);
@@ -291,12 +402,66 @@ void ShmPort::copy_described(Connection& connection) noexcept {
     }
 }
 
+void ShmPort::copy_mapped(Connection& connection, const MappedPieces& mapped,
+                          std::uint32_t step) noexcept {
+    Scatter scatter(connection.receives, connection.long_progress);
+    std::uint32_t skip = connection.long_progress;
+    std::uint32_t left = step;
+    for (std::uint32_t i = 0; left != 0; ++i) {
+        const MappedPieces::Piece& piece = mapped.pieces[i];
+        if (skip >= piece.length) {
+            skip -= piece.length;
+            continue;
+        }
+        const std::uint32_t run = std::min(left, piece.length - skip);
+        scatter.write<copy_fetching>(piece.from + skip, run);
+        left -= run;
+        skip = 0;
+    }
+}
+
+// At most `step` bytes; as copy_from_process().
+std::int64_t ShmPort::copy_from_peer(Connection& connection, const MappedPieces& mapped,
+                                     std::uint32_t step) noexcept {
+    iovec remote[kMaxSges];
+    std::size_t remotes = 0;
+    std::uint32_t skip = connection.long_progress;
+    std::uint32_t left = step;
+    for (std::uint32_t i = 0; left != 0; ++i) {
+        const MappedPieces::Piece& piece = mapped.pieces[i];
+        if (skip >= piece.length) {
+            skip -= piece.length;
+            continue;
+        }
+        const std::uint32_t run = std::min(left, piece.length - skip);
+        remote[remotes++] = {const_cast<std::byte*>(piece.from) + skip, run};
+        left -= run;
+        skip = 0;
+    }
+    iovec local[kMaxSges];
+    std::size_t locals = 0;
+    for_each_piece(connection.receives, connection.long_progress, step,
+                   [&](std::uint64_t address, std::uint32_t length) {
+                       local[locals++] = {reinterpret_cast<void*>(address), length};
+                   });
+    return copy_from_process(connection.link->copy.pid, local, locals, remote, remotes);
+}
+
+// The message that is received has come whole, by either way.
+void ShmPort::note_time(Connection& connection, bool direct) noexcept {
+    if (connection.long_began_ns != 0) {
+        const std::uint64_t took = core_.clock().now_ns() - connection.long_began_ns;
+        connection.link->message_choices.of(connection.long_length).took(direct, took);
+    }
+}
+
 void ShmPort::conclude_described(Connection& connection) noexcept {
     free_early(connection.copying);
     connection.copying = nullptr;
     connection.receiving_long = connection.confirming = false;
     counters_.messages_received.add();
     counters_.bytes_received.add(connection.long_length);
+    note_time(connection, true);
     complete_receive(connection, Status::kOk, connection.long_length);
 }
 

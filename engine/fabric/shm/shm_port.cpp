@@ -289,8 +289,9 @@ void ShmPort::break_connection(Connection& connection, Status reason) noexcept {
 void ShmPort::abort_pending(Connection& connection, Status status) noexcept {
     end_rdma(connection);
     give_up_described(connection);
-    connection.receiving_long = false;
+    connection.receiving_long = connection.invited_ahead = false;
     connection.long_state = Connection::Long::kIdle;
+    connection.wanted_ahead = false;
     while (!connection.sends.empty()) {
         complete_send(connection, status, 0);
     }

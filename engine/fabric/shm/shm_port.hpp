@@ -33,6 +33,7 @@ struct ShmCounters {
     Counter knocks;              // at a peer that seemed to sleep
     Counter messages_described;  // sent by saying where they are in an arena of ours
     Counter bytes_from_arenas;   // copied by this side out of arenas of the peer
+    Counter bytes_from_process;  // of messages, copied by this side out of the peer's process
     Counter rdma_stores;         // operations of ours that asked the peer nothing
     Counter rdma_bytes_stored;   // by this side, of such writes
     Counter rdma_bytes_loaded;   // of such reads
@@ -211,17 +212,28 @@ private:
     }
     void complete_send(Connection& connection, Status status, std::uint32_t bytes) noexcept;
 
-    // messages out of arenas (shm_described.cpp)
+    // messages that are copied where they lie (shm_described.cpp)
     [[nodiscard]] std::uint32_t describe_pieces(const Connection& connection,
                                                 RequestQueue::Position position,
                                                 RemotePiece (&pieces)[kMaxSges]) const noexcept;
     [[nodiscard]] bool describe_next(Connection& connection, bool& able) noexcept;
+    void describe_behind(Connection& connection) noexcept;
+    [[nodiscard]] bool take_invitation(Connection& connection, Link& link) noexcept;
     [[nodiscard]] bool take_copied(Connection* connection, Link& link, RecordKind kind,
                                    std::uint32_t count) noexcept;
     [[nodiscard]] bool take_described(Connection* connection, Link& link,
                                       const RecordHeader& header, const std::byte* head,
                                       std::uint32_t& slots) noexcept;
+    void begin_long(Connection& connection, EarlyMessage* message) noexcept;
+    [[nodiscard]] bool in_pieces(const Connection& connection, EarlyMessage& message) noexcept;
+    void invite_ahead(Connection& connection) noexcept;
+    void invite(Connection& connection) noexcept;
     void copy_described(Connection& connection) noexcept;
+    void copy_mapped(Connection& connection, const MappedPieces& mapped,
+                     std::uint32_t step) noexcept;
+    [[nodiscard]] std::int64_t copy_from_peer(Connection& connection, const MappedPieces& mapped,
+                                              std::uint32_t step) noexcept;
+    void note_time(Connection& connection, bool direct) noexcept;
     void conclude_described(Connection& connection) noexcept;
     void give_up_described(Connection& connection) noexcept;
     void come_back_to(Connection& connection) noexcept;

@@ -331,16 +331,8 @@ bool ShmPort::take_record(Link& link, const std::byte* head, std::uint32_t& slot
         case RecordKind::kAnnounce:
             return connection == nullptr || take_announcement(*connection, header.length);
         case RecordKind::kInvite:
-            if (connection == nullptr || connection->broken) {
-                return true;
-            }
-            if (connection->long_state != Connection::Long::kAnnounced) {
-                fail_link(link, "it invites a message that was not announced");
-                return false;
-            }
-            connection->long_state = Connection::Long::kSending;
-            queue(*connection);
-            return true;
+            return connection == nullptr || connection->broken ||
+                   take_invitation(*connection, link);
         case RecordKind::kCredit:
             return true;
         case RecordKind::kStalled:
@@ -458,13 +450,15 @@ bool ShmPort::take_piece(Connection& connection, Link& link, std::uint32_t lengt
         return false;
     }
     Scatter(connection.receives, connection.long_progress)
-        .write<copy_long>(link.receiver.staged(length), length);
+        .write<copy_fetching>(link.receiver.staged(length), length);
     connection.long_progress += length;
     if (connection.long_progress == connection.long_length) {
         connection.receiving_long = false;
         counters_.messages_received.add();
         counters_.bytes_received.add(connection.long_length);
+        note_time(connection, false);
         complete_receive(connection, Status::kOk, connection.long_length);
+        match_early(connection);  // what was described behind it
     }
     return true;
 }
@@ -500,7 +494,7 @@ EarlyMessage* ShmPort::keep(Connection& connection, std::uint32_t length, bool a
     message->next = nullptr;
     message->length = length;
     message->announced = announced;
-    message->described = false;
+    message->described = message->decided = false;
     if (connection.early == nullptr) {
         connection.early = message;
     } else {
@@ -537,25 +531,16 @@ void ShmPort::match_early(Connection& connection) noexcept {
         }
         connection.early = message->next;
         if (message->announced) {
-            connection.receiving_long = true;
-            connection.long_length = message->length;
-            connection.long_progress = 0;
-            if (message->described) {
-                connection.copying = message;
-                copy_described(connection);
-                continue;
-            }
-            connection.invite_due = true;
-            free_early(message);
-            if (!flush_control(connection)) {
-                queue(connection);
-            }
+            begin_long(connection, message);
             continue;
         }
         Scatter(connection.receives, 0).write<copy_long>(message->bytes, message->length);
         const std::uint32_t length = message->length;
         free_early(message);
         complete_receive(connection, Status::kOk, length);
+    }
+    if (connection.receiving_long) {
+        invite_ahead(connection);
     }
     if (connection.broken && connection.early == nullptr) [[unlikely]] {
         // As in break_connection: the gate first.

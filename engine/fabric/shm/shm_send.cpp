@@ -1,4 +1,6 @@
 // The sending half of the shared-memory fabric.
+#include <algorithm>
+
 #include "engine/fabric/shm/direct_messages.hpp"
 #include "engine/fabric/shm/pieces.hpp"
 #include "engine/fabric/shm/shm_port.hpp"
@@ -146,7 +148,9 @@ void ShmPort::post_send(Connection& connection, const WorkRequest& request) noex
     if (connection.sends.size() == config_.queue_depth) [[unlikely]] {
         connection.saturation->sends.store(true, std::memory_order_relaxed);
     }
-    if (connection.sends.size() == 1 || connection.described != 0) {
+    if (connection.long_state == Connection::Long::kSending) {
+        describe_behind(connection);  // its pieces have their turn
+    } else if (connection.sends.size() == 1 || connection.described != 0) {
         progress_sends(connection);
     }
 }
@@ -183,11 +187,12 @@ bool ShmPort::try_send(Connection& connection, const Sge* pieces, std::uint32_t 
 // One step for the first pending send that has not been described. True when it has completed, or has been.
 bool ShmPort::send_front(Connection& connection) noexcept {
     bool able = false;
+    if (connection.long_state == Connection::Long::kSending) {
+        describe_behind(connection);
+        return send_pieces(connection);
+    }
     if (connection.described != 0) {
         return describe_next(connection, able);
-    }
-    if (connection.long_state == Connection::Long::kSending) {
-        return send_pieces(connection);
     }
     if (connection.long_state == Connection::Long::kAnnounced) {
         return false;
@@ -202,7 +207,7 @@ bool ShmPort::send_front(Connection& connection) noexcept {
         return false;
     }
     if (announce) {
-        if (!connection.link->lent.empty()) {
+        if (!connection.link->lent.empty() || connection.link->copy.theirs) {
             const bool described = describe_next(connection, able);
             if (able) {
                 return described;
@@ -238,9 +243,9 @@ bool ShmPort::send_front(Connection& connection) noexcept {
 bool ShmPort::send_pieces(Connection& connection) noexcept {
     LinkSender& sender = connection.link->sender;
     const QueuedRequest& front = connection.sends.front();
-    for (std::uint32_t n = 0; n < kPiecesPerTurn; ++n) {
-        const std::uint32_t left = front.length - connection.progress;
-        const std::uint32_t length = left < kPieceBytes ? left : kPieceBytes;
+    const std::uint32_t whole = piece_bytes(front.length);
+    for (std::uint32_t bytes = 0; bytes < kPiecesPerTurn * kPieceBytes; bytes += whole) {
+        const std::uint32_t length = std::min(front.length - connection.progress, whole);
         std::byte* to = sender.room_for_message(1) ? sender.staging_for(length) : nullptr;
         if (to == nullptr) {
             break;
@@ -254,7 +259,15 @@ bool ShmPort::send_pieces(Connection& connection) noexcept {
         connection.progress += length;
         ++moved_;
         if (connection.progress == front.length) {
-            connection.long_state = Connection::Long::kIdle;
+            if (connection.described != 0) {
+                --connection.described;
+            }
+            if (connection.wanted_ahead) {
+                connection.wanted_ahead = false;
+                connection.progress = 0;
+            } else {
+                connection.long_state = Connection::Long::kIdle;
+            }
             counters_.messages_sent.add();
             counters_.bytes_sent.add(front.length);
             complete_send(connection, Status::kOk, front.length);

@@ -12,10 +12,7 @@ namespace {
 // Long messages that were announced and have not begun to flow, or were described and are not copied. They
 // stay their sender's: once the receiver has left, it is as if they had never been announced.
 std::uint32_t waiting_long(const Connection& connection) noexcept {
-    std::uint32_t count = connection.receiving_long &&
-                                  (connection.copying != nullptr || connection.long_progress == 0)
-                              ? 1
-                              : 0;
+    std::uint32_t count = connection.receiving_long && !connection.long_flows() ? 1 : 0;
     for (const EarlyMessage* message = connection.early; message != nullptr;
          message = message->next) {
         count += message->announced ? 1 : 0;
@@ -50,8 +47,8 @@ Status ShmPort::freeze(Connection& connection, const Counts& peer, Frozen& froze
     const std::uint32_t long_waits = waiting_long(connection);
     // What was copied has to be said before: the peer takes it in before it lets us go.
     if (connection.link == nullptr || !connection.rdma_idle() || connection.confirming ||
-        !flush_control(connection) || (connection.receiving_long && long_waits == 0) ||
-        peer.sent != connection.arrived || peer.arrived != connection.sent) {
+        !flush_control(connection) || connection.long_flows() || peer.sent != connection.arrived ||
+        peer.arrived != connection.sent) {
         return Status::kTransportFailed;
     }
     try {
@@ -74,7 +71,7 @@ void ShmPort::take_out(Connection& connection) noexcept {
     connection.closing = true;
     end_rdma(connection);
     give_up_described(connection);
-    connection.receiving_long = false;
+    connection.receiving_long = connection.invited_ahead = false;
     while (!connection.receives.empty()) {
         complete_receive(connection, Status::kOk, 0);
     }
@@ -178,8 +175,9 @@ void ShmPort::leave_link(Connection& connection) noexcept {
     }
     if (connection.long_state != Connection::Long::kIdle) {
         connection.long_state = Connection::Long::kIdle;  // to be announced again
+        connection.wanted_ahead = false;
         connection.progress = 0;
-        --connection.sent;
+        connection.sent -= connection.described == 0 ? 1 : 0;
     }
     connection.sent -= connection.described;  // to be described again
     connection.described = 0;

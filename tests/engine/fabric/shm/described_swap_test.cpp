@@ -1,8 +1,10 @@
 // A connection's end changes process while messages are described to it: they are its sender's until they are
 // copied, and are described again to the next process.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <deque>
+#include <string>
 
 #include "tests/engine/fabric/shm/shared_arena.hpp"
 #include "tests/engine/fabric/shm/shm_port_fixture.hpp"
@@ -18,12 +20,30 @@ using tests::TwoPorts;
 constexpr std::uint32_t kMiB = 1U << 20;
 
 // b's end goes, by hand and over the same link, to a socket that stands for the next process.
-class DescribedSwapTest : public ShmPortTest {
+// What is described lies in an arena, or in a's process, whence b copies it or wants it in pieces.
+enum class Where { kArena, kProcess, kPieces };
+
+std::string name_of(const testing::TestParamInfo<Where>& one) {
+    const char* const names[] = {"Arena", "Process", "Pieces"};
+    return names[static_cast<int>(one.param)];
+}
+
+class DescribedSwapTest : public ShmPortTest, public testing::WithParamInterface<Where> {
 protected:
-    DescribedSwapTest() : ShmPortTest(TwoPorts::small_config()) {}
+    DescribedSwapTest() : ShmPortTest(config()) {}
+    static Config config() {
+        Config config = TwoPorts::small_config();
+        config.copy = Copy::kDirect;
+        return config;
+    }
     void SetUp() override {
         ShmPortTest::SetUp();
-        lend(tests::shareable_arena(), ports_.a, *ports_.link_a, ports_.b, *ports_.link_b);
+        if (GetParam() == Where::kArena) {
+            lend(tests::shareable_arena(), ports_.a, *ports_.link_a, ports_.b, *ports_.link_b);
+        } else {
+            ports_.link_a->copy = ports_.link_b->copy = {::getpid(), true, true};
+            ports_.link_b->unreadable = GetParam() == Where::kPieces;
+        }
     }
     [[nodiscard]] static std::byte* arena(std::uint64_t offset) {
         return reinterpret_cast<std::byte*>(tests::shareable_arena().base + offset);
@@ -68,7 +88,7 @@ protected:
 };
 
 // Whatever was copied before it leaves was received here; the rest is, in order, in the next process.
-TEST_F(DescribedSwapTest, TheNextProcessGetsWhatTheLastOneHasNotCopied) {
+TEST_P(DescribedSwapTest, TheNextProcessGetsWhatTheLastOneHasNotCopied) {
     constexpr std::uint64_t kMessages = 6;
     for (const std::uint32_t turns : {0U, 1U, 3U, 4U, 6U, 12U, 60U}) {
         for (const std::uint32_t receives : {0U, 1U, 2U, 3U}) {
@@ -136,7 +156,7 @@ TEST_F(DescribedSwapTest, TheNextProcessGetsWhatTheLastOneHasNotCopied) {
     }
 }
 
-TEST_F(DescribedSwapTest, WhoStaysCopiesOn) {
+TEST_P(DescribedSwapTest, WhoStaysCopiesOn) {
     Operation& receive = b_.receive(kMiB);
     Operation& sent = send(0);
     turn_b();
@@ -151,7 +171,7 @@ TEST_F(DescribedSwapTest, WhoStaysCopiesOn) {
     EXPECT_TRUE(receive.content() == message_of(0, kMiB));
 }
 
-TEST_F(DescribedSwapTest, NothingNewIsDescribedWhileThePeerLeaves) {
+TEST_P(DescribedSwapTest, NothingNewIsDescribedWhileThePeerLeaves) {
     send(0);
     ports_.settle();
     ASSERT_NO_FATAL_FAILURE(start_leaving());
@@ -169,7 +189,7 @@ TEST_F(DescribedSwapTest, NothingNewIsDescribedWhileThePeerLeaves) {
 }
 
 // What is left of the message lies in memory that goes with the link.
-TEST_F(DescribedSwapTest, WhoLeavesInTheMiddleOfItsOwnMessageEndsTheConnection) {
+TEST_P(DescribedSwapTest, WhoLeavesInTheMiddleOfItsOwnMessageEndsTheConnection) {
     for (const bool copying : {false, true}) {
         Socket from;
         Socket to;
@@ -194,7 +214,76 @@ TEST_F(DescribedSwapTest, WhoLeavesInTheMiddleOfItsOwnMessageEndsTheConnection) 
     }
 }
 
-TEST_F(DescribedSwapTest, ASenderMayCloseWhileItsPeerIsBetweenProcesses) {
+// A message whose pieces have begun to flow is finished before; what was invited behind it is not begun.
+TEST_P(DescribedSwapTest, WhatFlowsIsFinishedAndWhatIsInvitedAheadIsDescribedAnew) {
+    if (GetParam() != Where::kPieces) {
+        GTEST_SKIP() << "nothing flows";
+    }
+    for (const int turns : {1, 2, 3, 5, 8, 12}) {
+        Socket from;
+        Socket to;
+        Socket next;
+        ports_.connect(from, to);
+        std::deque<Operation*> sends;
+        std::deque<Operation*> taken;
+        for (std::uint64_t number = 0; number < 4; ++number) {
+            sends.push_back(&send_at(from, arena(number * kMiB), message_of(number, kMiB)));
+            taken.push_back(&to.receive(kMiB));
+        }
+        for (int i = 0; i < turns; ++i) {
+            turn_b();
+            (void)ports_.a.core.turn();
+        }
+        ASSERT_TRUE(to.gate.suspend(to.generation).has_value());
+        Link* link = nullptr;
+        std::uint32_t peer_id = 0;
+        ASSERT_EQ(ports_.b.port.start_leaving(end_of(to), link, peer_id), Hold::kHeld);
+        Hold hold = ports_.a.port.suspend(peer_id, *ports_.link_a, false);
+        Counts counts;
+        for (int i = 0; i < 100 && hold == Hold::kFinishing; ++i) {
+            (void)ports_.a.core.turn();
+            turn_b();
+            hold = ports_.a.port.suspended(peer_id, *ports_.link_a, counts);
+        }
+        ASSERT_EQ(hold, Hold::kHeld);
+        ASSERT_EQ(ports_.a.port.suspended(peer_id, *ports_.link_a, counts), Hold::kHeld);
+        Frozen frozen;
+        ASSERT_EQ(ports_.b.port.freeze(end_of(to), counts, frozen), Status::kOk) << turns;
+        ports_.b.port.take_out(end_of(to));
+        ports_.a.port.let_go(peer_id, *ports_.link_a);
+        std::uint64_t done = 0;
+        for (const Operation* one : taken) {
+            ASSERT_TRUE(one->good());
+            if (one->length != 0) {
+                ASSERT_TRUE(one->content() == message_of(done, kMiB));
+                ++done;
+            }
+        }
+        Connection* connection = ports_.b.port.make_connection(next.owner());
+        ASSERT_NE(connection, nullptr);
+        ASSERT_TRUE(ports_.b.port.stock(*connection, frozen));
+        ports_.b.port.install(*connection, *ports_.link_b);
+        std::uint32_t granted = 0;
+        ASSERT_TRUE(ports_.a.port.go_on_with(peer_id, *ports_.link_a, connection->id, frozen.counts,
+                                             frozen.granted(), granted));
+        ASSERT_TRUE(ports_.b.port.establish_with(*connection, peer_id, granted));
+        for (; done < 4; ++done) {
+            Operation& receive = next.receive(kMiB);
+            ports_.settle();
+            ASSERT_TRUE(receive.good());
+            ASSERT_TRUE(receive.content() == message_of(done, kMiB));
+            ASSERT_TRUE(sends[done]->good());
+        }
+        from.close();
+        next.close();
+        ports_.settle();
+        expect_all_ended(from);
+        expect_all_ended(to);
+        expect_all_ended(next);
+    }
+}
+
+TEST_P(DescribedSwapTest, ASenderMayCloseWhileItsPeerIsBetweenProcesses) {
     Operation& first = send(0);
     b_.receive(kMiB);
     turn_b();
@@ -208,6 +297,9 @@ TEST_F(DescribedSwapTest, ASenderMayCloseWhileItsPeerIsBetweenProcesses) {
     expect_all_ended(a_);
     expect_all_ended(b_);
 }
+
+INSTANTIATE_TEST_SUITE_P(Where, DescribedSwapTest,
+                         testing::Values(Where::kArena, Where::kProcess, Where::kPieces), name_of);
 
 }  // namespace
 }  // namespace sanpoll::engine::shm

@@ -1,13 +1,14 @@
-// Messages out of a shared arena: by one copy, in order with all others, and given up in the middle.
-#include <gtest/gtest.h>
+// Messages that are copied where they lie, in a shared arena or in their sender's process: by one copy, and in order with
+// all others. And those that the receiver wants in pieces after all.
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstring>
 #include <deque>
+#include <limits>
 #include <random>
 
-#include "tests/engine/fabric/shm/shared_arena.hpp"
-#include "tests/engine/fabric/shm/shm_port_fixture.hpp"
+#include "tests/engine/fabric/shm/described_fixture.hpp"
 #include "tests/rings/scale.hpp"
 
 namespace sanpoll::engine::shm {
@@ -17,28 +18,23 @@ using tests::Bytes;
 using tests::message_of;
 using tests::Operation;
 using tests::Socket;
-using tests::TwoPorts;
 
-constexpr std::uint32_t kMiB = 1U << 20;
+class ArenaMessages : public DescribedTest {};
+INSTANTIATE_TEST_SUITE_P(Where, ArenaMessages, testing::Values(Where::kArena), name_of);
+class CopiedMessages : public DescribedTest {};
+INSTANTIATE_TEST_SUITE_P(Where, CopiedMessages, testing::Values(Where::kArena, Where::kProcess),
+                         name_of);
+class ProcessMessages : public DescribedTest {};
+INSTANTIATE_TEST_SUITE_P(Where, ProcessMessages, testing::Values(Where::kProcess), name_of);
+class MessagesInPieces : public DescribedTest {};
+INSTANTIATE_TEST_SUITE_P(Where, MessagesInPieces, testing::Values(Where::kPieces), name_of);
+class DescribedInAnyWay : public DescribedTest {};
+INSTANTIATE_TEST_SUITE_P(Where, DescribedInAnyWay,
+                         testing::Values(Where::kArena, Where::kProcess, Where::kPieces,
+                                         Where::kAuto),
+                         name_of);
 
-class DescribedTest : public ShmPortTest {
-protected:
-    DescribedTest() : ShmPortTest(TwoPorts::small_config()) {}
-    void SetUp() override {
-        ShmPortTest::SetUp();
-        lend(tests::shareable_arena(), ports_.a, *ports_.link_a, ports_.b, *ports_.link_b);
-    }
-    [[nodiscard]] static std::byte* arena(std::uint64_t offset = 0) {
-        return reinterpret_cast<std::byte*>(tests::shareable_arena().base + offset);
-    }
-    void turn_a() { (void)ports_.a.core.turn(); }
-    void turn_b() { (void)ports_.b.core.turn(); }
-    [[nodiscard]] std::uint64_t described() const {
-        return ports_.a.port.counters().messages_described.value();
-    }
-};
-
-TEST_F(DescribedTest, ALongMessageIsCopiedOnceWhateverItsPiecesAre) {
+TEST_P(CopiedMessages, ALongMessageIsCopiedOnceWhateverItsPiecesAre) {
     std::mt19937 random(3);
     std::uint64_t bytes = 0;
     for (std::uint64_t number = 0; number < tests::scaled(300) + 20; ++number) {
@@ -60,13 +56,13 @@ TEST_F(DescribedTest, ALongMessageIsCopiedOnceWhateverItsPiecesAre) {
         ASSERT_TRUE(receive.content() == message_of(number, length)) << number;
         bytes += length;
         ASSERT_EQ(described(), number + 1);
-        ASSERT_EQ(ports_.b.port.counters().bytes_from_arenas.value(), bytes);
+        ASSERT_EQ(copied(), bytes);
     }
     expect_all_ended(a_);
     expect_all_ended(b_);
 }
 
-TEST_F(DescribedTest, ShortMessagesAndThoseFromElsewhereGoAsEver) {
+TEST_P(ArenaMessages, ShortMessagesAndThoseFromElsewhereGoAsEver) {
     Bytes outside = message_of(1, kMiB);
     b_.receive(2 * kMiB);
     b_.receive(2 * kMiB);
@@ -90,10 +86,10 @@ TEST_F(DescribedTest, ShortMessagesAndThoseFromElsewhereGoAsEver) {
     EXPECT_TRUE(mixed.good() && elsewhere.good());
     EXPECT_TRUE(elsewhere.content() == outside);
     EXPECT_EQ(described(), 0U);
-    EXPECT_EQ(ports_.b.port.counters().bytes_from_arenas.value(), 0U);
+    EXPECT_EQ(copied(), 0U);
 }
 
-TEST_F(DescribedTest, TheSendEndsWhenTheReceiverHasCopied) {
+TEST_P(DescribedInAnyWay, TheSendEndsWhenTheReceiverHasCopied) {
     Operation& send = send_at(a_, arena(), message_of(1, kMiB));
     ports_.settle();
     EXPECT_EQ(described(), 1U);
@@ -106,21 +102,21 @@ TEST_F(DescribedTest, TheSendEndsWhenTheReceiverHasCopied) {
     EXPECT_TRUE(receive.content() == message_of(2, kMiB));
 }
 
-TEST_F(DescribedTest, ATurnCopiesABoundedPart) {
+TEST_P(CopiedMessages, ATurnCopiesABoundedPart) {
     Operation& receive = b_.receive(8 * kMiB);
     send_at(a_, arena(), message_of(1, 8 * kMiB));
     std::uint64_t before = 0;
     for (int turns = 0; !receive.ended(); ++turns) {
         ASSERT_LT(turns, 100);
         turn_b();
-        const std::uint64_t now = ports_.b.port.counters().bytes_from_arenas.value();
+        const std::uint64_t now = copied();
         ASSERT_LE(now - before, 256U << 10);
         before = now;
     }
     EXPECT_TRUE(receive.content() == message_of(1, 8 * kMiB));
 }
 
-TEST_F(DescribedTest, AMessageThatIsBeingCopiedHoldsUpNoOtherConnection) {
+TEST_P(DescribedInAnyWay, AMessageThatIsBeingCopiedHoldsUpNoOtherConnection) {
     Socket other_a;
     Socket other_b;
     ports_.connect(other_a, other_b);
@@ -142,7 +138,7 @@ TEST_F(DescribedTest, AMessageThatIsBeingCopiedHoldsUpNoOtherConnection) {
     ports_.settle();
 }
 
-TEST_F(DescribedTest, AStreamOfLongMessagesLeavesOthersTheirShare) {
+TEST_P(DescribedInAnyWay, AStreamOfLongMessagesLeavesOthersTheirShare) {
     Socket other_a;
     Socket other_b;
     ports_.connect(other_a, other_b);
@@ -175,7 +171,7 @@ TEST_F(DescribedTest, AStreamOfLongMessagesLeavesOthersTheirShare) {
     ports_.settle();
 }
 
-TEST_F(DescribedTest, MessagesOfAllKindsStayInOrder) {
+TEST_P(DescribedInAnyWay, MessagesOfAllKindsStayInOrder) {
     std::mt19937 random(11);
     std::deque<Operation*> receives;
     std::deque<Operation*> sends;
@@ -222,6 +218,10 @@ TEST_F(DescribedTest, MessagesOfAllKindsStayInOrder) {
         }
     }
     EXPECT_GT(described(), count / 4);
+    if (GetParam() == Where::kAuto) {
+        EXPECT_GT(copied(), 0U);
+        EXPECT_LT(copied(), ports_.b.port.counters().bytes_received.value());
+    }
     ports_.settle();
     a_.close();
     b_.close();
@@ -230,7 +230,7 @@ TEST_F(DescribedTest, MessagesOfAllKindsStayInOrder) {
     expect_all_ended(b_);
 }
 
-TEST_F(DescribedTest, SeveralWaitAtOnceAndAReceiveThatIsTooShortFailsAlone) {
+TEST_P(DescribedInAnyWay, SeveralWaitAtOnceAndAReceiveThatIsTooShortFailsAlone) {
     std::deque<Operation*> sends;
     for (std::uint64_t number = 0; number < 10; ++number) {
         sends.push_back(&send_at(a_, arena(number * kMiB), message_of(number, 50000)));
@@ -248,8 +248,10 @@ TEST_F(DescribedTest, SeveralWaitAtOnceAndAReceiveThatIsTooShortFailsAlone) {
     }
 }
 
-TEST_F(DescribedTest, BothDirectionsAtOnce) {
-    lend(tests::shareable_arena(1), ports_.b, *ports_.link_b, ports_.a, *ports_.link_a);
+TEST_P(DescribedInAnyWay, BothDirectionsAtOnce) {
+    if (GetParam() == Where::kArena) {
+        lend(tests::shareable_arena(1), ports_.b, *ports_.link_b, ports_.a, *ports_.link_a);
+    }
     auto* other = reinterpret_cast<std::byte*>(tests::shareable_arena(1).base);
     for (std::uint64_t number = 0; number < 50; ++number) {
         Operation& there = b_.receive(kMiB);
@@ -263,135 +265,87 @@ TEST_F(DescribedTest, BothDirectionsAtOnce) {
     }
 }
 
-// ---- ends -------------------------------------------------------------------------------------------
+// ---- in pieces --------------------------------------------------------------------------------------
 
-TEST_F(DescribedTest, ASenderThatClosesInTheMiddleSpoilsNoReceive) {
-    Operation& receive = b_.receive(4 * kMiB);
-    Operation& send = send_at(a_, arena(), message_of(1, 4 * kMiB));
+TEST_P(ProcessMessages, WhatCannotBeReadIsAskedForInPieces) {
+    constexpr std::uint32_t kLength = 300000;
+    void* const page =
+        ::mmap(nullptr, kMiB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(page, MAP_FAILED);
+    auto* const memory = static_cast<std::byte*>(page);
+    Operation& receive = b_.receive(kLength);
+    Operation& sent = send_at(a_, memory, message_of(1, kLength));
+    // The end of it only, so that the copy stops in the middle.
+    ASSERT_EQ(::mprotect(memory + 200 * 1024, kMiB - 200 * 1024, PROT_NONE), 0);
     turn_b();
+    turn_b();
+    EXPECT_GT(copied(), 0U);
+    EXPECT_LT(copied(), kLength);
     EXPECT_FALSE(receive.ended());
-    a_.close();
-    EXPECT_EQ(send.status, Status::kAborted);
-    std::memset(arena(), 0x55, 4 * kMiB);
+    ASSERT_EQ(::mprotect(memory, kMiB, PROT_READ | PROT_WRITE), 0);
     ports_.settle();
-    EXPECT_TRUE(receive.ended());
-    EXPECT_EQ(receive.status, Status::kReset);
-    b_.close();
-    ports_.settle();
-    expect_all_ended(a_);
-    expect_all_ended(b_);
+    EXPECT_TRUE(sent.good() && receive.good());
+    EXPECT_TRUE(receive.content() == message_of(1, kLength));
+    EXPECT_FALSE(ports_.link_b->unreadable) << "it was this memory only";
+    ::munmap(page, kMiB);
 }
 
-// It copies what the memory holds by then, all of it, before it takes the record that says that the sender has
-// closed.
-TEST_F(DescribedTest, WhatWasGivenUpBeforeItWasCopiedIsNotReceived) {
-    Operation& receive = b_.receive(100000);
-    send_at(a_, arena(), message_of(1, 100000));
-    a_.close();
-    std::memset(arena(), 0x55, 100000);
-    turn_b();
-    EXPECT_EQ(ports_.b.port.counters().bytes_from_arenas.value(), 100000U);
-    EXPECT_EQ(receive.status, Status::kReset);
-    EXPECT_EQ(receive.length, 0U);
+// It has become another user's, or a filter of system calls was installed, or the thread that gave the process its
+// name has ended.
+TEST_P(ProcessMessages, ARightThatIsTakenAwayIsDoneWithout) {
+    ports_.link_b->copy.pid = std::numeric_limits<pid_t>::max();
+    for (std::uint64_t number = 0; number < 5; ++number) {
+        Operation& receive = b_.receive(kMiB);
+        Operation& sent = send_at(a_, arena(), message_of(number, kMiB));
+        ports_.settle();
+        ASSERT_TRUE(sent.good() && receive.good());
+        ASSERT_TRUE(receive.content() == message_of(number, kMiB));
+        ASSERT_TRUE(ports_.link_b->unreadable);
+    }
+    EXPECT_EQ(copied(), 0U);
 }
 
-TEST_F(DescribedTest, ACloseOfOneConnectionHasTheOthersAsk) {
-    Socket other_a;
-    Socket other_b;
-    ports_.connect(other_a, other_b);
-    Operation& mine = send_at(a_, arena(), message_of(1, kMiB));
-    Operation& others = send_at(other_a, arena(2 * kMiB), message_of(2, kMiB));
-    turn_b();
-    other_a.close();  // takes back what it described
-    EXPECT_EQ(others.status, Status::kAborted);
+TEST_P(ProcessMessages, WithoutTheRightNothingIsDescribed) {
+    ports_.link_a->copy.theirs = false;
     Operation& receive = b_.receive(kMiB);
-    for (int i = 0; i < 20; ++i) {
-        turn_b();  // copies all of it
-    }
-    EXPECT_FALSE(receive.ended());
-    EXPECT_FALSE(mine.ended());
-    turn_a();
-    EXPECT_TRUE(mine.good());
-    turn_b();
+    send_at(a_, arena(), message_of(1, kMiB));
+    ports_.settle();
     EXPECT_TRUE(receive.good());
-    EXPECT_TRUE(receive.content() == message_of(1, kMiB));
-    // The next is described with the new count.
-    Operation& next = b_.receive(kMiB);
-    send_at(a_, arena(), message_of(3, kMiB));
-    for (int i = 0; i < 20; ++i) {
-        turn_b();
+    EXPECT_EQ(described(), 0U);
+}
+
+TEST_P(MessagesInPieces, TheOneBehindIsInvitedAhead) {
+    constexpr std::uint32_t kLength = 60000;
+    std::deque<Operation*> receives;
+    for (std::uint64_t number = 0; number < 4; ++number) {
+        receives.push_back(&b_.receive(kLength));
+        send_at(a_, arena(number * kMiB), message_of(number, kLength));
     }
-    EXPECT_TRUE(next.good());
-    other_b.close();
-    ports_.settle();
-}
-
-TEST_F(DescribedTest, AReceiverThatClosesInTheMiddleResetsTheSender) {
-    b_.receive(4 * kMiB);
-    Operation& first = send_at(a_, arena(), message_of(1, 4 * kMiB));
-    Operation& second = send_at(a_, arena(8 * kMiB), message_of(2, 4 * kMiB));
+    turn_b();  // invites two
+    turn_a();  // the pieces of both
     turn_b();
-    b_.close();
+    EXPECT_TRUE(receives[0]->good() && receives[1]->good());
+    EXPECT_FALSE(receives[2]->ended());
     ports_.settle();
-    EXPECT_EQ(first.status, Status::kReset);
-    EXPECT_EQ(second.status, Status::kReset);
-    a_.close();
-    ports_.settle();
-    expect_all_ended(a_);
-    expect_all_ended(b_);
-}
-
-TEST_F(DescribedTest, WhatIsCopiedIsSaidBeforeTheReceiverCloses) {
-    Operation& receive = b_.receive(100000);
-    Operation& send = send_at(a_, arena(), message_of(1, 100000));
-    turn_b();
-    EXPECT_TRUE(receive.good());
-    b_.close();
-    ports_.settle();
-    EXPECT_TRUE(send.good());
-}
-
-TEST_F(DescribedTest, ALinkThatGoesInTheMiddleResetsBothEnds) {
-    Operation& receive = b_.receive(4 * kMiB);
-    Operation& send = send_at(a_, arena(), message_of(1, 4 * kMiB));
-    Operation& waiting = send_at(a_, arena(8 * kMiB), message_of(2, 4 * kMiB));
-    turn_b();
-    ports_.a.port.remove_link(*ports_.link_a, Status::kReset);
-    ports_.b.port.remove_link(*ports_.link_b, Status::kReset);
-    ports_.link_a.reset();
-    ports_.link_b.reset();
-    for (const Operation* one : {&receive, &send, &waiting}) {
-        EXPECT_EQ(one->ends.load(), 1);
-        EXPECT_EQ(one->status, Status::kReset);
+    for (std::uint64_t number = 0; number < 4; ++number) {
+        ASSERT_TRUE(receives[number]->good());
+        ASSERT_TRUE(receives[number]->content() == message_of(number, kLength));
     }
+    EXPECT_EQ(copied(), 0U);
 }
 
-TEST_F(DescribedTest, ACloseAtAnyPointEndsEverythingOnce) {
-    for (int turns = 0; turns < 24; ++turns) {
-        for (const bool by_sender : {false, true}) {
-            Socket from;
-            Socket to;
-            ports_.connect(from, to);
-            to.receive(300);
-            for (std::uint64_t number = 0; number < 6; ++number) {
-                to.receive(2 * kMiB);
-                send_at(from, arena(number * 2 * kMiB), message_of(number, 300000));
-                from.send_number(number, 300);
-            }
-            for (int i = 0; i < turns; ++i) {
-                (i % 2 == 0 ? turn_b() : turn_a());
-            }
-            (by_sender ? from : to).close();
-            for (int i = 0; i < turns % 5; ++i) {
-                turn_b();
-            }
-            (by_sender ? to : from).close();
-            ports_.settle();
-            ASSERT_EQ(from.closures.load() + to.closures.load(), 2);
-            expect_all_ended(from);
-            expect_all_ended(to);
-        }
+TEST_P(MessagesInPieces, AReceiveThatIsTooShortIsNotInvitedAheadFor) {
+    constexpr std::uint32_t kLength = 60000;
+    Operation& first = b_.receive(kLength);
+    Operation& small = b_.receive(kLength - 1);
+    Operation& last = b_.receive(kLength);
+    for (std::uint64_t number = 0; number < 2; ++number) {
+        send_at(a_, arena(number * kMiB), message_of(number, kLength));
     }
+    ports_.settle();
+    EXPECT_TRUE(first.good());
+    EXPECT_EQ(small.status, Status::kMessageTooLong);
+    EXPECT_TRUE(last.content() == message_of(1, kLength));
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ constexpr std::uint32_t kRoom = 100000;
 // the other.
 class HostileDescribedTest : public testing::Test {
 protected:
-    void begin(bool receive = true) {
+    void begin(bool receive = true, bool readable = false) {
         const SegmentShape shape{256, 256U << 10};
         std::string error;
         segment_ = Segment::create(shape, error);
@@ -38,6 +38,8 @@ protected:
         link_ = std::make_unique<Link>(std::move(mapped), false, ours[0], theirs[1]);
         ::close(ours[1]);
         ::close(theirs[0]);
+        // The forger is of this process.
+        link_->copy = {::getpid(), readable, readable};
         victim().port.add_link(*link_);
         const memory::Arena& forged = tests::shareable_arena(0);
         ArenaMapping mapping;
@@ -190,6 +192,81 @@ TEST_F(HostileDescribedTest, NonsenseEndsItsOwnLink) {
     });
 }
 
+// Memory of its process, which it lets us read.
+TEST_F(HostileDescribedTest, NonsenseAboutItsProcessEndsItsOwnLink) {
+    const auto attack = [&](const char* what, auto forge) {
+        ASSERT_NO_FATAL_FAILURE(begin(true, true));
+        forge();
+        for (int i = 0; i < 10; ++i) {
+            turn();
+        }
+        EXPECT_TRUE(link_->failed.load()) << what;
+        ASSERT_NO_FATAL_FAILURE(end()) << what;
+        ASSERT_NO_FATAL_FAILURE(expect_honest_link_works());
+    };
+    const Bytes bytes = message_of(1, kRoom);
+    const auto at = reinterpret_cast<std::uint64_t>(bytes.data());
+    Operation* sent = nullptr;
+    const auto two_sends = [&] {
+        sent = &send_at(*socket_, reinterpret_cast<std::byte*>(tests::shareable_arena(0).base),
+                        message_of(1, kRoom));
+        send_at(*socket_, reinterpret_cast<std::byte*>(tests::shareable_arena(0).base) + kRoom,
+                message_of(2, kRoom));
+    };
+    attack("an arena behind it", [&] { describe(200, {{at, 100, 0}, {0, 100, 3}}); });
+    attack("it behind an arena", [&] { describe(200, {{0, 100, 3}, {at, 100, 0}}); });
+    attack("too little", [&] { describe(101, {{at, 100, 0}}); });
+    attack("pieces that were not invited", [&] {
+        describe(2 * kRoom, {{at, kRoom, 0}, {at, kRoom, 0}});  // no receive is long enough
+        put(RecordKind::kPiece, 10);
+    });
+    attack("an announcement behind one that is invited", [&] {
+        describe(1000, {{4096, 1000, 0}});
+        turn();
+        put(RecordKind::kAnnounce, 100000);
+    });
+    attack("invited three times", [&] {
+        two_sends();
+        for (int i = 0; i < 3; ++i) {
+            put(RecordKind::kInvite, 0);
+        }
+    });
+    for (const RecordKind kind : {RecordKind::kCopied, RecordKind::kConfirm}) {
+        attack("invited, and then copied", [&] {
+            two_sends();
+            put(RecordKind::kInvite, 0);
+            put(kind, 1);
+        });
+    }
+    attack("invited when nothing is left", [&] {
+        two_sends();
+        put(RecordKind::kCopied, 2);
+        put(RecordKind::kInvite, 0);
+    });
+}
+
+TEST_F(HostileDescribedTest, WhatIsNotThereIsInvitedAndMayStillCome) {
+    for (const std::uint64_t address :
+         {std::uint64_t{0}, std::uint64_t{4096}, ~std::uint64_t{0} - 100, std::uint64_t{1} << 63}) {
+        ASSERT_NO_FATAL_FAILURE(begin(true, true));
+        const Operation& receive = socket_->operations.front();
+        describe(1000, {{address, 1000, 0}});
+        turn();
+        EXPECT_FALSE(receive.ended());
+        EXPECT_FALSE(link_->failed.load());
+        put(RecordKind::kPiece, 600);
+        put(RecordKind::kPiece, 400);
+        turn();
+        EXPECT_EQ(receive.length, 1000U);
+        EXPECT_TRUE(receive.good());
+        put(RecordKind::kPiece, 1);  // one too many
+        turn();
+        EXPECT_TRUE(link_->failed.load());
+        ASSERT_NO_FATAL_FAILURE(end());
+        ASSERT_NO_FATAL_FAILURE(expect_honest_link_works());
+    }
+}
+
 // A count of what was taken back that never fits costs it an answer each time.
 TEST_F(HostileDescribedTest, AWrongCountIsAskedAbout) {
     ASSERT_NO_FATAL_FAILURE(begin());
@@ -210,19 +287,32 @@ TEST_F(HostileDescribedTest, RandomRecordsHarmNobodyElse) {
     const std::uint64_t rounds = tests::scaled(2000) + 100;
     std::uint64_t failed = 0;
     auto* const own = reinterpret_cast<std::byte*>(tests::shareable_arena(1).base);
+    const std::uint64_t own_address = tests::shareable_arena(0).base;
     for (std::uint64_t round = 0; round < rounds; ++round) {
-        ASSERT_NO_FATAL_FAILURE(begin(random() % 4 != 0));
+        const bool readable = random() % 2 == 0;
+        ASSERT_NO_FATAL_FAILURE(begin(random() % 4 != 0, readable));
         for (int step = 0; step < 30 && !link_->failed.load(); ++step) {
-            switch (random() % 8) {
+            switch (random() % 10) {
+                case 8:
+                    put(RecordKind::kInvite, 0);
+                    break;
+                case 9:
+                    put(RecordKind::kPiece, 1 + random() % 20000);
+                    break;
                 case 0:
                 case 1:
                 case 2: {
                     std::vector<RemotePiece> pieces(1 + random() % kMaxSges);
                     std::uint32_t sum = random() % 20 == 0 ? 1 : 0;
+                    const bool process = readable && random() % 2 == 0;
                     for (RemotePiece& piece : pieces) {
                         piece = {random() % 2 == 0 ? random() % 4096 : random() % (40U << 20),
                                  static_cast<std::uint32_t>(random() % 20000),
                                  random() % 30 == 0 ? static_cast<std::uint32_t>(random()) : 3};
+                        if (process) {
+                            piece.arena = 0;
+                            piece.address += random() % 3 == 0 ? 0 : own_address;
+                        }
                         sum += piece.length;
                     }
                     describe(sum, pieces, random() % 6 == 0 ? 1 : 0);
