@@ -5,6 +5,8 @@
 // pieces are registered, since its gate is direct and the token has been held since that was seen.
 #pragma once
 
+#include <utility>
+
 #include "engine/fabric/shm/shm_port.hpp"
 
 namespace sanpoll::engine::shm {
@@ -146,15 +148,27 @@ template <typename Ended>
         return Taken::kNothing;
     }
     Link& link = *connection.link;
-    // Nothing there: looks again, as poll() does, so that what arrives meanwhile goes by this way too. The turn line
-    // before the ring: see TurnMessage.
+    // The turn line before the ring: see TurnMessage.
     bool turn = link.look_at_turn();
     const std::byte* head = link.receiver.front();
-    for (std::uint32_t looks = kIdleLooks; !turn && head == nullptr; head = link.receiver.front()) {
-        if (--looks == 0) {
-            return Taken::kNothing;
+    if (!turn && head == nullptr) {
+        // Who asks again and again for the same waits for an answer: looks again, so that it is taken here and not by a
+        // whole turn. Into the ring not at once: each look takes the line from the peer, which may be writing it. The turn
+        // line has its patience for that.
+        const bool again =
+            std::exchange(port_of(connection).waited_for_, &connection) == &connection;
+        const bool in_turn = !link.turn.mine();
+        std::uint32_t looks = !again ? 1 : in_turn ? kTurnLooks : kWaitingLooks;
+        for (; !turn && head == nullptr; head = link.receiver.front()) {
+            if (--looks == 0) {
+                return Taken::kNothing;
+            }
+            if (!in_turn) {
+                rings::cpu_pause();
+                rings::cpu_pause();
+            }
+            turn = link.look_at_turn();
         }
-        turn = link.look_at_turn();
     }
     const bool in_ring = head != nullptr && link.receiver.is_next(head);
     std::uint32_t id = 0;

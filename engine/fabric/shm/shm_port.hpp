@@ -181,6 +181,9 @@ private:
         64;  // arrivals taken along with the one that was looked for
     // Inline; a core of its own comes round by itself, and has lanes to look at.
     static constexpr std::uint32_t kIdleLooks = 8;
+    // At the connection that a thread waits for: where an answer in the turn line is due, elsewhere.
+    static constexpr std::uint32_t kTurnLooks = 24;
+    static constexpr std::uint32_t kWaitingLooks = 4;
     // What all connections together may copy out of arenas in one turn: some 25 us.
     static constexpr std::uint32_t kArenaBytesPerTurn = 256U << 10;
 
@@ -377,6 +380,7 @@ private:
     std::uint32_t looks_;            // at idle links in one poll
     const std::uint32_t turn_most_;  // the longest message for the turn line
     bool one_look_ = false;
+    const void* waited_for_ = nullptr;  // the connection that was looked at last, in vain
     Connection* queued_head_ = nullptr;
     Connection* queued_tail_ = nullptr;
     Connection* starved_head_ =
