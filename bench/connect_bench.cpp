@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <map>
+#include <memory>
 
 #include "bench/connect_load.hpp"
 #include "bench/cpu_placement.hpp"
@@ -50,12 +51,14 @@ ConnectWait wait_from(const json& text) {
 }
 
 int run_server(const Options& options) {
-    const auto provider = load_provider(options.common.library);
+    std::unique_ptr<sanpoll_switch::Provider> provider;
     std::map<std::string, std::unique_ptr<ConnectServer>> servers;
-    servers["shm"] = san_connect_server(*provider);
-    servers["tcp"] = tcp_connect_server();
     return obey_leader(options.common.control_fd, [&](const json& command) -> json {
         if (command.at("do") == "start") {
+            // Not before: what is in the way is the leader's to tell, in one line.
+            provider = load_provider(options.common.library);
+            servers["shm"] = san_connect_server(*provider);
+            servers["tcp"] = tcp_connect_server();
             let_open_files(command.at("files"));
             (void)pin_this_thread(command.at("cpu"));
             return {{"shm", servers["shm"]->port()}, {"tcp", servers["tcp"]->port()}};

@@ -20,6 +20,8 @@
 
 #include <algorithm>
 #include <array>
+#include <memory>
+#include <optional>
 
 #include "bench/cpu_placement.hpp"
 #include "bench/helper_process.hpp"
@@ -61,20 +63,23 @@ struct Options {
 };
 
 int run_server(const Options& options) {
-    const auto provider = load_provider(options.common.library);
-    SanListener listener(*provider, "127.0.0.1");
+    std::unique_ptr<sanpoll_switch::Provider> provider;
+    std::optional<SanListener> listener;
     SpinRule rule;
     std::unique_ptr<SanConnection> connection;
     return obey_leader(options.common.control_fd, [&](const json& command) -> json {
         const std::string what = command.at("do");
         if (what == "start") {
+            // Not before: what is in the way is the leader's to tell, in one line.
+            provider = load_provider(options.common.library);
+            listener.emplace(*provider, "127.0.0.1");
             rule.clock = Clock::calibrate();
             rule.yield = command.at("yield");
             (void)pin_this_thread(command.at("cpu"));
-            return listener.port();
+            return listener->port();
         }
         if (what == "accept") {
-            connection = std::make_unique<SanConnection>(listener.accept(), options.shape(),
+            connection = std::make_unique<SanConnection>(listener->accept(), options.shape(),
                                                          Completion::kPolled, rule);
         } else {
             serve(*connection, command.at("bytes"), command.at("first"), command.at("count"));

@@ -199,13 +199,14 @@ template <typename Field>
                                               DWORD count, const void* target, DWORD target_length,
                                               DWORD offset, DWORD flags,
                                               LPWSAOVERLAPPED overlapped) noexcept {
-    const SocketTable::Seen seen = look(s);
-    if (seen.socket == nullptr || !SocketTable::is_open(seen, s) || flags != 0 ||
-        overlapped == nullptr || count != 1 || buffers == nullptr || target == nullptr ||
-        target_length != sizeof(RdmaDescriptor)) [[unlikely]] {
+    const auto generation = static_cast<std::uint32_t>(s >> 32);
+    Socket* const found = common().sockets.reach(s);
+    if (found == nullptr || !engine::PostGate::is_open_for(found->gate.look(), generation) ||
+        flags != 0 || overlapped == nullptr || count != 1 || buffers == nullptr ||
+        target == nullptr || target_length != sizeof(RdmaDescriptor)) [[unlikely]] {
         return false;
     }
-    Socket& socket = *seen.socket;
+    Socket& socket = *found;
     engine::PollingCore& core = *socket.core.load(std::memory_order_relaxed);
     if (core.dedicated()) [[unlikely]] {
         return false;
@@ -228,7 +229,6 @@ template <typename Field>
         return false;
     }
     // A core with a device has no such way, and would not be asked with a descriptor of this kind.
-    const auto generation = static_cast<std::uint32_t>(s >> 32);
     const auto address = reinterpret_cast<std::uint64_t>(buffers->buf);
     const engine::RdmaOne operation{
         {field_of<std::uint64_t>(target, offsetof(Descriptor, nonce)),

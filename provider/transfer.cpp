@@ -302,12 +302,12 @@ inline BOOL tell_result(const WSAOVERLAPPED& overlapped, LPDWORD transferred, LP
     std::uint64_t ended = 0;
     std::uint32_t received = 0;
     const auto outcome = engine::direct::look(
-        way_of(*socket, s), [&](std::uint64_t context, std::uint32_t bytes) noexcept
-        __attribute__((always_inline)) {
-            finish(*reinterpret_cast<LPWSAOVERLAPPED>(context), bytes, 0);
-            ended = context;
-            received = bytes;
-        });
+        way_of(*socket, s), [&](std::uint64_t context, std::uint32_t bytes)
+                                __attribute__((always_inline)) {
+                                    finish(*reinterpret_cast<LPWSAOVERLAPPED>(context), bytes, 0);
+                                    ended = context;
+                                    received = bytes;
+                                });
     if (outcome != engine::direct::Outcome::kDone) [[unlikely]] {
         return outcome == engine::direct::Outcome::kHeld
                    ? look_on(s, overlapped, transferred, FALSE, flags, error_number)
@@ -355,7 +355,7 @@ int WSPAPI wsp_send(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD sent, DWORD
     const std::uint32_t length = buffers->len;
     const auto outcome = engine::direct::send(
         way_of(*socket, s), reinterpret_cast<std::uint64_t>(buffers->buf),
-        length, [&]() noexcept __attribute__((always_inline)) { finish(*overlapped, length, 0); });
+        length, [&]() __attribute__((always_inline)) { finish(*overlapped, length, 0); });
     if (outcome == engine::direct::Outcome::kNothing) [[unlikely]] {
         return send_on(s, buffers, 1, nullptr, 0, overlapped, routine, thread, error_number);
     }
@@ -376,7 +376,7 @@ int WSPAPI wsp_recv(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD received, L
     const auto outcome = engine::direct::receive(
         way_of(*socket, s), reinterpret_cast<std::uint64_t>(overlapped),
         reinterpret_cast<std::uint64_t>(buffers->buf),
-        buffers->len, [&]() noexcept __attribute__((always_inline)) { begin(*overlapped); });
+        buffers->len, [&]() __attribute__((always_inline)) { begin(*overlapped); });
     if (outcome == engine::direct::Outcome::kNothing) [[unlikely]] {
         return receive_on(s, buffers, 1, nullptr, nullptr, overlapped, routine, thread,
                           error_number);

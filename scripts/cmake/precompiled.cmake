@@ -14,9 +14,9 @@ option(SANPOLL_PCH "Precompile the headers that most sources include" ON)
 
 # What is optimised as it ships does without: g++ 12 gives more false alarms in std::string's own code ("text" + string)
 # when that comes precompiled, and to turn them off would be to turn them off for our own code.
-set(SANPOLL_PCH_LIBRARIES OFF)
-if(SANPOLL_PCH AND NOT CMAKE_BUILD_TYPE STREQUAL "Release")
-  set(SANPOLL_PCH_LIBRARIES ON)
+set(SANPOLL_PCH_LIBRARIES "${SANPOLL_PCH}")
+if(CMAKE_BUILD_TYPE STREQUAL "Release" AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  set(SANPOLL_PCH_LIBRARIES OFF)
 endif()
 
 function(sanpoll_precompiled_headers group)
