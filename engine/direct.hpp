@@ -60,6 +60,9 @@ enum class Outcome {
 template <typename Ended>
 [[nodiscard, gnu::always_inline]] inline Outcome send(const Way& way, std::uint64_t address,
                                                       std::uint32_t length, Ended ended) noexcept {
+    if (length > shm::kHeadBytes) [[unlikely]] {
+        return Outcome::kNothing;
+    }
     if (!begin(way)) [[unlikely]] {
         return Outcome::kNothing;
     }

@@ -18,10 +18,10 @@ bool one_cpu() { return allowed_cpus().size() < 2; }
 // ThreadSanitizer does not know the barriers of rte_ring's default model.
 #if defined(__SANITIZE_THREAD__)
 constexpr const char* kRings =
-    "round_trip/8/(one line|SpscRing|Dense.*)|bursts_of_32/64/(Dense|boost)";
+    "round_trip/8/(one line|SpscRing|Duplex|Dense.*)|bursts_of_32/64/(Dense|boost)";
 #else
 constexpr const char* kRings =
-    "round_trip/8/(one line|SpscRing|Dense.*|rte_ring.*)|bursts_of_32/64/(Dense|boost|rte_ring).*";
+    "round_trip/8/(one line|SpscRing|Duplex|Dense.*|rte_ring.*)|bursts_of_32/64/(Dense|boost|rte_ring).*";
 #endif
 
 TEST(RingBench, WritesWhatItMeasured) {

@@ -140,7 +140,7 @@ public:
     // Nothing in the first group calls anything: what is not straightforward is left to who called, so that it keeps no
     // register for what hardly ever comes.
 
-    /// A send whose bytes are in the ring when this returns true; its memory is registered. False: nothing was done. The
+    /// A send whose bytes are in the ring or the turn line when this returns true; its memory is registered. False: nothing was done. The
     /// reader is not rung for. `link`: the connection's, if it has one.
     [[nodiscard]] static bool send_directly(Connection& connection, Link* link,
                                             std::uint64_t address, std::uint32_t length) noexcept;
@@ -181,9 +181,7 @@ private:
         64;  // arrivals taken along with the one that was looked for
     // Inline; a core of its own comes round by itself, and has lanes to look at.
     static constexpr std::uint32_t kIdleLooks = 8;
-    // At the connection that a thread waits for: where an answer in the turn line is due, elsewhere.
-    static constexpr std::uint32_t kTurnLooks = 24;
-    static constexpr std::uint32_t kWaitingLooks = 4;
+    static constexpr std::uint32_t kWaitingLooks = 4;  // at the connection that a thread waits for
     // What all connections together may copy out of arenas in one turn: some 25 us.
     static constexpr std::uint32_t kArenaBytesPerTurn = 256U << 10;
 

@@ -92,13 +92,13 @@ void ShmPort::post(Endpoint& endpoint, const WorkRequest& request) noexcept {
 
 [[gnu::noinline]] void ShmPort::post_whole(Connection& connection, Opcode opcode,
                                            std::uint64_t context, Sge piece) noexcept {
+    if (opcode == Opcode::kSend && send_common(connection, piece.address, piece.length)) {
+        core_.complete_polled(context, piece.length);
+        return;
+    }
     const WorkRequest request = request_of_one(opcode, context, piece);
     if (opcode == Opcode::kSend) {
-        if (send_common(connection, piece.address, piece.length)) {
-            core_.complete(completion_of(connection, request, Status::kOk, piece.length));
-        } else {
-            post_send(connection, request);
-        }
+        post_send(connection, request);
     } else {
         post_receive(connection, request);
     }

@@ -29,6 +29,13 @@ Config with(ShareArenas share, Mode mode = Mode::kInline) {
     return config;
 }
 
+// What is described then lies in an arena.
+Config without_process_copies(ShareArenas share) {
+    Config config = with(share);
+    config.copy = Copy::kStaged;
+    return config;
+}
+
 // An engine that is connected with itself.
 class ArenaSharingTest : public testing::Test {
 protected:
@@ -106,7 +113,7 @@ TEST_F(ArenaSharingTest, APrivateArenaIsNot) {
     memory::Refusal refusal;
     const memory::Arena* arena = memory::Arenas::of_process().make(false, 0, refusal);
     ASSERT_NE(arena, nullptr) << refusal.text;
-    ASSERT_NO_FATAL_FAILURE(connect(with(ShareArenas::kOn)));
+    ASSERT_NO_FATAL_FAILURE(connect(without_process_copies(ShareArenas::kOn)));
     for (std::uint64_t number = 0; number < 5; ++number) {
         ASSERT_NO_FATAL_FAILURE(exchange(number, *arena));
     }
@@ -115,7 +122,7 @@ TEST_F(ArenaSharingTest, APrivateArenaIsNot) {
 
 TEST_F(ArenaSharingTest, OffIsOff) {
     const memory::Arena& arena = tests::shareable_arena();
-    ASSERT_NO_FATAL_FAILURE(connect(with(ShareArenas::kOff)));
+    ASSERT_NO_FATAL_FAILURE(connect(without_process_copies(ShareArenas::kOff)));
     for (std::uint64_t number = 0; number < 5; ++number) {
         ASSERT_NO_FATAL_FAILURE(exchange(number, arena));
     }
