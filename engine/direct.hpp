@@ -163,6 +163,9 @@ inline void end_receive(const Way& way) noexcept {
 /// `ended(context, bytes)` is called, or Handlers::completed by the second part.
 template <typename Ended>
 [[nodiscard, gnu::always_inline]] inline Outcome look(const Way& way, Ended ended) noexcept {
+    if (way.core.is_wanted()) [[unlikely]] {
+        return Outcome::kNothing;  // PollingCore::poll_once() gives way
+    }
     if (!begin(way)) [[unlikely]] {
         return Outcome::kNothing;
     }

@@ -202,6 +202,8 @@ public:
     [[nodiscard]] bool try_acquire() noexcept { return token_.try_acquire(); }
     [[nodiscard]] bool try_at_once() noexcept { return token_.try_at_once(); }
     void release() noexcept { token_.release(); }
+    /// Whether a control operation waits for the token: who looks again and again is to give way (poll_once()).
+    [[nodiscard]] bool is_wanted() const noexcept { return token_.wanted(); }
 
     /// One bounded turn. True if there was anything to do. Token holder.
     bool turn() noexcept;

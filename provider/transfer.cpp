@@ -206,12 +206,21 @@ int receive_any(SOCKET s, const WSABUF* buffers, DWORD count, const DWORD* flags
     return result(error_number, receive_any(s, buffers, count, flags, overlapped));
 }
 
+// Whether a direct way may be tried once more without a look at anything else.
+inline bool still_direct(const Socket& socket, SOCKET s) noexcept {
+    return socket.core.load(std::memory_order_relaxed) != nullptr && socket.gate.is_direct(s);
+}
+
 // The second parts of the direct way. What is known by then need not be handed on.
 [[gnu::noinline]] int send_on(SOCKET s, LPWSABUF buffers, DWORD, LPDWORD, DWORD,
                               LPWSAOVERLAPPED overlapped,
                               LPWSAOVERLAPPED_COMPLETION_ROUTINE routine, LPWSATHREADID thread,
                               LPINT error_number) noexcept {
     Socket& socket = common().sockets.at(s);
+    // It may have been closed since, and its record be another's, or the engine be gone.
+    if (!still_direct(socket, s)) [[unlikely]] {
+        return send_slowly(s, buffers, 1, nullptr, 0, overlapped, routine, thread, error_number);
+    }
     if (engine::direct::post(way_of(socket, s), engine::Opcode::kSend,
                              reinterpret_cast<std::uint64_t>(overlapped),
                              reinterpret_cast<std::uint64_t>(buffers->buf), buffers->len,
@@ -231,6 +240,11 @@ int receive_any(SOCKET s, const WSABUF* buffers, DWORD count, const DWORD* flags
                                  LPWSAOVERLAPPED_COMPLETION_ROUTINE routine, LPWSATHREADID thread,
                                  LPINT error_number) noexcept {
     Socket& socket = common().sockets.at(s);
+    // It may have been closed since, and its record be another's, or the engine be gone.
+    if (!still_direct(socket, s)) [[unlikely]] {
+        return receive_slowly(s, buffers, 1, nullptr, nullptr, overlapped, routine, thread,
+                              error_number);
+    }
     if (engine::direct::post(way_of(socket, s), engine::Opcode::kReceive,
                              reinterpret_cast<std::uint64_t>(overlapped),
                              reinterpret_cast<std::uint64_t>(buffers->buf), buffers->len,

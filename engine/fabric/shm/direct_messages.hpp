@@ -221,6 +221,7 @@ template <typename Ended>
     if (!link.shown.empty()) {
         link.receiver.publish_taken();  // as in take_records()
     }
+    light_fence();  // as in Link::tell_writer(): what was told before the look at who waits for it
     // Who waits for room need not be told of what it does not see.
     if (told && link.receiver.writer_waits()) [[unlikely]] {
         return Taken::kOneAndMore;

@@ -2,6 +2,8 @@
 #include "engine/direct.hpp"
 
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <sched.h>
 
 #include <random>
 #include <thread>
@@ -395,6 +397,41 @@ TEST_F(SmallDirectTest, MixesWithAllElse) {
     b_.close();
     EXPECT_TRUE(a_.regions.retire(a_.region)) << "nothing holds it";
     EXPECT_TRUE(b_.regions.retire(b_.region));
+}
+
+// A control operation waits for the token, which is free, and its thread is kept from taking it: it has the same CPU as
+// we, who keep it busy. A look that took the token instead of giving way would keep it waiting for long.
+TEST_F(DirectTest, ALookLeavesTheTokenToWhoWaitsForIt) {
+    warm_up();
+    struct Nothing final : ControlOp {
+        void run() noexcept override {}
+    };
+    cpu_set_t before;
+    ASSERT_EQ(::pthread_getaffinity_np(::pthread_self(), sizeof(before), &before), 0);
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(static_cast<std::size_t>(::sched_getcpu()), &one);
+    ASSERT_EQ(::pthread_setaffinity_np(::pthread_self(), sizeof(one), &one), 0);
+    PollingCore& core = ports_.a.core;
+    bool left = false;
+    for (int attempt = 0; attempt < 200 && !left; ++attempt) {
+        ASSERT_TRUE(core.try_acquire());
+        std::thread waiter([&] {  // on our CPU, like us
+            Nothing nothing;
+            core.run(nothing);
+        });
+        while (!core.is_wanted())
+            std::this_thread::yield();
+        core.release();
+        const bool looked = a_.poll_directly();
+        // It could still be had, and is still waited for: so it was left.
+        const bool free = core.try_acquire();
+        left = !looked && free && core.is_wanted();
+        if (free) core.release();
+        waiter.join();
+    }
+    ASSERT_EQ(::pthread_setaffinity_np(::pthread_self(), sizeof(before), &before), 0);
+    EXPECT_TRUE(left);
 }
 
 }  // namespace
