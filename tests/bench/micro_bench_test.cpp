@@ -21,7 +21,8 @@ constexpr const char* kRings =
     "round_trip/8/(one line|SpscRing|Duplex|Dense.*)|bursts_of_32/64/(Dense|boost)";
 #else
 constexpr const char* kRings =
-    "round_trip/8/(one line|SpscRing|Duplex|Dense.*|rte_ring.*)|bursts_of_32/64/(Dense|boost|rte_ring).*";
+    "round_trip/8/(one "
+    "line|SpscRing|Duplex|Dense.*|rte_ring.*)|bursts_of_32/64/(Dense|boost|rte_ring).*";
 #endif
 
 TEST(RingBench, WritesWhatItMeasured) {

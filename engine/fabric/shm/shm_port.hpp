@@ -31,7 +31,7 @@ struct ShmCounters {
     Counter rdma_bytes_staged;   // put into the staging area by this side
     Counter rdma_refused;        // the peer asked for what it may not have
     Counter knocks;              // at a peer that seemed to sleep
-    Counter messages_described;  // sent by saying where they are in an arena of ours
+    Counter messages_described;  // sent by saying where they are, in an arena or in our process
     Counter bytes_from_arenas;   // copied by this side out of arenas of the peer
     Counter bytes_from_process;  // of messages, copied by this side out of the peer's process
     Counter rdma_stores;         // operations of ours that asked the peer nothing
