@@ -38,9 +38,11 @@ enum class Outcome {
 [[gnu::always_inline]] inline shm::Connection& connection_of(const Way& way) noexcept {
     return static_cast<shm::Connection&>(*way.slot.load(std::memory_order_relaxed));
 }
-// The token with a gate that is direct.
+// The token with a gate that is direct. The second part takes it back from a thread that it is lent to.
+template <bool second_part = false>
 [[gnu::always_inline]] inline bool begin(const Way& way) noexcept {
-    if (!way.core.try_at_once()) [[unlikely]] {
+    const bool got = second_part ? way.core.try_acquire() : way.core.try_at_once();
+    if (!got) [[unlikely]] {
         return false;
     }
     if (!way.gate.is_direct(way.handle)) [[unlikely]] {
@@ -102,7 +104,7 @@ inline void end_send(const Way& way) noexcept {
 template <typename Begun>
 [[nodiscard]] inline bool post(const Way& way, Opcode opcode, std::uint64_t context,
                                std::uint64_t address, std::uint32_t length, Begun begun) noexcept {
-    if (!begin(way)) {
+    if (!begin<true>(way)) {
         return false;
     }
     const RegionTable::Window& region = way.regions.last(opcode == Opcode::kSend ? kRead : kWrite);

@@ -1,8 +1,24 @@
 #include "engine/poll_token.hpp"
 
 #include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
 
 namespace sanpoll::engine {
+
+namespace {
+
+// A loan that lasted so long was worth its barrier: some tenth of a second on the processors that have such counters.
+constexpr std::uint64_t kLongTicks = std::uint64_t{1} << 28;
+
+bool has_ended(std::int32_t thread) noexcept {
+    return ::syscall(SYS_tgkill, ::getpid(), thread, 0) != 0 && errno == ESRCH;
+}
+
+}  // namespace
 
 void PollToken::acquire_first() noexcept {
     if (try_acquire()) {
@@ -31,6 +47,71 @@ std::uint32_t PollToken::yield_to_waiter() noexcept {
         ++yields;
     }
     return yields;
+}
+
+// kPlaces if there is none. A thread that has ended cannot be about to write its word; one that lives may be, however
+// long ago it has borrowed.
+std::uint32_t PollToken::place_of(std::uintptr_t thread) noexcept {
+    const auto find = [&](auto fits) {
+        return static_cast<std::uint32_t>(
+            std::find_if(std::begin(borrowers_), std::end(borrowers_), fits) - borrowers_);
+    };
+    std::uint32_t place = find([&](const Borrower& one) { return one.thread == thread; });
+    if (place == kPlaces) {
+        place = find([](const Borrower& one) { return one.thread == 0 || has_ended(one.id); });
+    }
+    return place;
+}
+
+void PollToken::lend(std::uintptr_t thread) noexcept {
+    turns_ = 0;
+    const std::uint32_t place = thread % kPlaces == 0 && heavy_fence_registered()
+                                    ? place_of(thread)
+                                    : kPlaces;  // it could not be taken back
+    if (place == kPlaces) {
+        turns_needed_ = kTurnsAtMost;  // let us not ask again soon
+        return;
+    }
+    borrowers_[place] = {thread, static_cast<std::int32_t>(::syscall(SYS_gettid))};
+    loans_ += kOneLoan;
+    lent_at_ = __builtin_ia32_rdtsc();
+    // From here on what we hold is the loan. Release pairs with the acquire in take_back().
+    busy_[place].store(1, std::memory_order_relaxed);
+    loan_.store(thread + place, std::memory_order_release);
+}
+
+bool PollToken::take_back() noexcept {
+    // Acquire pairs with the release in lend(), or in here.
+    std::uintptr_t loan = loan_.load(std::memory_order_acquire);
+    if ((loan & kCrossedOut) != 0 || loan == 0) {
+        return false;  // another thread is at it, or it is shared again
+    }
+    const std::uintptr_t place = loan % kPlaces;
+    if ((loan & kGivenBack) == 0) {
+        // Only one of us: what is the holder's is ours while the loan is crossed out, but for what its borrower uses.
+        if (!loan_.compare_exchange_strong(loan, kCrossedOut + place, std::memory_order_acq_rel,
+                                           std::memory_order_relaxed)) {
+            return false;
+        }
+        if (!heavy_fence()) [[unlikely]] {
+            // It was to be had when the token was lent, so the system was short of memory for a moment.
+            loan_.store(loan, std::memory_order_release);
+            return false;
+        }
+        const bool went_well = __builtin_ia32_rdtsc() - lent_at_ >= kLongTicks;
+        turns_needed_ = went_well ? kTurnsAtFirst : std::min(turns_needed_ * 2, kTurnsAtMost);
+        loan = kGivenBack + loans_ + place;
+        // Release pairs with the acquire above, of who comes to look whether the borrower has finished.
+        loan_.store(loan, std::memory_order_release);
+    }
+    // Acquire pairs with the release in release(): what the borrower did is seen. It will not come back: it sees
+    // that the loan is crossed out.
+    if (busy_[place].load(std::memory_order_acquire) != 0) {
+        return false;
+    }
+    // held_ is ours now. Only one gets it, and of this loan: its number does not come again.
+    return loan_.compare_exchange_strong(loan, 0, std::memory_order_acq_rel,
+                                         std::memory_order_relaxed);
 }
 
 }  // namespace sanpoll::engine

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "engine/fence.hpp"
 #include "rings/slot.hpp"
 
 namespace sanpoll::engine {
@@ -15,22 +16,76 @@ namespace sanpoll::engine {
 /// raised, pollers give way, that is they yield the processor a few times before each try. Then the token
 /// is free nearly always, and whoever waits takes it as soon as it runs. Pollers are not starved: each of
 /// their calls gives way a bounded number of times and then tries.
+///
+/// It can be lent. Nearly always one thread has it again and again, three times a message, and a locked instruction
+/// each is a fifth of the way of a short message. So a thread that has turned the core many times running gets the token
+/// for good: `held_` stays, and the thread takes and leaves it by a word of its own with plain stores. Who else tries
+/// takes it back: it crosses the loan out and has the borrower's processor pass a barrier (heavy_fence(), a system call
+/// of about a microsecond). Then either it sees the borrower's word raised, and its try was in vain as any other, or
+/// the borrower, which looks at the loan again after it has raised its word, sees that it is crossed out. After each
+/// such time twice as many turns are needed for the next loan, unless the last one went well for long, so that threads
+/// that share a core do without: one call in some thousands, later in millions, pays for a barrier.
+///
+/// A borrower may be stopped between its look at the loan and its store, for as long as the system likes, while others
+/// borrow and give back. So each one has a word of its own, in a place that no living thread gives up: kPlaces
+/// threads can borrow, whichever come first, and those that have ended make room.
 class alignas(rings::kCacheLine) PollToken {
 public:
     /// How often a poller yields before one try, at most, while the token is wanted.
     static constexpr std::uint32_t kYields = 4;
+    /// Threads that can borrow.
+    static constexpr std::uint32_t kPlaces = 4;
+    /// Turns by one thread before it is lent, at first and at most (a second, or thereabouts).
+    static constexpr std::uint32_t kTurnsAtFirst = 256;
+    static constexpr std::uint32_t kTurnsAtMost = 1U << 24;
 
+    /// Any thread. Not recursive: false as well if this thread has it. A system call if it is lent to another
+    /// thread that does not use it at the moment.
     [[nodiscard]] bool try_acquire() noexcept {
-        return held_.load(std::memory_order_relaxed) == 0 && try_at_once();
+        const std::uintptr_t place = loan_.load(std::memory_order_relaxed) - this_thread();
+        if (place < kPlaces) {
+            return take_lent(place);
+        }
+        if (held_.load(std::memory_order_relaxed) == 0) {
+            return take_shared();
+        }
+        return loan_.load(std::memory_order_relaxed) != 0 && take_back();
     }
-    /// The same for who tries once and hardly ever in vain: without a look before, which spares the others the line only
-    /// if it is taken again and again.
+    /// The same for who tries once and hardly ever in vain: calls nothing, and takes nothing back.
     [[nodiscard]] bool try_at_once() noexcept {
-        // Acquire pairs with the release in release(): the new holder sees all that the last one did. Of the lowest
-        // bit only, which compilers make one instruction that tests and sets.
-        return (held_.fetch_or(1, std::memory_order_acquire) & 1U) == 0;
+        const std::uintptr_t place = loan_.load(std::memory_order_relaxed) - this_thread();
+        if (place < kPlaces) [[likely]] {
+            return take_lent(place);
+        }
+        // Without a look before, which spares the others the line only if it is taken again and again.
+        return take_shared();
     }
-    void release() noexcept { held_.store(0, std::memory_order_release); }
+    void release() noexcept {
+        // Nobody changes the loan from none to some or back while we have the token.
+        const std::uintptr_t loan = loan_.load(std::memory_order_relaxed);
+        if (loan != 0) [[likely]] {
+            // Pairs with the acquire in take_back().
+            busy_[loan % kPlaces].store(0, std::memory_order_release);
+        } else {
+            held_.store(0, std::memory_order_release);
+        }
+    }
+
+    /// The holder turns the core for itself: what a loan is earned with.
+    void note_turn() noexcept {
+        if (loan_.load(std::memory_order_relaxed) != 0) {
+            return;
+        }
+        const std::uintptr_t self = this_thread();
+        if (last_ != self) {
+            last_ = self;
+            turns_ = 0;
+        } else if (++turns_ >= turns_needed_) [[unlikely]] {
+            lend(self);
+        }
+    }
+    /// The holder is a thread that does so for others: not to be lent at the moment.
+    void note_other_turn() noexcept { last_ = 0; }
 
     /// What a poller calls before it tries. Costs a load from the line that it needs next anyway. Returns
     /// how often it has yielded; 0, without a system call, unless somebody waits.
@@ -47,14 +102,67 @@ public:
         // while takes the token once more; nothing is ordered by it.
         return wanted_.load(std::memory_order_relaxed) != 0;
     }
+    /// Whether it is lent to this thread; a snapshot.
+    [[nodiscard]] bool is_lent_to_us() const noexcept {
+        return loan_.load(std::memory_order_relaxed) - this_thread() < kPlaces;
+    }
 
 private:
+    // A loan that is being taken back is no thread's: these are no addresses. Each has a number of its own, so that what
+    // was read of one is not mistaken for another.
+    static constexpr std::uintptr_t kCrossedOut = std::uintptr_t{1} << 63;  // not fenced yet
+    static constexpr std::uintptr_t kGivenBack = std::uintptr_t{1} << 62;   // free if not busy
+    static constexpr std::uintptr_t kOneLoan = kPlaces;
+
+    // Where the thread's own control block is: its lowest bits are 0, and a thread that has the same as one that has
+    // ended comes after it.
+    static std::uintptr_t this_thread() noexcept {
+        return reinterpret_cast<std::uintptr_t>(__builtin_thread_pointer());
+    }
+
+    [[nodiscard]] bool take_shared() noexcept {
+        // Acquire pairs with the release in release(): the new holder sees all that the last one did. Of the lowest
+        // bit only, which compilers make one instruction that tests and sets.
+        return (held_.fetch_or(1, std::memory_order_acquire) & 1U) == 0;
+    }
+    // `place` is this thread's, which writes that word and nobody else.
+    [[nodiscard]] bool take_lent(std::uintptr_t place) noexcept {
+        if (busy_[place].load(std::memory_order_relaxed) != 0) [[unlikely]] {
+            return false;
+        }
+        busy_[place].store(1, std::memory_order_relaxed);
+        light_fence();  // the look comes after the store: pairs with the heavy fence in take_back()
+        if (loan_.load(std::memory_order_acquire) - this_thread() == place) [[likely]] {
+            return true;
+        }
+        // Nobody who sees it raised for this moment takes it for more than a try in vain.
+        busy_[place].store(0, std::memory_order_release);
+        return false;
+    }
+    [[nodiscard]] bool take_back() noexcept;
+    void lend(std::uintptr_t thread) noexcept;
+    [[nodiscard]] std::uint32_t place_of(std::uintptr_t thread) noexcept;
     std::uint32_t yield_to_waiter() noexcept;
 
-    std::atomic<std::uint32_t> held_{0};
+    std::atomic<std::uint32_t> held_{0};    // stays 1 while it is lent
     std::atomic<std::uint32_t> wanted_{0};  // threads in acquire_first(); in the line of `held_`
+    // Who has borrowed it, with its place in the lowest bits; 0: nobody. From 0 by the holder, to 0 by who becomes it.
+    std::atomic<std::uintptr_t> loan_{0};
+    std::atomic<std::uint32_t> busy_[kPlaces]{};  // the borrowers' words
+
+    // The holder's.
+    std::uintptr_t last_ = 0;  // who turned the core last
+    std::uint32_t turns_ = 0;  // how often, without another between
+    std::uint32_t turns_needed_ = kTurnsAtFirst;
+    std::uintptr_t loans_ = 0;   // how many there were, times kOneLoan
+    std::uint64_t lent_at_ = 0;  // ticks; read by who takes it back
+    struct Borrower {
+        std::uintptr_t thread;
+        std::int32_t id;  // the system's
+    };
+    Borrower borrowers_[kPlaces]{};
 };
 
-static_assert(sizeof(PollToken) == rings::kCacheLine);
+static_assert(sizeof(PollToken) == 2 * rings::kCacheLine);
 
 }  // namespace sanpoll::engine

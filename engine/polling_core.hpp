@@ -157,6 +157,7 @@ public:
         }
         (void)token_.give_way();  // to control operations, which wait for the token
         if (try_acquire()) {
+            token_.note_turn();
             (void)turn();
             release();
         }
@@ -261,6 +262,7 @@ public:
     [[nodiscard]] bool one_was_taken() noexcept { return std::exchange(one_taken_, false); }
     void turn_instead() noexcept {
         looks_left_ = kLooksInARow;
+        token_.note_turn();
         (void)turn();
     }
 

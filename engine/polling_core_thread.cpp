@@ -127,6 +127,7 @@ void PollingCore::backstop_loop() noexcept {
             ::sched_yield();  // somebody else is turning the core
             continue;
         }
+        token_.note_other_turn();
         const bool worked = turn();
         if (worked) {
             release_and_remember();
@@ -155,6 +156,7 @@ void PollingCore::answer_knock() noexcept {
     for (bool ours = true;; ours = try_acquire()) {
         const bool worked = ours && turn();
         if (ours) {
+            token_.note_other_turn();
             release_and_remember();
         } else {
             ::sched_yield();  // somebody else is turning the core

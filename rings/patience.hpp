@@ -5,6 +5,12 @@
 // moves the line once. On the Intel hosts seen, with 40 ns of work between question and answer, that is 150 ns a hand-off
 // instead of 245 (README.md).
 //
+// The time counts from when the other side can see the question, not from when it is written: the store may wait for the
+// line as long as a hand-off takes, and does so above all when the other side has looked too early and taken the line. Counted
+// from the writing, such a look would make the answer late, the next look of the one who waits for that too early, and so the
+// answer to that late in turn: once begun it went on for long (a quarter of all round trips, and two modes of their median).
+// So who waits makes sure first that the question is out, which takes no longer than it would wait anyway (settle()).
+//
 // How long the other side takes is not known, so it is learned, for questions of each size: an answer that the first look
 // finds makes the wait a little shorter, a second look in vain within a few makes it much longer, which settles where one
 // look in ten to twenty is too early. A single slow answer changes nothing, and one that takes very long, or is looked for very late, says nothing.
@@ -27,6 +33,8 @@ public:
 
     static constexpr std::uint64_t kMost = 4096;       // ticks: the longest wait
     static constexpr std::uint64_t kSlow = 2 * kMost;  // answers that come later say nothing
+    static constexpr std::uint64_t kOnItsWay =
+        160;  // until a question is out, if nobody settles that
 
     /// We have asked, with `length` bytes.
     void begin(std::uint64_t now, std::uint32_t length = 0) noexcept {
@@ -37,17 +45,27 @@ public:
         waiting_ = learned_->wait != 0;
         early_ = false;
         late_ = false;
+        on_its_way_ = kOnItsWay;
+    }
+    /// Whether the question is known to be out: the wait counts from there. Else kOnItsWay is allowed for that.
+    [[nodiscard]] bool settled() const noexcept { return on_its_way_ == 0; }
+    /// It is, since now or thereabouts: all stores of this thread have been done. Once after begin().
+    void settle(std::uint64_t now) noexcept {
+        asked_ = now;
+        on_its_way_ = 0;
     }
     /// Whether a look has to be put off until over(): no counter need be read otherwise.
     [[nodiscard]] bool waiting() const noexcept { return waiting_; }
     [[nodiscard]] bool over(std::uint64_t now) noexcept {
-        if (now - asked_ < learned_->wait) {
+        if (now - asked_ < learned_->wait + on_its_way_) {
             return false;
         }
         late_ = now - asked_ >= kSlow;
         waiting_ = false;
         return true;
     }
+    /// Either side had something else to do or to tell on the way, so that the next answer says nothing about the others.
+    void excuse() noexcept { excused_ = true; }
     /// Who is going to sleep looks once more, now.
     void give_up() noexcept { waiting_ = false; }
 
@@ -58,7 +76,8 @@ public:
     /// The answer was found by the first look.
     void found() noexcept {
         Learned& about = *learned_;
-        if (late_) {
+        if (late_ || excused_) {
+            excused_ = false;
             return;
         }
         const std::uint64_t less = 1 + about.wait / 512;
@@ -68,7 +87,8 @@ public:
     /// ... by a later one.
     void found_late(std::uint64_t now) noexcept {
         Learned& about = *learned_;
-        if (now - asked_ >= kSlow) {
+        if (now - asked_ >= kSlow || excused_) {
+            excused_ = false;
             return;
         }
         if (about.early_looks == 0) {
@@ -95,9 +115,11 @@ private:
     };
 
     std::uint64_t asked_ = 0;
+    std::uint64_t on_its_way_ = 0;
     Learned all_[kKinds];
     Learned* learned_ = all_;
     bool waiting_ = false;
+    bool excused_ = false;
     bool early_ = false;  // a look after the wait was in vain
     bool late_ = false;   // the first look came so late that it says nothing
 };

@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <latch>
 #include <thread>
 #include <vector>
 
+#include "engine/fence.hpp"
 #include "tests/engine/core_bench.hpp"
 #include "tests/engine/patience.hpp"
 #include "tests/rings/scale.hpp"
@@ -189,6 +192,209 @@ TEST(PollTokenOnACore, ControlOperationsComeInAmongSpinningPollers) {
         poller.join();
     }
     EXPECT_EQ(bench.port.intruders.load(), 0);
+}
+
+// ---- loans
+
+class LoanTest : public ::testing::Test {
+protected:
+    void SetUp() override {
+        if (!register_heavy_fence()) {
+            GTEST_SKIP() << "this system has no membarrier: nothing is lent";
+        }
+    }
+    // Whether one more turn of this thread is enough.
+    bool turn() {
+        if (!token_.try_acquire()) {
+            return false;
+        }
+        token_.note_turn();
+        token_.release();
+        return token_.is_lent_to_us();
+    }
+    // How many it takes, but for the first, which only tells who it is.
+    std::uint32_t borrow(std::uint32_t at_most = PollToken::kTurnsAtMost) {
+        std::uint32_t turns = 0;
+        while (!turn() && turns < at_most) {
+            ++turns;
+        }
+        return turns;
+    }
+    static void elsewhere(const std::function<void()>& what) { std::thread(what).join(); }
+
+    PollToken token_;
+};
+
+TEST_F(LoanTest, WhoTurnsTheCoreLongGetsIt) {
+    EXPECT_EQ(borrow(), PollToken::kTurnsAtFirst);
+    EXPECT_TRUE(token_.is_lent_to_us());
+    for (int i = 0; i < 10; ++i) {
+        ASSERT_TRUE(i % 2 == 0 ? token_.try_acquire() : token_.try_at_once());
+        ASSERT_FALSE(token_.try_acquire()) << "not recursive";
+        ASSERT_FALSE(token_.try_at_once());
+        token_.release();
+    }
+    elsewhere([&] { EXPECT_FALSE(token_.is_lent_to_us()); });
+}
+
+TEST_F(LoanTest, WhoOnlyTakesItDoesNot) {
+    for (std::uint32_t i = 0; i < 2 * PollToken::kTurnsAtFirst; ++i) {
+        ASSERT_TRUE(token_.try_at_once());
+        token_.release();
+    }
+    EXPECT_FALSE(token_.is_lent_to_us());
+}
+
+TEST_F(LoanTest, ATurnForOthersBeginsTheCountAnew) {
+    ASSERT_FALSE(turn());
+    for (std::uint32_t i = 0; i < 4 * PollToken::kTurnsAtFirst; ++i) {
+        if (i % (PollToken::kTurnsAtFirst / 2) == 0) {
+            ASSERT_TRUE(token_.try_acquire());
+            token_.note_other_turn();
+            token_.release();
+        }
+        ASSERT_FALSE(turn());
+    }
+}
+
+TEST_F(LoanTest, TwoThatTakeTurnsShareIt) {
+    for (std::uint32_t i = 0; i < 8; ++i) {
+        for (std::uint32_t k = 0; k < PollToken::kTurnsAtFirst / 2; ++k) {
+            ASSERT_FALSE(turn());
+        }
+        elsewhere([&] { ASSERT_FALSE(turn()); });
+    }
+}
+
+TEST_F(LoanTest, IsTakenBackAtTheFirstTry) {
+    (void)borrow();
+    elsewhere([&] {
+        EXPECT_FALSE(token_.try_at_once()) << "this one calls nothing";
+        ASSERT_TRUE(token_.try_acquire());
+    });
+    EXPECT_FALSE(token_.is_lent_to_us());
+    EXPECT_FALSE(token_.try_acquire()) << "the other thread has it";
+    token_.release();  // as that thread
+    EXPECT_TRUE(token_.try_acquire());
+    token_.release();
+    EXPECT_TRUE(token_.try_at_once());
+}
+
+TEST_F(LoanTest, IsNotTakenOutOfTheHand) {
+    (void)borrow();
+    ASSERT_TRUE(token_.try_acquire());
+    elsewhere([&] { EXPECT_FALSE(token_.try_acquire()); });
+    EXPECT_FALSE(token_.is_lent_to_us()) << "but the loan is over";
+    elsewhere([&] { EXPECT_FALSE(token_.try_acquire()); });
+    EXPECT_FALSE(token_.try_acquire()) << "not recursive in this state either";
+    token_.release();
+    elsewhere([&] {
+        EXPECT_TRUE(token_.try_acquire());
+        token_.release();
+    });
+    EXPECT_TRUE(token_.try_acquire());
+    token_.release();
+    EXPECT_TRUE(token_.try_at_once());
+}
+
+TEST_F(LoanTest, ItsBorrowerMayHaveItBack) {
+    (void)borrow();
+    ASSERT_TRUE(token_.try_acquire());
+    elsewhere([&] { EXPECT_FALSE(token_.try_acquire()); });
+    token_.release();
+    EXPECT_TRUE(token_.try_acquire()) << "given back, and nobody has taken it";
+    elsewhere([&] { EXPECT_FALSE(token_.try_acquire()); });
+    token_.release();
+    elsewhere([&] { EXPECT_TRUE(token_.try_acquire()); });
+}
+
+TEST_F(LoanTest, AWaiterGetsIt) {
+    (void)borrow();
+    elsewhere([&] {
+        token_.acquire_first();
+        token_.release();
+        token_.acquire_patiently();
+        token_.release();
+    });
+    EXPECT_FALSE(token_.is_lent_to_us());
+}
+
+TEST_F(LoanTest, TheNextOneTakesTwiceAsManyTurns) {
+    std::uint32_t turns = PollToken::kTurnsAtFirst;
+    for (int i = 0; i < 5; ++i, turns *= 2) {
+        ASSERT_EQ(borrow(), turns - (i == 0 ? 0 : 2));  // one turn below, and the last one
+        elsewhere([&] {
+            ASSERT_TRUE(token_.try_acquire());
+            token_.release();
+        });
+        ASSERT_FALSE(turn());
+    }
+}
+
+// Living threads keep their places, dead ones do not.
+TEST_F(LoanTest, AsManyBorrowAsThereArePlaces) {
+    std::latch all(PollToken::kPlaces + 1);
+    std::vector<std::thread> threads;
+    for (std::uint32_t i = 0; i < PollToken::kPlaces; ++i) {
+        std::latch borrowed(1);
+        threads.emplace_back([&] {
+            (void)borrow();
+            EXPECT_TRUE(token_.is_lent_to_us());
+            borrowed.count_down();
+            all.arrive_and_wait();
+        });
+        borrowed.wait();
+    }
+    (void)borrow(PollToken::kTurnsAtFirst * 64);
+    EXPECT_FALSE(token_.is_lent_to_us());
+    EXPECT_TRUE(token_.try_acquire()) << "it does without";
+    token_.release();
+    all.count_down();
+    for (std::thread& thread : threads) {
+        thread.join();
+    }
+    elsewhere([&] {
+        (void)borrow();
+        EXPECT_TRUE(token_.is_lent_to_us()) << "one of those who have ended made room";
+    });
+}
+
+// Loans come and go all the time; what the token guards is never torn.
+TEST_F(LoanTest, GuardsWhatItGuards) {
+    std::uint64_t guarded = 0;  // plain: a race would be seen
+    std::atomic<std::uint64_t> taken{0};
+    std::atomic<std::uint32_t> loans{0};
+    const std::uint64_t each = scaled(200000);
+    std::vector<std::thread> threads;
+    for (std::uint32_t t = 0; t < 3; ++t) {
+        threads.emplace_back([&, t] {
+            std::uint64_t mine = 0;
+            bool was_lent = false;
+            for (std::uint64_t i = 0; i < each; ++i) {
+                // Bursts, in which one borrows; between them it hardly comes.
+                if ((i / 2000 + t) % 3 != 0 && i % 500 != 0) {
+                    continue;
+                }
+                if (i % 2 == 0 ? token_.try_at_once() : token_.try_acquire()) {
+                    ++guarded;
+                    ++mine;
+                    token_.note_turn();
+                    token_.release();
+                }
+                const bool is_lent = token_.is_lent_to_us();
+                if (is_lent && !was_lent) {
+                    loans.fetch_add(1, std::memory_order_relaxed);
+                }
+                was_lent = is_lent;
+            }
+            taken.fetch_add(mine, std::memory_order_relaxed);
+        });
+    }
+    for (std::thread& thread : threads) {
+        thread.join();
+    }
+    EXPECT_EQ(guarded, taken.load());
+    EXPECT_GE(loans.load(), 1U);
 }
 
 }  // namespace

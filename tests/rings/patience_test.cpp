@@ -10,6 +10,7 @@ std::uint64_t play(Patience& patience, std::uint64_t& clock, std::uint64_t answe
                    std::uint64_t step = 1) {
     const std::uint64_t asked = clock;
     patience.begin(clock);
+    patience.settle(clock);
     for (;; clock += step) {
         if (patience.waiting() && !patience.over(clock)) continue;
         if (clock - asked >= answer) {
@@ -99,6 +100,43 @@ TEST(Patience, LearnsForEachSizeOfQuestion) {
     }
     patience.begin(clock, 1);
     EXPECT_GT(patience.wait(), 0U) << "a line, like 64 bytes";
+}
+
+TEST(Patience, CountsFromWhenTheQuestionIsOut) {
+    Patience patience;
+    std::uint64_t clock = 1000;
+    for (int i = 0; i < 2000; ++i)
+        (void)play(patience, clock, 300);
+    const std::uint64_t wait = patience.wait();
+    patience.begin(clock);
+    EXPECT_FALSE(patience.settled());
+    EXPECT_FALSE(patience.over(clock + wait)) << "it may be on its way still";
+    patience.settle(clock + 50);
+    EXPECT_TRUE(patience.settled());
+    EXPECT_FALSE(patience.over(clock + 50 + wait - 1));
+    EXPECT_TRUE(patience.over(clock + 50 + wait));
+    patience.begin(clock + 1000);
+    EXPECT_FALSE(patience.settled()) << "this one is not known to be out";
+    EXPECT_TRUE(patience.over(clock + 1000 + wait + Patience::kOnItsWay));
+}
+
+TEST(Patience, AnExcusedAnswerTeachesNothing) {
+    Patience patience;
+    std::uint64_t clock = 1000;
+    for (int i = 0; i < 2000; ++i)
+        (void)play(patience, clock, 300);
+    const std::uint64_t wait = patience.wait();
+    for (int i = 0; i < 100; ++i) {
+        patience.excuse();
+        (void)play(patience, clock, 3000);
+        ASSERT_EQ(patience.wait(), wait) << "late";
+        patience.excuse();
+        (void)play(patience, clock, 1);
+        ASSERT_EQ(patience.wait(), wait) << "in time";
+    }
+    for (int i = 0; i < 100; ++i)
+        (void)play(patience, clock, 3000);
+    EXPECT_GT(patience.wait(), wait) << "one excuse is good for one answer";
 }
 
 TEST(Patience, IsGivenUpAtOnce) {

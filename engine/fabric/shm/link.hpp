@@ -332,6 +332,37 @@ public:
         patience.looked_in_vain();
         return false;
     }
+    /// The same for who would only come again at once: stays until the moment has come, but not for long, and looks a
+    /// few times then unless something is in the ring.
+    [[nodiscard]] bool wait_for_turn() noexcept {
+        if (turn.mine()) {
+            return false;
+        }
+        std::uint64_t now = __builtin_ia32_rdtsc();
+        if (patience.waiting()) {
+            if (!patience.settled()) {
+                __builtin_ia32_mfence();  // our message is out when this has ended
+                now = __builtin_ia32_rdtsc();
+                patience.settle(now);
+            }
+            for (const std::uint64_t began = now; !patience.over(now);
+                 now = __builtin_ia32_rdtsc()) {
+                if (now - began >= kWaitMost) {
+                    return false;
+                }
+            }
+        }
+        // When a look in vain has taken the line, others behind it cost nobody anything until the peer writes.
+        const std::uint64_t began = now;
+        while (!turn.look()) {
+            patience.looked_in_vain();
+            now = __builtin_ia32_rdtsc();
+            if (receiver.front() != nullptr || now - began >= kLookOn) {
+                return false;
+            }
+        }
+        return true;
+    }
     /// The message that is in it has been read.
     void take_turn() noexcept {
         if (patience.looked_early()) [[unlikely]] {
@@ -364,6 +395,10 @@ public:
     [[nodiscard]] int peer_doorbell() const noexcept { return peer_doorbell_; }
 
 private:
+    // Ticks: the one bounds how long the core is kept from its other links.
+    static constexpr std::uint64_t kWaitMost = 1024;
+    static constexpr std::uint64_t kLookOn = 256;
+
     void wake_writer() noexcept;
 
     std::unique_ptr<Segment> segment_;

@@ -203,8 +203,9 @@ inline bool ShmPort::take_turn(Link& link) noexcept {
 // What has come along with a message that was taken directly, or is not such a one.
 [[gnu::noinline]] void ShmPort::take_rest(Link& link, bool turn, const std::byte* head) noexcept {
     copy_left_ = kArenaBytesPerTurn;
-    (void)take_records(link, turn, head, kLookBatch);
-    core_.look_round_sooner();
+    if (take_records(link, turn, head, kLookBatch) > 1) {
+        core_.look_round_sooner();
+    }
     if (queued_head_ != nullptr) {
         service_queue();  // what has arrived may have made way for something
     }
@@ -215,7 +216,9 @@ inline bool ShmPort::take_turn(Link& link) noexcept {
         return false;
     }
     Link& link = *connection.link;
-    const bool turn = link.look_at_turn();
+    // Who waits for the same as the last time has nothing else to do.
+    const bool again = std::exchange(waited_for_, &connection) == &connection;
+    const bool turn = again ? link.wait_for_turn() : link.look_at_turn();
     const std::byte* head = link.receiver.front();
     if (!turn && head == nullptr) {
         return false;
@@ -252,6 +255,7 @@ std::uint32_t ShmPort::take_records(Link& link, bool turn, const std::byte* head
             } else if (!take_and_release(link, head)) {
                 return taken;  // the link has failed; nothing of it is touched any more
             }
+            link.patience.excuse();  // the peer wrote this before the answer, and we read it
         } else if (turn || link.turn.look()) {
             if (!take_turn(link)) [[unlikely]] {
                 return taken;

@@ -336,6 +336,7 @@ bool ShmPort::flush_control(Connection& connection) noexcept {
         }
         due = 0;
         sender.put_control(header_for(connection, kind, length));
+        connection.link->patience.excuse();  // the peer has to read this as well before it answers
         return true;
     };
     return put(connection.copied_due, RecordKind::kCopied, connection.copied_due) &&

@@ -399,6 +399,34 @@ TEST_F(PatientTurnTest, WhatIsThereIsTakenAtTheEndOfALink) {
     EXPECT_TRUE(receive_->good());
 }
 
+// A wait is bounded by itself, and ended by a record in the ring.
+TEST_F(TurnTest, WhoWaitsForTheTurnSeesWhatIsThere) {
+    Link& link = *ports_.link_a;
+    EXPECT_FALSE(link.wait_for_turn()) << "the turn is its own";
+    exchange(a_, b_, 1, 8);
+    EXPECT_FALSE(link.wait_for_turn()) << "no answer";
+    EXPECT_TRUE(link.patience.looked_early());
+    (void)a_.receive(8);
+    (void)a_.receive(8);
+    ports_.settle();
+    (void)b_.send_number(2, 8);
+    EXPECT_TRUE(link.wait_for_turn());
+    EXPECT_TRUE(link.wait_for_turn()) << "it stays until it is taken";
+    ports_.settle();
+    EXPECT_FALSE(link.wait_for_turn());
+}
+
+TEST_F(PatientTurnTest, WhoWaitsForTheTurnComesBackToTheOthers) {
+    ask_anew();
+    ports_.link_a->patience.settle(__builtin_ia32_rdtsc());
+    int looks = 1;
+    for (; !ports_.link_a->wait_for_turn(); ++looks) {
+        ASSERT_LT(looks, 1000);
+    }
+    EXPECT_FALSE(patience().waiting());
+    EXPECT_FALSE(patience().looked_early()) << "none while it was waiting";
+}
+
 TEST_F(TurnTest, ALinkCountsWhatItsPeerHasTakenInBoth) {
     LinkSender& sender = ports_.link_a->sender;
     const std::uint32_t before = sender.position();
