@@ -51,7 +51,7 @@ void closed(void* owner) noexcept {
         finish_close(*socket);
         return;
     }
-    // Pairs with the acquire in dismantle(). The record itself stays. Calls the system only if the closing
+    // Pairs with the acquire in wait_until_gone(). The record itself stays. Calls the system only if the closing
     // thread sleeps: the connection had to wait for a device or for the notifier.
     socket->gone.store(1, std::memory_order_release);
     socket->gone.notify_all();

@@ -108,10 +108,8 @@ int export_connection(Socket& socket, std::uint32_t generation, std::uint32_t se
                                  static_cast<int>(process_id), std::move(exported), token);
     const bool out = status == engine::Status::kOk;
     if (out) {
-        // The receives' last upcalls are made before the caller goes on. Pairs with the release in `closed`.
-        while (socket.gone.load(std::memory_order_acquire) == 0) {
-            socket.gone.wait(0, std::memory_order_acquire);
-        }
+        // The receives' last upcalls are made before the caller goes on.
+        wait_until_gone(socket);
         socket.regions.reset();
     }
     engine::PostGate::View closed{};

@@ -12,12 +12,120 @@ struct SignalUnderway {
 thread_local const SignalUnderway* signals_underway = nullptr;
 thread_local ControlCall* innermost_call = nullptr;
 
-std::uint32_t signals_here(const Socket& socket) noexcept {
-    std::uint32_t count = 0;
-    for (const SignalUnderway* at = signals_underway; at != nullptr; at = at->outer) {
-        count += at->socket == &socket ? 1 : 0;
+// A thread that waits inside an upcall: for the signals of a socket, or for the notifier thread. The signals that it is
+// in the middle of do not end meanwhile, so who waits for one of these waits for whatever this thread waits for. In a
+// circle of such threads nobody would ever go on.
+struct Waiter {
+    const Socket& socket;
+    const bool for_notifier;  // the socket's end is waited for, and not its signals
+    const bool on_notifier;
+    const SignalUnderway* const signals = signals_underway;
+    std::uint64_t number = 0;  // in the order in which they came
+    bool waits_for_us = false;
+    Waiter* next = nullptr;
+
+    [[nodiscard]] std::uint32_t signals_of(const Socket& which) const noexcept {
+        std::uint32_t count = 0;
+        for (const SignalUnderway* at = signals; at != nullptr; at = at->outer) {
+            count += at->socket == &which ? 1 : 0;
+        }
+        return count;
     }
-    return count;
+    [[nodiscard]] bool waits_for(const Waiter& other) const noexcept {
+        if (for_notifier) {
+            return other.on_notifier && socket.gone.load(std::memory_order_acquire) == 0;
+        }
+        return other.signals_of(socket) != 0;
+    }
+};
+
+// All of them in the process. There is one only while upcalls end each other's registrations or close connections.
+class Waiters {
+public:
+    void enter(Waiter& waiter) noexcept {
+        {
+            const std::lock_guard lock(mutex_);
+            waiter.number = ++came_;
+            waiter.next = first_;
+            first_ = &waiter;
+        }
+        changed();  // somebody may have to give way to it
+    }
+    void leave(Waiter& waiter) noexcept {
+        const std::lock_guard lock(mutex_);
+        remove(waiter);
+    }
+
+    /// Whether its socket's signals are over, but for those that it must not wait for: its own, and those of threads
+    /// that wait for it, be it by way of others, if it is the last to have come of the circle that this would close. The
+    /// others go on waiting, and who waits for the notifier thread cannot but wait. Leaves, if so.
+    [[nodiscard]] bool leave_if_over(Waiter& waiter) noexcept {
+        const std::lock_guard lock(mutex_);
+        if (waiter.socket.signalling.load(std::memory_order_acquire) > excused(waiter)) {
+            return false;
+        }
+        remove(waiter);
+        return true;
+    }
+
+    /// A value that changes with whatever a waiter looks at: taken before the look, waited for after it.
+    [[nodiscard]] std::uint32_t ticket() const noexcept {
+        return changes_.load(std::memory_order_acquire);
+    }
+    void wait(std::uint32_t ticket) const noexcept {
+        changes_.wait(ticket, std::memory_order_acquire);
+    }
+    void changed() noexcept {
+        // Pairs with the acquire in ticket().
+        changes_.fetch_add(1, std::memory_order_release);
+        changes_.notify_all();
+    }
+
+private:
+    void remove(const Waiter& waiter) noexcept {
+        Waiter** at = &first_;
+        while (*at != &waiter) {
+            at = &(*at)->next;
+        }
+        *at = waiter.next;
+    }
+    [[nodiscard]] std::uint32_t excused(const Waiter& waiter) noexcept {
+        for (Waiter* at = first_; at != nullptr; at = at->next) {
+            at->waits_for_us = at == &waiter;
+        }
+        std::uint32_t count = waiter.signals_of(waiter.socket);
+        for (bool found = true; found;) {
+            found = false;
+            for (Waiter* at = first_; at != nullptr; at = at->next) {
+                if (!at->waits_for_us && (at->for_notifier || at->number < waiter.number) &&
+                    waits_for_marked(*at)) {
+                    at->waits_for_us = true;
+                    count += at->signals_of(waiter.socket);
+                    found = true;
+                }
+            }
+        }
+        return count;
+    }
+    [[nodiscard]] bool waits_for_marked(const Waiter& waiter) const noexcept {
+        for (const Waiter* at = first_; at != nullptr; at = at->next) {
+            if (at->waits_for_us && waiter.waits_for(*at)) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    std::mutex mutex_;
+    Waiter* first_ = nullptr;
+    std::uint64_t came_ = 0;
+    std::atomic<std::uint32_t> changes_{0};
+};
+constinit Waiters waiters;
+
+bool on_notifier_thread() noexcept {
+    const EngineUse use;
+    return use.up() && Provider::instance().engine().notifier().is_this_thread();
 }
 
 }  // namespace
@@ -50,7 +158,7 @@ void signal_event(Socket& socket, std::uint32_t version) noexcept {
     signals_underway = underway.outer;
     // Pairs with the acquire in wait_for_signals.
     socket.signalling.fetch_sub(1, std::memory_order_release);
-    socket.signalling.notify_all();
+    waiters.changed();
 }
 
 ControlCall::ControlCall(const Socket* elsewhere) noexcept
@@ -88,15 +196,31 @@ void signal_event_later(Socket& socket, std::uint32_t version) {
 }
 
 void wait_for_signals(Socket& socket) noexcept {
-    // Called from within an upcall it must not wait for that one.
-    const std::uint32_t own = signals_here(socket);
+    if (socket.signalling.load(std::memory_order_acquire) == 0) {
+        return;
+    }
+    Waiter waiter{socket, false, on_notifier_thread()};
+    waiters.enter(waiter);
     for (;;) {
-        const std::uint32_t running = socket.signalling.load(std::memory_order_acquire);
-        if (running <= own) {
+        const std::uint32_t ticket = waiters.ticket();
+        if (waiters.leave_if_over(waiter)) {
             return;
         }
-        socket.signalling.wait(running, std::memory_order_acquire);
+        waiters.wait(ticket);
     }
+}
+
+void wait_until_gone(Socket& socket) noexcept {
+    // Pairs with the release in `closed`.
+    if (socket.gone.load(std::memory_order_acquire) != 0) {
+        return;
+    }
+    Waiter waiter{socket, true, false};
+    waiters.enter(waiter);
+    while (socket.gone.load(std::memory_order_acquire) == 0) {
+        socket.gone.wait(0, std::memory_order_acquire);
+    }
+    waiters.leave(waiter);
 }
 
 int WSPAPI wsp_event_select(SOCKET s, WSAEVENT event, LONG mask, LPINT error_number) {

@@ -201,9 +201,12 @@ private:
     Signal signals_[kSignals];
 };
 
-/// Waits until no signal of an earlier registration is running, but for those that this thread is in the middle of.
-/// No lock held. Two threads must not wait for each other so, each in an upcall that signals the same socket.
+/// Waits until no signal of an earlier registration is running, but for those that this thread is in the middle of,
+/// and those of threads that wait for this one meanwhile, each inside an upcall: of such a circle the last to come goes on.
+/// No lock held, no EngineUse.
 void wait_for_signals(Socket& socket) noexcept;
+/// Waits until the last upcall of the record's connection has been made, perhaps by the notifier thread: then not on that.
+void wait_until_gone(Socket& socket) noexcept;
 
 // ---- the engine's results (completion.cpp) ----------------------------------------------------------
 

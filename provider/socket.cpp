@@ -178,10 +178,7 @@ bool end_connection(Socket& socket, const engine::PostGate::View& view) noexcept
         // handle is closed after them.
         return false;
     }
-    // Pairs with the release in `closed`.
-    while (socket.gone.load(std::memory_order_acquire) == 0) {
-        socket.gone.wait(0, std::memory_order_acquire);
-    }
+    wait_until_gone(socket);
     return true;
 }
 

@@ -392,5 +392,151 @@ TEST_F(SignalBesideTest, ASelectionInAnUpcallWaitsForIt) {
     expect_waits([&](SOCKET listener) { return san.event_select(listener, nullptr, 0); });
 }
 
+// ---- threads that would wait for each other's signals ---------------------------------------------------------
+
+class SignalCircleTest : public EventTest {
+protected:
+    // A listener with an event that two requests can be told by: the second once the first is accepted.
+    struct Listener {
+        SOCKET s = INVALID_SOCKET;
+        WSAEVENT event = nullptr;
+    };
+    Listener with_two_requests() {
+        const sockaddr_in to = fresh_address();
+        const Listener listener{listening(to), upcalls.create_event()};
+        for (std::size_t requests = 1; requests <= 2; ++requests) {
+            (void)connecting(to);
+            const WSAEVENT seen = upcalls.create_event();
+            EXPECT_TRUE(wait_for_request(listener.s, seen));
+        }
+        EXPECT_EQ(san.event_select(listener.s, nullptr, 0), 0);
+        return listener;
+    }
+};
+
+TEST_F(SignalCircleTest, TwoUpcallsOfOneSocketMayBothEndItsRegistration) {
+    for (const bool by_close : {false, true}) {
+        const Listener listener = with_two_requests();
+        std::atomic<int> inside{0};
+        std::atomic<int> ended{0};
+        const ActionScope acting = upcalls.on_set_event([&](WSAEVENT which) {
+            if (which != listener.event) {
+                return;
+            }
+            const bool first = inside.fetch_add(1) == 0;
+            EXPECT_TRUE(eventually([&] { return inside.load() == 2; }));
+            if (first && by_close) {
+                EXPECT_EQ(san.close(listener.s), 0);
+            } else {
+                const int error = san.event_select(listener.s, nullptr, 0);
+                EXPECT_TRUE(error == 0 || (by_close && error == WSAENOTSOCK)) << error;
+            }
+            ++ended;
+        });
+        std::thread selecting(
+            [&] { EXPECT_EQ(san.event_select(listener.s, listener.event, FD_ACCEPT), 0); });
+        EXPECT_TRUE(eventually([&] { return inside.load() == 1; }));
+        // Takes one request and tells of the other.
+        std::thread accepting([&] { EXPECT_NE(san.accept(listener.s), INVALID_SOCKET); });
+        selecting.join();
+        accepting.join();
+        // The second request may have been late, and the notifier thread told of it.
+        EXPECT_TRUE(eventually([&] { return ended.load() == 2; }));
+    }
+}
+
+TEST_F(SignalCircleTest, UpcallsOfTwoSocketsMayEachEndTheOthersRegistration) {
+    const Listener one = with_two_requests();
+    const Listener two = with_two_requests();
+    std::atomic<int> inside{0};
+    std::atomic<int> ended{0};
+    const ActionScope acting = upcalls.on_set_event([&](WSAEVENT which) {
+        if (which == one.event || which == two.event) {
+            ++inside;
+            EXPECT_TRUE(eventually([&] { return inside.load() == 2; }));
+            EXPECT_EQ(san.event_select(which == one.event ? two.s : one.s, nullptr, 0), 0);
+            ++ended;
+        }
+    });
+    std::thread first([&] { EXPECT_EQ(san.event_select(one.s, one.event, FD_ACCEPT), 0); });
+    std::thread second([&] { EXPECT_EQ(san.event_select(two.s, two.event, FD_ACCEPT), 0); });
+    first.join();
+    second.join();
+    EXPECT_EQ(ended, 2);
+}
+
+// Each gives way to who waits for it, and to nobody else.
+TEST_F(SignalCircleTest, WhoIsInNoCircleIsWaitedFor) {
+    const Listener one = with_two_requests();
+    const Listener two = with_two_requests();
+    std::atomic<bool> outer{false};
+    std::atomic<bool> inner{false};
+    std::atomic<bool> inner_over{false};
+    const ActionScope acting = upcalls.on_set_event([&](WSAEVENT which) {
+        if (which == two.event) {
+            inner = true;
+            EXPECT_TRUE(eventually([&] { return outer.load(); }));
+            let_time_pass();
+            inner_over = true;
+        } else if (which == one.event) {
+            EXPECT_TRUE(eventually([&] { return inner.load(); }));
+            outer = true;
+            EXPECT_EQ(san.event_select(two.s, nullptr, 0), 0);
+            EXPECT_TRUE(inner_over.load());
+        }
+    });
+    std::thread second([&] { EXPECT_EQ(san.event_select(two.s, two.event, FD_ACCEPT), 0); });
+    std::thread first([&] { EXPECT_EQ(san.event_select(one.s, one.event, FD_ACCEPT), 0); });
+    first.join();
+    second.join();
+}
+
+// The one upcall closes a connection whose last completion the notifier thread has to tell, and this thread's upcall
+// ends the registration that the other one is of.
+TEST_F(SignalCircleTest, TheNotifierThreadGivesWayToWhoWaitsForIt) {
+    for (const bool close_first : {false, true}) {
+        const Listener listener = with_two_requests();
+        Pair told = connected();
+        Pair closed = connected();
+        Notified receive;
+        Notified aborted;
+        ASSERT_EQ(san.recv(told.server.s, told.server.at(0), 64, &receive), WSA_IO_PENDING);
+        ASSERT_EQ(san.recv(closed.server.s, closed.server.at(0), 64, &aborted), WSA_IO_PENDING);
+        std::atomic<bool> signalling{false};
+        std::atomic<bool> notifying{false};
+        std::atomic<int> ended{0};
+        const ActionScope signals = upcalls.on_set_event([&](WSAEVENT which) {
+            if (which == listener.event) {
+                signalling = true;
+                EXPECT_TRUE(eventually([&] { return notifying.load(); }));
+                if (!close_first) {
+                    let_time_pass();
+                }
+                EXPECT_EQ(san.close(closed.server.s), 0);
+                ++ended;
+            }
+        });
+        const ActionScope completions = upcalls.on_complete([&](const Upcall& call) {
+            if (call.overlapped == &receive) {
+                notifying = true;
+                if (close_first) {
+                    let_time_pass();
+                }
+                EXPECT_EQ(san.event_select(listener.s, nullptr, 0), 0);
+                ++ended;
+            }
+        });
+        std::thread signaller(
+            [&] { EXPECT_EQ(san.event_select(listener.s, listener.event, FD_ACCEPT), 0); });
+        EXPECT_TRUE(eventually([&] { return signalling.load(); }));
+        Polled send;
+        EXPECT_EQ(san.send(told.client.s, told.client.at(0), 8, &send), WSA_IO_PENDING);
+        EXPECT_EQ(san.finish(told.client.s, &send).error, 0);
+        signaller.join();
+        EXPECT_TRUE(eventually([&] { return ended.load() == 2; }));
+        EXPECT_TRUE(upcalls.wait_for(&aborted));
+    }
+}
+
 }  // namespace
 }  // namespace sanpoll::test
