@@ -101,7 +101,8 @@ int duplicate_error(engine::Status status) noexcept {
 
 // Other calls find the socket in state kSwappedOut or, if it is a listener, as it was.
 int export_connection(Socket& socket, std::uint32_t generation, std::uint32_t sequence,
-                      DWORD process_id, std::vector<std::byte> exported, std::uint32_t& token) {
+                      DWORD process_id, std::vector<std::byte> exported, std::uint32_t& token,
+                      std::optional<EngineUse>& use) {
     engine::Fabric& fabric = Provider::instance().engine().fabric();
     const engine::Status status =
         fabric.export_connection(*socket.endpoint.load(std::memory_order_acquire), sequence,
@@ -128,12 +129,13 @@ int export_connection(Socket& socket, std::uint32_t generation, std::uint32_t se
     if (!out && closed.state == engine::PostGate::State::kShut) {
         closed.state = engine::PostGate::State::kOpen;  // there is an endpoint behind the shut gate
     }
-    dismantle(socket, closed);
+    dismantle(socket, closed, use);
     return out ? 0 : WSAENOTSOCK;
 }
 
 int export_listening(Socket& socket, std::uint32_t generation, engine::Listening& listening,
-                     DWORD process_id, std::vector<std::byte> exported, std::uint32_t& token) {
+                     DWORD process_id, std::vector<std::byte> exported, std::uint32_t& token,
+                     std::optional<EngineUse>& use) {
     engine::Status status = engine::Status::kNoMemory;
     try {
         status = Provider::instance().engine().fabric().export_listening(
@@ -168,11 +170,13 @@ int export_listening(Socket& socket, std::uint32_t generation, engine::Listening
     for (const auto& request : requests) {
         request->reject(engine::Status::kMoved);
     }
-    wait_for_signals(socket);
+    requests.clear();
     if (!alive) {
-        dismantle(socket, closed);
+        dismantle(socket, closed, use);
         return out ? 0 : WSAENOTSOCK;
     }
+    use.reset();
+    wait_for_signals(socket);
     return duplicate_error(status);
 }
 
@@ -183,6 +187,10 @@ int duplicate(SOCKET s, DWORD process_id, WSAPROTOCOL_INFOW& info) {
     }
     if (!may_take(process_id)) {
         return WSAEINVAL;
+    }
+    std::optional<EngineUse> use(std::in_place);
+    if (!use->up()) {
+        return WSANOTINITIALISED;  // since we looked for the socket
     }
     if (Provider::instance().engine().notifier().is_this_thread()) {
         engine::log(
@@ -226,9 +234,9 @@ int duplicate(SOCKET s, DWORD process_id, WSAPROTOCOL_INFOW& info) {
     }
     std::uint32_t token = 0;
     const int error = sequence ? export_connection(socket, generation, *sequence, process_id,
-                                                   std::move(exported), token)
+                                                   std::move(exported), token, use)
                                : export_listening(socket, generation, *listening, process_id,
-                                                  std::move(exported), token);
+                                                  std::move(exported), token, use);
     if (error == 0) {
         info = protocol_info(token, catalog_entry);
     }

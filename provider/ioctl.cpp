@@ -191,6 +191,10 @@ int WSPAPI wsp_ioctl(SOCKET s, DWORD code, LPVOID in, DWORD in_length, LPVOID ou
         if (const int error = find_socket(s, found); error != 0) {
             return error;
         }
+        const EngineUse use;
+        if (!use.up()) {
+            return WSANOTINITIALISED;  // since we looked for the socket
+        }
         switch (code) {
             case SIO_ADDRESS_LIST_QUERY:
                 return address_list(out, out_length, returned);

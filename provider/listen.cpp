@@ -124,6 +124,10 @@ struct Heritage {
 // Makes the socket of an accepted connection. 0 and its descriptor, or the error.
 int make_accepted(engine::IncomingConnection& request, const engine::ConnectData& callee_data,
                   const Heritage& heritage, SOCKET& descriptor) {
+    const EngineUse use;
+    if (!use.up()) {
+        return WSANOTINITIALISED;  // since the switch was asked; the request has ended with all others
+    }
     Provider& provider = Provider::instance();
     Socket* socket = provider.sockets().allocate(descriptor);
     if (socket == nullptr) {
@@ -185,6 +189,10 @@ int WSPAPI wsp_listen(SOCKET s, int backlog, LPINT error_number) {
             SocketTable::Found found;
             if (const int error = find_socket(s, found); error != 0) {
                 return error;
+            }
+            const EngineUse use;
+            if (!use.up()) {
+                return WSANOTINITIALISED;  // since we looked for the socket
             }
             Socket& socket = *found.socket;
             const std::uint32_t generation = found.view.generation;

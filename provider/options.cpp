@@ -73,6 +73,10 @@ int WSPAPI wsp_get_sock_opt(SOCKET s, int level, int name, CHAR* value, LPINT le
                           }
                           options = found.socket->options;
                       }
+                      const EngineUse use;  // the configuration is of its start
+                      if (!use.up()) {
+                          return WSANOTINITIALISED;  // since we looked for the socket
+                      }
                       DWORD number = 0;
                       if (!read_option(name, options, number)) {
                           return WSAENOPROTOOPT;

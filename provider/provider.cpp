@@ -56,45 +56,84 @@ int Provider::start(const WSPUPCALLTABLEEX& upcalls) {
     return 0;
 }
 
+// Where the last WSPCleanup would wait for its own caller.
+bool Provider::inside_upcall() noexcept {
+    if (EngineUse::here()) {
+        return true;
+    }
+    const EngineUse use;
+    return use.up() && instance().engine().notifier().is_this_thread();
+}
+
 int Provider::cleanup() {
     if (life() == Life::kForked) {
         return WSAENETDOWN;
     }
-    const std::lock_guard lock(life_mutex_);
-    if (startups_ == 0) {
+    const bool inside = inside_upcall();
+    std::unique_lock lock(life_mutex_, std::defer_lock);
+    // Who has the lock may be the last one, and wait for us.
+    const bool locked = inside ? lock.try_lock() : (lock.lock(), true);
+    if (locked && startups_ == 0) {
         return WSANOTINITIALISED;
     }
-    if (startups_ == 1 && engine_->notifier().is_this_thread()) {
+    if (inside && (!locked || startups_ == 1)) {
         engine::log(
             engine::LogLevel::kError,
-            "the last WSPCleanup was called inside an upcall, whose thread it would have to end; "
-            "call it from another thread");
+            "the last WSPCleanup was called inside an upcall, whose thread it would have to end or "
+            "wait for; call it from another thread");
         return WSAENETDOWN;
     }
     if (--startups_ != 0) {
         return 0;
     }
-    for (const SOCKET descriptor : common().sockets.live()) {
-        (void)close_socket(descriptor);
-    }
-    // Sequentially consistent, as the accesses in EngineUse: either it sees this, or we see it.
-    common().life.store(Life::kDown, std::memory_order_seq_cst);
-    common().sockets.stop_serving();
-    for (std::uint32_t users = users_.load(std::memory_order_seq_cst); users != 0;
-         users = users_.load(std::memory_order_seq_cst)) {
-        users_.wait(users, std::memory_order_seq_cst);
-    }
-    engine_.reset();
+    end_engine();
     engine::memory::RegistrationCache::of_process().stop();
     upcall_tables_.erase(upcall_tables_.begin(), upcall_tables_.end() - 1);
     return 0;
 }
 
-EngineUse::EngineUse() noexcept
-    : up_((Provider::instance().users_.fetch_add(1, std::memory_order_seq_cst),
-           common().life.load(std::memory_order_seq_cst) == Life::kUp)) {}
+void Provider::end_engine() noexcept {
+    // While upcalls of what is pending may still call us, and be answered.
+    for (const SOCKET descriptor : common().sockets.live()) {
+        close_left(descriptor);
+    }
+    {
+        const EngineUse own;
+        // Sequentially consistent, as the accesses in EngineUse: either it sees this, or we see it.
+        common().life.store(Life::kDown, std::memory_order_seq_cst);
+        common().sockets.stop_serving();
+        for (std::uint32_t users = users_.load(std::memory_order_seq_cst); users != 1;
+             users = users_.load(std::memory_order_seq_cst)) {
+            users_.wait(users, std::memory_order_seq_cst);
+        }
+        // What was made meanwhile, by calls that had found the provider running.
+        for (const SOCKET descriptor : common().sockets.live()) {
+            close_left(descriptor);
+        }
+    }
+    engine_.reset();
+}
+
+namespace {
+thread_local std::uint32_t uses_here = 0;  // that are up
+}  // namespace
+
+bool EngineUse::enter() noexcept {
+    Provider::instance().users_.fetch_add(1, std::memory_order_seq_cst);
+    const Life life = common().life.load(std::memory_order_seq_cst);
+    if (life == Life::kUp || (life == Life::kDown && uses_here != 0)) {
+        ++uses_here;
+        return true;
+    }
+    return false;
+}
+
+bool EngineUse::here() noexcept { return uses_here != 0; }
+
+EngineUse::EngineUse() noexcept : up_(enter()) {}
 
 EngineUse::~EngineUse() {
+    uses_here -= up_ ? 1 : 0;
     std::atomic<std::uint32_t>& users = Provider::instance().users_;
     users.fetch_sub(1, std::memory_order_seq_cst);
     if (common().life.load(std::memory_order_seq_cst) != Life::kUp) {

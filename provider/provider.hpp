@@ -61,6 +61,8 @@ public:
 private:
     friend class EngineUse;
     void start_registration_cache();
+    [[nodiscard]] static bool inside_upcall() noexcept;
+    void end_engine() noexcept;
 
     std::mutex life_mutex_;  // startup and cleanup, one after the other
     int startups_ = 0;
@@ -71,8 +73,9 @@ private:
     std::atomic<std::uint32_t> users_{0};  // EngineUses that may be up
 };
 
-/// While one lives that is up(), the engine stays: the last WSPCleanup waits for its end. So in its time no upcall
-/// is made in this thread and none is waited for that may call WSPCleanup. Any thread.
+/// While one lives that is up(), the engine stays: the last WSPCleanup waits for its end, and is refused to upcalls that
+/// are made in this thread in its time. So in its time no upcall of another thread is waited for that may call it. Inside
+/// one that is up() another one is too. Any thread.
 class EngineUse {
 public:
     EngineUse() noexcept;
@@ -82,8 +85,12 @@ public:
 
     /// False: the provider does not run, or is about to end; the engine must not be touched.
     [[nodiscard]] bool up() const noexcept { return up_; }
+    /// Whether one that is up() lives in this thread.
+    [[nodiscard]] static bool here() noexcept;
 
 private:
+    [[nodiscard]] static bool enter() noexcept;
+
     const bool up_;
 };
 
@@ -213,13 +220,18 @@ void wait_until_gone(Socket& socket) noexcept;
 [[nodiscard]] engine::Handlers completion_handlers() noexcept;
 /// Last upcall and end of a record whose endpoint is gone.
 void finish_close(Socket& socket) noexcept;
-/// The second half of a close: ends what the gate had admitted, as it was when the gate closed.
-void dismantle(Socket& socket, const engine::PostGate::View& before) noexcept;
+/// The second half of a close: ends what the gate had admitted, as it was when the gate closed. Ends `use`, which is up.
+void dismantle(Socket& socket, const engine::PostGate::View& before,
+               std::optional<EngineUse>& use) noexcept;
+/// Closes what the last WSPCleanup finds. A socket in the making is left alone.
+void close_left(SOCKET descriptor) noexcept;
 /// The body of WSPCloseSocket. When it has returned the peer reaches nothing of what was exposed, or has had its time
 /// (ShmPort::lingers). Not so inside an upcall, where it cannot wait: there WPUCloseSocketHandle, which follows, is the sign.
 [[nodiscard]] int close_socket(SOCKET descriptor) noexcept;
 
 // ---- making sockets -------------------------------------------------------------------------------------
+
+// With an EngineUse that is up: the last WSPCleanup closes what has been made, and waits for what is in the making.
 
 /// A record in state kCreated with its switch handle. 0, WSAEMFILE or WSAENOBUFS (socket.cpp).
 [[nodiscard]] int make_socket(SOCKET& descriptor, Socket*& socket, DWORD catalog_entry);

@@ -36,8 +36,10 @@ SOCKET WSPAPI wsp_socket(int af, int type, int protocol, LPWSAPROTOCOL_INFOW inf
                          DWORD flags, LPINT error_number) {
     SOCKET descriptor = INVALID_SOCKET;
     const int error = guarded([&]() -> int {
-        if (const int down = life_error(); down != 0) {
-            return down;
+        const EngineUse use;
+        if (!use.up()) {
+            const int down = life_error();
+            return down != 0 ? down : WSANOTINITIALISED;
         }
         // 0 and FROM_PROTOCOL_INFO take the value from the protocol information, if there is any.
         const auto resolve = [&](int value, int from_info, int otherwise) {
@@ -94,6 +96,10 @@ int WSPAPI wsp_bind(SOCKET s, const struct sockaddr* name, int namelen, LPINT er
                           if (socket.state != State::kCreated) {
                               return WSAEINVAL;
                           }
+                      }
+                      const EngineUse use;
+                      if (!use.up()) {
+                          return WSANOTINITIALISED;  // since we looked for the socket
                       }
                       const std::uint32_t ip = ntohl(address.sin_addr.s_addr);
                       if (ip != INADDR_ANY && !Provider::instance().engine().fabric().serves(ip)) {
@@ -189,13 +195,7 @@ void end_what_is_left(Socket& socket, const engine::PostGate::View& view) noexce
     }
 }
 
-}  // namespace
-
-int close_socket(SOCKET descriptor) noexcept {
-    SocketTable::Found found;
-    if (const int error = find_socket(descriptor, found); error != 0) {
-        return error;
-    }
+int close_found(const SocketTable::Found& found) noexcept {
     Socket& socket = *found.socket;
     engine::PostGate::View view{};
     {
@@ -225,13 +225,30 @@ int close_socket(SOCKET descriptor) noexcept {
     return 0;
 }
 
-void dismantle(Socket& socket, const engine::PostGate::View& view) noexcept {
+}  // namespace
+
+int close_socket(SOCKET descriptor) noexcept {
+    SocketTable::Found found;
+    const int error = find_socket(descriptor, found);
+    return error != 0 ? error : close_found(found);
+}
+
+void close_left(SOCKET descriptor) noexcept {
+    const SocketTable::Found found = common().sockets.find(descriptor);
+    // Without a handle it is in the making, and is not known to anybody yet.
+    if (found.socket != nullptr &&
+        found.socket->switch_handle.load(std::memory_order_acquire) != INVALID_SOCKET) {
+        (void)close_found(found);
+    }
+}
+
+void dismantle(Socket& socket, const engine::PostGate::View& view,
+               std::optional<EngineUse>& use) noexcept {
     {
         const ControlCall call;
-        if (call.up()) {
-            let_go(socket);
-        }
+        let_go(socket);
     }
+    use.reset();
     end_what_is_left(socket, view);
 }
 

@@ -199,7 +199,7 @@ VerbsPort::Start VerbsPort::read_remote(Connection& connection, Position receive
     }
     for_each_read(
         connection, receive, pieces, count,
-        [this, &connection, receive](const ibv_sge* list, std::uint32_t used, std::uint64_t remote,
+        [&connection, receive](const ibv_sge* list, std::uint32_t used, std::uint64_t remote,
                                      std::uint32_t rkey, bool last) {
             ibv_send_wr& work =
                 connection.ring.add(id_of(connection, WorkKind::kRead),

@@ -1,0 +1,124 @@
+// The last WSPCleanup while other threads are in calls that use the engine: each is done before or is refused.
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+
+#include "tests/provider/provider_fixture.hpp"
+
+namespace sanpoll::test {
+namespace {
+
+class CleanupTest : public ProviderTest {
+protected:
+    // Ends the provider while a thread repeats `call`, which returns a WSA error, and starts it again: many times, for
+    // what could go wrong takes a narrow moment.
+    template <typename Call>
+    void expect_refused_in_time(Call call) {
+        for (int round = 0; round < 40; ++round) {
+            std::atomic<int> called{0};
+            std::thread calling([&] {
+                for (int error = 0; error != WSANOTINITIALISED; ++called) {
+                    error = call();
+                }
+            });
+            EXPECT_TRUE(eventually([&] { return called.load() > 20; }));
+            stop();
+            calling.join();
+            EXPECT_EQ(upcalls.open_handles(), 0U);
+            ProviderTest::SetUp();
+        }
+    }
+    // A new socket for each call: WSANOTINITIALISED, if there is none to be had any more.
+    template <typename Use>
+    int with_socket(Use use) {
+        int error = 0;
+        const SOCKET s = san.socket(&error);
+        if (s == INVALID_SOCKET) {
+            return error;
+        }
+        error = use(s);
+        (void)san.close(s);
+        return error;
+    }
+};
+
+TEST_F(CleanupTest, WhileSocketsAreMade) {
+    expect_refused_in_time([&] { return with_socket([](SOCKET) { return 0; }); });
+}
+
+TEST_F(CleanupTest, WhileSocketsAreBound) {
+    const sockaddr_in address = fresh_address();
+    expect_refused_in_time(
+        [&] { return with_socket([&](SOCKET s) { return san.bind(s, address); }); });
+}
+
+TEST_F(CleanupTest, WhileSocketsListen) {
+    const sockaddr_in address = fresh_address();
+    expect_refused_in_time([&] {
+        return with_socket([&](SOCKET s) {
+            (void)san.bind(s, address);
+            (void)san.listen(s, 1);
+            return san.listen(s, 2);
+        });
+    });
+}
+
+TEST_F(CleanupTest, WhileAddressesAreAskedFor) {
+    expect_refused_in_time([&] {
+        return with_socket([&](SOCKET s) {
+            char list[4096];
+            DWORD returned = 0;
+            return san.ioctl(s, SIO_ADDRESS_LIST_QUERY, nullptr, 0, list, sizeof(list), &returned);
+        });
+    });
+}
+
+TEST_F(CleanupTest, WhileConnectionsAreMade) {
+    const sockaddr_in address = fresh_address();
+    expect_refused_in_time([&] {
+        return with_socket([&](SOCKET s) {
+            (void)san.bind(s, address);
+            int error = san.listen(s, 1);
+            if (error == 0) {
+                error = with_socket([&](SOCKET other) {
+                    (void)san.bind(other, address_of(INADDR_ANY, 0));
+                    (void)san.connect(other, address);
+                    const SOCKET accepted = san.accept(s, &error);
+                    if (accepted != INVALID_SOCKET) {
+                        (void)san.close(accepted);
+                    }
+                    return error;
+                });
+            }
+            return error;
+        });
+    });
+}
+
+TEST_F(CleanupTest, WhileSocketsAreGivenAway) {
+    const sockaddr_in address = fresh_address();
+    expect_refused_in_time([&] {
+        return with_socket([&](SOCKET s) {
+            (void)san.bind(s, address);
+            (void)san.listen(s, 1);
+            WSAPROTOCOL_INFOW info{};
+            return san.duplicate(s, static_cast<DWORD>(::getpid()), &info);
+        });
+    });
+}
+
+// The switch calls it while it is asked for a handle: the call that asks has to be over first.
+TEST_F(CleanupTest, TheLastOneFromWithinTheMakingOfAHandleIsRefused) {  // project decision
+    int refused = 0;
+    upcalls.on_create_handle([&](SOCKET proposed) {
+        refused = san.cleanup();
+        return proposed;
+    });
+    EXPECT_NE(socket(), INVALID_SOCKET);
+    upcalls.on_create_handle({});
+    EXPECT_EQ(refused, WSAENETDOWN);
+}
+
+}  // namespace
+}  // namespace sanpoll::test
