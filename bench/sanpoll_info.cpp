@@ -7,6 +7,7 @@
 
 #include "engine/config_report.hpp"
 #include "engine/fabric/verbs/device_report.hpp"
+#include "engine/memory/start.hpp"
 
 int main(int argc, char** argv) {
     namespace engine = sanpoll::engine;
@@ -27,8 +28,11 @@ int main(int argc, char** argv) {
             std::fprintf(stderr, "sanpoll-info: %s\n", error.c_str());
             return 1;
         }
-        const std::string text = engine::config_report(config, engine::read_host_limits(),
-                                                       engine::verbs::device_report());
+        std::string text = engine::config_report(config, engine::read_host_limits(),
+                                                 engine::verbs::device_report());
+        if (const std::string why = engine::memory::settle_sharing(config); !why.empty()) {
+            text += "\n# not as set\n# " + why + "\n";
+        }
         return std::fputs(text.c_str(), stdout) < 0 ? 1 : 0;
     } catch (const std::exception& failure) {
         std::fprintf(stderr, "sanpoll-info: %s\n", failure.what());

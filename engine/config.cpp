@@ -49,7 +49,7 @@ KnobRule number(std::string_view name, std::string_view allowed, std::string_vie
 
 template <typename Enum>
 KnobRule choice(std::string_view name, std::string_view allowed, std::string_view description,
-                Enum Config::*member, std::vector<std::string_view> words) {
+                Enum Config::*member, const std::vector<std::string_view>& words) {
     return {{name, allowed, description},
             [=](Config& config, std::string_view text) {
                 const auto found = std::find(words.begin(), words.end(), text);

@@ -71,6 +71,7 @@ std::string start(const Config& config) {
         options.emplace_back("--no-shconf");
     }
     std::vector<char*> arguments;
+    arguments.reserve(options.size() + 1);
     for (std::string& option : options) {
         arguments.push_back(option.data());
     }

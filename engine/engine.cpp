@@ -81,6 +81,9 @@ std::unique_ptr<Engine> Engine::start(Config config, Clock& clock, const Handler
             return nullptr;
         }
     }
+    if (const std::string why = memory::settle_sharing(config); !why.empty()) {
+        log(LogLevel::kWarn, "{}", why);
+    }
     error = memory::begin(memory::Arenas::of_process(), config);
     if (!error.empty()) {
         return nullptr;

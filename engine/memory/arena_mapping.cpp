@@ -83,11 +83,19 @@ bool touch(const Arena& arena) noexcept {
 
 // Peers could take hugepages out of the file again, and we would die of touching the hole: sealed against
 // future writers, it has no holes. What is mapped already stays writable; peers read. The same seal makes of "peers
-// only read" more than their courtesy. A kernel before 5.1 has no such seal.
+// only read" more than their courtesy. Where the kernel has no such seal nobody is shown an ordinary arena that would
+// need it (settle_sharing), so it may go without.
 bool seal(const Arena& arena) noexcept {
     constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
-    const int more = huge(arena) || !arena.peers_may_write ? F_SEAL_FUTURE_WRITE : 0;
-    return !arena.shareable || ::fcntl(arena.fd, F_ADD_SEALS, kSeals | more) == 0;
+    if (!arena.shareable) {
+        return true;
+    }
+    if ((huge(arena) || !arena.peers_may_write) &&
+        ::fcntl(arena.fd, F_ADD_SEALS, kSeals | F_SEAL_FUTURE_WRITE) == 0) {
+        return true;
+    }
+    const bool needless = !huge(arena) && (arena.peers_may_write || errno == EINVAL);
+    return needless && ::fcntl(arena.fd, F_ADD_SEALS, kSeals) == 0;
 }
 
 Refusal refusal_of(const Arena& arena, Reason reason, const char* step, int error) {
@@ -138,6 +146,16 @@ bool map_arena(Arena& arena, Refusal& refusal) {
         return failed(Reason::kNoDescriptor, "the file cannot be sealed");
     }
     return true;
+}
+
+bool writers_can_be_kept_out() noexcept {
+    const int fd = ::memfd_create("sanpoll-seal", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0) {
+        return true;  // what is lacking is something else, and making an arena says what
+    }
+    const bool can = ::fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) == 0 || errno != EINVAL;
+    ::close(fd);
+    return can;
 }
 
 void unmap_arena(const Arena& arena) noexcept {

@@ -12,6 +12,9 @@ namespace sanpoll::engine::memory {
 /// the kernel does not give it: then nothing is left behind. A NUMA node that cannot be preferred is none.
 [[nodiscard]] bool map_arena(Arena& arena, Refusal& refusal);
 
+/// Whether this kernel can seal the files of arenas against writers to come (F_SEAL_FUTURE_WRITE, Linux 5.1).
+[[nodiscard]] bool writers_can_be_kept_out() noexcept;
+
 void unmap_arena(const Arena& arena) noexcept;
 
 /// In a forked child: a copy of its own in place of the parent's memory. Async-signal-safe.

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "engine/log.hpp"
+#include "engine/memory/arena_mapping.hpp"
 
 namespace sanpoll::engine::memory {
 
@@ -30,6 +31,16 @@ ArenaRules rules_of(const Config& config) {
         rules.numa_node = numa_node_of(config.cores.front());
     }
     return rules;
+}
+
+std::string settle_sharing(Config& config) {
+    if (config.share_arenas != ShareArenas::kRead || writers_can_be_kept_out()) {
+        return {};
+    }
+    config.share_arenas = ShareArenas::kOff;
+    return "share_arenas = read becomes off: this kernel cannot seal memory against writers "
+           "(F_SEAL_FUTURE_WRITE, Linux 5.1), so that whoever may read an arena could write to it; "
+           "use a newer kernel, or SANPOLL_SHARE_ARENAS=on if peers may";
 }
 
 std::string begin(Arenas& arenas, const Config& config) {

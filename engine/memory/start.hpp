@@ -12,6 +12,11 @@ namespace sanpoll::engine::memory {
 /// them, which are those that turn the cores.
 [[nodiscard]] ArenaRules rules_of(const Config& config);
 
+/// Takes back what the configuration says of sharing if the kernel cannot keep it: share_arenas = read becomes off where
+/// an arena that peers may read could be written by them, too. Why, if so; else an empty string. Before the engine has
+/// it, and fabrics tell their peers of it.
+[[nodiscard]] std::string settle_sharing(Config& config);
+
 /// Sets the rules for the arenas of `arenas`. With hugepages = required the first shareable arena is made at once,
 /// unless there is one: that hugepages are lacking is then an error of the start, and not of some later
 /// moment. Otherwise nothing is made before somebody asks. Blocks. An empty string, or what is wrong

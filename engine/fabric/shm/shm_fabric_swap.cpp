@@ -101,12 +101,11 @@ const Peer* ShmFabric::expect_peer(int fd, ShmPort& port) {
 }
 
 void ShmFabric::end_peer(const Peer& peer) {
-    for (const std::shared_ptr<Peer>& one : peers_) {
-        if (one.get() == &peer) {
-            const std::shared_ptr<Peer> kept = one;  // ending it takes it out of the set
-            kept->end({});
-            return;
-        }
+    const auto found =
+        std::find_if(peers_.begin(), peers_.end(),
+                     [&](const std::shared_ptr<Peer>& one) { return one.get() == &peer; });
+    if (found != peers_.end()) {
+        (*found)->end({});  // takes it out of the set, and keeps it until then
     }
 }
 

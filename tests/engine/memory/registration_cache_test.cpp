@@ -1,11 +1,7 @@
 #include "engine/memory/registration_cache.hpp"
 
 #include <gtest/gtest.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 
 #include <cerrno>
 #include <cstddef>
@@ -15,6 +11,7 @@
 #include <vector>
 
 #include "engine/memory_region.hpp"
+#include "tests/engine/lesser_kernel.hpp"
 #include "tests/engine/memory/mapped_pages.hpp"
 #include "tests/engine/patience.hpp"
 #include "tests/rings/scale.hpp"
@@ -319,38 +316,25 @@ TEST_F(RegistrationCacheTest, OffItKeepsNothing) {
 }
 
 // As in a container whose profile does not allow it.
-[[nodiscard]] bool forbid_userfaultfd() {
-    sock_filter filter[] = {
+TEST(RegistrationCacheWithoutWatch, ItStaysOffAndSaysWhatIsMissing) {
+    sock_filter no_userfaultfd[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_userfaultfd, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
-    const sock_fprog program{4, filter};
-    return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-           ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
-}
-
-TEST(RegistrationCacheWithoutWatch, ItStaysOffAndSaysWhatIsMissing) {
-    const pid_t child = ::fork();
-    if (child == 0) {
-        if (!forbid_userfaultfd()) {
-            ::_exit(77);
-        }
+    const auto outcome = tests::under_lesser_kernel(no_userfaultfd, [] {
         RegistrationCache cache;
         const std::string error = cache.start({});
         const bool told = error.find("userfaultfd") != std::string::npos &&
                           error.find("seccomp") != std::string::npos;
         Device device;
-        ::_exit(told && !cache.on() && cache.begin(device, 4096, 4096, kRead) == 0 ? 0 : 1);
-    }
-    int status = 0;
-    ASSERT_EQ(::waitpid(child, &status, 0), child);
-    ASSERT_TRUE(WIFEXITED(status));
-    if (WEXITSTATUS(status) == 77) {
+        return told && !cache.on() && cache.begin(device, 4096, 4096, kRead) == 0;
+    });
+    if (outcome == tests::LesserKernel::kHere) {
         GTEST_SKIP() << "no seccomp filter can be set here";
     }
-    EXPECT_EQ(WEXITSTATUS(status), 0);
+    EXPECT_EQ(outcome, tests::LesserKernel::kTrue);
 }
 
 // Every page has a life, which ends when its mapping changes. Whatever is found must have been registered in the

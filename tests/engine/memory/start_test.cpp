@@ -1,9 +1,16 @@
 #include "engine/memory/start.hpp"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 
+#include <cerrno>
+
+#include "engine/memory/arena_mapping.hpp"
 #include "engine/memory/hugepages.hpp"
+#include "tests/engine/lesser_kernel.hpp"
 
 namespace sanpoll::engine::memory {
 namespace {
@@ -34,6 +41,53 @@ TEST(MemoryStart, WhoLetsPeersOnlyReadHasItSealed) {
         config.share_arenas = share;
         EXPECT_EQ(rules_of(config).peers_may_write, share == ShareArenas::kOn);
     }
+}
+
+// As before Linux 5.1: fcntl(F_ADD_SEALS) knows no F_SEAL_FUTURE_WRITE.
+TEST(MemoryStart, WhatPeersCannotBeKeptFromWritingIsNotSharedForReading) {
+    sock_filter no_such_seal[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fcntl, 0, 5),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_ADD_SEALS, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[2])),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x0010 /* F_SEAL_FUTURE_WRITE */, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const auto outcome = tests::under_lesser_kernel(no_such_seal, [] {
+        bool right = true;
+        for (const ShareArenas share : {ShareArenas::kOff, ShareArenas::kRead, ShareArenas::kOn}) {
+            Config config = config_with(Hugepages::kOff);
+            config.share_arenas = share;
+            const std::string why = settle_sharing(config);
+            right &= share == ShareArenas::kRead
+                         ? config.share_arenas == ShareArenas::kOff &&
+                               why.find("SANPOLL_SHARE_ARENAS") != std::string::npos
+                         : config.share_arenas == share && why.empty();
+            // There is memory all the same, and it does not change its size.
+            Arenas arenas;
+            Refusal refusal;
+            right &= begin(arenas, config).empty() && arenas.make(true, 0, refusal) != nullptr;
+            right &= right && ::fcntl(arenas.arena(0).fd, F_GET_SEALS) ==
+                                  (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+        }
+        return right;
+    });
+    if (outcome == tests::LesserKernel::kHere) {
+        GTEST_SKIP() << "no seccomp filter can be set here";
+    }
+    EXPECT_EQ(outcome, tests::LesserKernel::kTrue);
+}
+
+TEST(MemoryStart, SharingForReadingStaysWhereTheKernelHasTheSeal) {
+    if (!writers_can_be_kept_out()) {
+        GTEST_SKIP() << "before Linux 5.1";
+    }
+    Config config = config_with(Hugepages::kOff);
+    config.share_arenas = ShareArenas::kRead;
+    EXPECT_EQ(settle_sharing(config), "");
+    EXPECT_EQ(config.share_arenas, ShareArenas::kRead);
 }
 
 TEST(MemoryStart, TheKnobsDefaultsAreTheRulesDefaults) {
