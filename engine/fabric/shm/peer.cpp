@@ -5,11 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
-#include <thread>
 #include <utility>
 
+#include "engine/clock.hpp"
 #include "engine/fabric/shm/shm_fabric.hpp"
 #include "engine/fork_guard.hpp"
 #include "engine/log.hpp"
@@ -18,8 +17,8 @@ namespace sanpoll::engine::shm {
 
 namespace {
 
-constexpr int kCopiesEndMs = 200;        // as a close, see ShmPort::lingers
-constexpr std::uint32_t kMostMoves = 8;  // of a listener, in the time of one connect
+constexpr std::uint64_t kCopiesEndNs = 200'000'000;  // as a close, see ShmPort::lingers
+constexpr std::uint32_t kMostMoves = 8;              // of a listener, in the time of one connect
 
 // Who goes on writing must not keep everybody else waiting: the rest is read when epoll tells of it again.
 constexpr std::uint32_t kMessagesAtOnce = 64;
@@ -372,20 +371,6 @@ bool Peer::take_swap(const ControlMessage& message, int fds[2], int fd_count) {
 
 // ---- end --------------------------------------------------------------------------------------------
 
-// We end the link and the peer lives: it may be copying a part of an RDMA operation out of or into what was exposed.
-// Until that has ended the memory is in use, as the owner hears if it deregisters; a stopped or lying peer keeps it so
-// for a bounded time only. The control thread waits, the core does not. A peer that has closed its end is dead, or has
-// stopped touching memory before.
-void Peer::let_copies_end() {
-    if (has_closed(fd_)) {
-        return;
-    }
-    on_core(port_, [&]() noexcept { port_.break_link(*link_, Status::kReset); });
-    for (int ms = 0; ms < kCopiesEndMs && link_->shown.copying_any() && !has_closed(fd_); ++ms) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-}
-
 void Peer::end(std::string_view why) {
     if (state_ == State::kGone) {
         return;
@@ -394,6 +379,9 @@ void Peer::end(std::string_view why) {
     if (!why.empty()) {
         log(LogLevel::kWarn, "ends the link to another process: {}", why);
     }
+    // If the process that listened is gone, a connect by other means would be reset as well. If it is
+    // there and we cannot agree with it, other means may do better.
+    lost_by_ = why.empty() ? Status::kNoListener : Status::kTimedOut;
     const std::shared_ptr<Peer> self = shared_from_this();
     fabric_.control().forget(fd_);
     for (const auto& [id, one] : incoming) {
@@ -402,18 +390,48 @@ void Peer::end(std::string_view why) {
         }
     }
     incoming.clear();
-    const auto lost = std::move(outgoing);
-    outgoing.clear();
-    for (const auto& [id, one] : lost) {
+    for (const auto& [id, one] : std::exchange(outgoing, {})) {
         on_core(port_,
                 [&connection = *one->connection, this]() noexcept { port_.abandon(connection); });
         one->connection = nullptr;
+        lost_.push_back(one);
     }
+    outbox_.reset();
+    inbox_.reset();
+    // A peer that has closed its end is dead, or has stopped touching memory before.
+    if (link_ && !has_closed(fd_)) {
+        on_core(port_, [&]() noexcept { port_.break_link(*link_, Status::kReset); });
+        copies_until_ns_ = Clock::steady().now_ns() + kCopiesEndNs;
+    }
+    await_copies();
+}
+
+// We end the link and the peer lives: it may be copying a part of an RDMA operation out of or into what was exposed.
+// Until that has ended the memory is in use, as the owner hears if it deregisters; a stopped or lying peer keeps it so
+// for a bounded time only. Nobody else waits: neither the core, nor who needs the turn of the control thread.
+void Peer::await_copies() {
+    finish_end_in_time();
+    if (!over_) {
+        fabric_.control().add_timer(1, [self = shared_from_this()] { self->await_copies(); });
+    }
+}
+
+void Peer::finish_end_in_time() {
+    if (state_ != State::kGone || over_) {
+        return;
+    }
+    const bool copying = Clock::steady().now_ns() < copies_until_ns_ &&
+                         link_->shown.copying_any() && !has_closed(fd_);
+    if (!copying) {
+        finish_end();
+    }
+}
+
+void Peer::finish_end() {
+    over_ = true;
+    const std::shared_ptr<Peer> self = shared_from_this();
     if (link_) {
-        let_copies_end();
         on_core(port_, [&]() noexcept { port_.remove_link(*link_, Status::kReset); });
-        outbox_.reset();
-        inbox_.reset();
         link_.reset();
     }
     // Only now: the peer takes the end of file for a sign that nobody here touches its memory any more.
@@ -423,15 +441,10 @@ void Peer::end(std::string_view why) {
     fabric_.departures().peer_ended(*this);
     fabric_.suspensions().peer_ended(*this);
     fabric_.forget(self);
-    // If the process that listened is gone, a connect by other means would be reset as well. If it is
-    // there and we cannot agree with it, other means may do better.
-    const Status status = why.empty() ? Status::kNoListener : Status::kTimedOut;
-    for (const auto& [id, one] : lost) {
-        fabric_.finish(one, {status, {}});
-    }
-    const std::vector<std::shared_ptr<Outgoing>> waiting = std::move(waiting_);
-    for (const auto& one : waiting) {
-        fabric_.finish(one, {status, {}});
+    for (auto* const list : {&lost_, &waiting_}) {
+        for (const auto& one : std::exchange(*list, {})) {
+            fabric_.finish(one, {lost_by_, {}});
+        }
     }
 }
 

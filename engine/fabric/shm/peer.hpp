@@ -56,9 +56,12 @@ public:
     void keep_to_itself() noexcept { keeps_to_itself_ = true; }
     /// Offers it the shareable arenas that it has not been offered yet.
     void offer_arenas();
-    /// Ends everything that goes by this peer, with `why` in the log unless it is empty. Waits a moment for a living peer
-    /// that is copying.
+    /// Ends everything that goes by this peer, with `why` in the log unless it is empty. Does not wait: the link itself, and
+    /// what is left, stays a moment longer for a living peer that is copying.
     void end(std::string_view why);
+    /// After end(): ends what is left if the copies have ended by now, or have had their time. For who cannot wait for a
+    /// timer; the peer is one of the fabric's until then.
+    void finish_end_in_time();
 
     [[nodiscard]] State state() const noexcept { return state_; }
     [[nodiscard]] bool initiator() const noexcept { return initiator_; }
@@ -95,7 +98,8 @@ private:
     void send_with(const ControlMessage& message, std::vector<int> fds, Descriptor owned = {});
     [[nodiscard]] bool take_swap(const ControlMessage& message, int fds[2], int fd_count);
     void flush();
-    void let_copies_end();
+    void await_copies();
+    void finish_end();
     void install_link(std::unique_ptr<Segment> segment, int own_doorbell, int peer_doorbell);
 
     ShmFabric& fabric_;
@@ -113,8 +117,12 @@ private:
     std::deque<Unsent> unsent_;
     bool deaf_ = false;                               // too much of it: the end is on its way
     std::vector<std::shared_ptr<Outgoing>> waiting_;  // until the link stands
-    std::unique_ptr<Segment> segment_;                // initiator, while linking
-    int doorbell_[2] = {-1, -1};                      // while linking: ours, the one sent
+    std::vector<std::shared_ptr<Outgoing>> lost_;     // by the end of it, and not told yet
+    Status lost_by_ = Status::kNoListener;
+    std::uint64_t copies_until_ns_ = 0;  // what end() leaves may wait for a copy until then
+    bool over_ = false;                  // nothing is left
+    std::unique_ptr<Segment> segment_;   // initiator, while linking
+    int doorbell_[2] = {-1, -1};         // while linking: ours, the one sent
     std::unique_ptr<Link> link_;
     // In the link's segment; while it stands.
     std::optional<MailWriter> outbox_;

@@ -11,7 +11,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <thread>
 
 #include "engine/fork_guard.hpp"
 #include "engine/limit_error.hpp"
@@ -299,12 +301,6 @@ void ShmFabric::stop() {
         control_.forget(trouble_fd_);
         departures_.fail_all();
         exports_.give_up_all();
-        const std::set<std::shared_ptr<Peer>> peers = std::move(peers_);
-        peers_.clear();
-        unasked_.clear();
-        for (const std::shared_ptr<Peer>& peer : peers) {
-            peer->end({});
-        }
         for (auto& [address, listener] : listeners_) {
             control_.forget(listener.fd);
             forget_in_child(listener.fd);
@@ -312,6 +308,19 @@ void ShmFabric::stop() {
         }
         listeners_.clear();
     });
+    for (bool over = false; !over;) {
+        control_.call([&] {
+            const std::set<std::shared_ptr<Peer>> peers = peers_;
+            for (const std::shared_ptr<Peer>& peer : peers) {
+                peer->end({});
+                peer->finish_end_in_time();
+            }
+            over = peers_.empty();
+        });
+        if (!over) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));  // a living peer copies
+        }
+    }
 }
 
 void ShmFabric::look_for_trouble() {

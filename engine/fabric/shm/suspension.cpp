@@ -180,7 +180,9 @@ void Suspensions::peer_ended(const Peer& peer) {
         }
         const Suspension lost = *one;
         one = list_.erase(one);
-        if (lost.leaver != nullptr && lost.leaver != &peer) {
+        // One whose own end is on its way takes its link along.
+        if (lost.leaver != nullptr && lost.leaver != &peer &&
+            lost.leaver->state() == Peer::State::kReady) {
             // Its lifeline only: it stays (or has just left, and kLeft is on its way).
             on_core(*lost.port,
                     [&]() noexcept { lost.port->go_on(lost.id, *lost.leaver->link()); });

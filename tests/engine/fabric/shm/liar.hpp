@@ -99,6 +99,22 @@ public:
         received_count_ = 0;
     }
 
+    /// Whether the engine has hung up by now; what it has said before is not heard any more.
+    [[nodiscard]] bool has_hung_up() {
+        for (;;) {
+            engine::shm::ControlMessage unheard;
+            close_received();
+            const int result = receive_message(fd_, unheard, received_, received_count_);
+            if (result <= 0) {
+                return result < 0;
+            }
+        }
+    }
+
+    /// What the engine has exposed to it, as it says itself.
+    [[nodiscard]] engine::shm::ExposureSlot* exposed_to_it() {
+        return segment_->direction(0).exposures;
+    }
     /// What it writes, and what is written to it.
     [[nodiscard]] engine::shm::MailboxMemory& outbox() { return segment_->mailbox(0); }
     [[nodiscard]] engine::shm::MailboxMemory& inbox() { return segment_->mailbox(1); }
