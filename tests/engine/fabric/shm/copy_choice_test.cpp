@@ -4,28 +4,23 @@
 
 #include <cstdint>
 
+#include "tests/engine/fabric/shm/two_ways.hpp"
+
 namespace sanpoll::engine::shm {
 namespace {
 
 constexpr std::uint32_t kMiB = 1U << 20;
 
-// Operations that take a given time each way.
-struct World {
+// Operations that take a given time each way, for a MiB.
+struct World : tests::TwoWays<World> {
+    World() : tests::TwoWays<World>{30000, 90000} {}
+
     CopyChoice choice;
-    std::uint64_t staged_ns = 30000;  // for a MiB
-    std::uint64_t direct_ns = 90000;
 
     bool run(std::uint32_t length = kMiB) {
         const bool direct = choice.direct(length);
-        choice.took(direct, length, (direct ? direct_ns : staged_ns) * length / kMiB);
+        choice.took(direct, length, takes(direct) * length / kMiB);
         return direct;
-    }
-    std::uint32_t direct_ones(std::uint32_t operations) {
-        std::uint32_t count = 0;
-        for (std::uint32_t i = 0; i < operations; ++i) {
-            count += run() ? 1 : 0;
-        }
-        return count;
     }
 };
 

@@ -8,6 +8,7 @@
 
 #include "tests/engine/fabric/shm/shared_arena.hpp"
 #include "tests/engine/fabric/shm/shm_port_fixture.hpp"
+#include "tests/engine/fabric/shm/swap_by_hand.hpp"
 
 namespace sanpoll::engine::shm {
 namespace {
@@ -55,36 +56,46 @@ protected:
     [[nodiscard]] Connection& end_of(Socket& socket) {
         return static_cast<Connection&>(*socket.slot.load());
     }
+    // Of b_'s end.
     void start_leaving() {
-        ASSERT_TRUE(b_.gate.suspend(b_.generation).has_value());
-        Link* link = nullptr;
-        ASSERT_EQ(ports_.b.port.start_leaving(end_of(b_), link, peer_id_), Hold::kHeld);
-        ASSERT_EQ(link, ports_.link_b.get());
-        ASSERT_EQ(ports_.a.port.suspend(peer_id_, *ports_.link_a, false), Hold::kHeld);
-        ASSERT_EQ(ports_.a.port.suspended(peer_id_, *ports_.link_a, counts_), Hold::kHeld);
-    }
-    void stay() {
-        ports_.b.port.stay(end_of(b_));
-        ports_.a.port.go_on(peer_id_, *ports_.link_a);
+        ASSERT_NO_FATAL_FAILURE(swap_.begin(b_));
+        ASSERT_NO_FATAL_FAILURE(swap_.hold_at_once());
     }
     void leave_for(Socket& next) {
-        Frozen frozen;
-        ASSERT_EQ(ports_.b.port.freeze(end_of(b_), counts_, frozen), Status::kOk);
-        ports_.b.port.take_out(end_of(b_));
-        ports_.a.port.let_go(peer_id_, *ports_.link_a);
-        Connection* connection = ports_.b.port.make_connection(next.owner());
-        ASSERT_NE(connection, nullptr);
-        ASSERT_TRUE(ports_.b.port.stock(*connection, frozen));
-        ports_.b.port.install(*connection, *ports_.link_b);
-        std::uint32_t granted = 0;
-        ASSERT_TRUE(ports_.a.port.go_on_with(peer_id_, *ports_.link_a, connection->id,
-                                             frozen.counts, frozen.granted(), granted));
-        ASSERT_TRUE(ports_.b.port.establish_with(*connection, peer_id_, granted));
+        ASSERT_NO_FATAL_FAILURE(swap_.leave());
+        ASSERT_NO_FATAL_FAILURE(swap_.arrive(next));
+    }
+    // What was copied before it left was received here, as far as `taken` goes; `next` gets the rest, in order.
+    void expect_rest_by(Socket& next, std::uint64_t done, const std::deque<Operation*>& sends) {
+        for (; done < sends.size(); ++done) {
+            Operation& receive = next.receive(kMiB);
+            ports_.settle();
+            ASSERT_TRUE(receive.good());
+            ASSERT_TRUE(receive.content() == message_of(done, kMiB));
+            ASSERT_TRUE(sends[done]->good());
+        }
+    }
+    static void count_taken(const std::deque<Operation*>& taken, std::uint64_t& done) {
+        done = 0;
+        for (const Operation* one : taken) {
+            ASSERT_TRUE(one->good());
+            if (one->length != 0) {
+                ASSERT_TRUE(one->content() == message_of(done, kMiB));
+                ++done;
+            }
+        }
+    }
+    void end(Socket& from, const Socket& to, Socket& next) {
+        from.close();
+        next.close();
+        ports_.settle();
+        expect_all_ended(from);
+        expect_all_ended(to);
+        expect_all_ended(next);
     }
 
     Socket next_;
-    std::uint32_t peer_id_ = 0;
-    Counts counts_;
+    tests::SwapByHand swap_{ports_};
 };
 
 // Whatever was copied before it leaves was received here; the rest is, in order, in the next process.
@@ -107,51 +118,20 @@ TEST_P(DescribedSwapTest, TheNextProcessGetsWhatTheLastOneHasNotCopied) {
             for (std::uint32_t i = 0; i < turns; ++i) {
                 turn_b();
             }
-            ASSERT_TRUE(to.gate.suspend(to.generation).has_value());
-            Link* link = nullptr;
-            std::uint32_t peer_id = 0;
-            ASSERT_EQ(ports_.b.port.start_leaving(end_of(to), link, peer_id), Hold::kHeld);
+            tests::SwapByHand swap(ports_);
+            ASSERT_NO_FATAL_FAILURE(swap.begin(to));
             turn_b();  // copies nothing any more
-            ASSERT_EQ(ports_.a.port.suspend(peer_id, *ports_.link_a, false), Hold::kHeld);
-            Counts counts;
-            ASSERT_EQ(ports_.a.port.suspended(peer_id, *ports_.link_a, counts), Hold::kHeld);
+            ASSERT_NO_FATAL_FAILURE(swap.hold_at_once());
             turn_b();
-            Frozen frozen;
-            ASSERT_EQ(ports_.b.port.freeze(end_of(to), counts, frozen), Status::kOk);
-            ports_.b.port.take_out(end_of(to));
-            ports_.a.port.let_go(peer_id, *ports_.link_a);
+            ASSERT_NO_FATAL_FAILURE(swap.leave());
             std::uint64_t done = 0;
-            for (const Operation* one : taken) {
-                ASSERT_TRUE(one->good());
-                if (one->length != 0) {
-                    ASSERT_TRUE(one->content() == message_of(done, kMiB));
-                    ++done;
-                }
-            }
+            ASSERT_NO_FATAL_FAILURE(count_taken(taken, done));
             for (std::uint64_t number = 0; number < kMessages; ++number) {
                 ASSERT_EQ(sends[number]->ended(), number < done) << turns << " " << receives;
             }
-            Connection* connection = ports_.b.port.make_connection(next.owner());
-            ASSERT_NE(connection, nullptr);
-            ASSERT_TRUE(ports_.b.port.stock(*connection, frozen));
-            ports_.b.port.install(*connection, *ports_.link_b);
-            std::uint32_t granted = 0;
-            ASSERT_TRUE(ports_.a.port.go_on_with(peer_id, *ports_.link_a, connection->id,
-                                                 frozen.counts, frozen.granted(), granted));
-            ASSERT_TRUE(ports_.b.port.establish_with(*connection, peer_id, granted));
-            for (; done < kMessages; ++done) {
-                Operation& receive = next.receive(kMiB);
-                ports_.settle();
-                ASSERT_TRUE(receive.good());
-                ASSERT_TRUE(receive.content() == message_of(done, kMiB));
-                ASSERT_TRUE(sends[done]->good());
-            }
-            from.close();
-            next.close();
-            ports_.settle();
-            expect_all_ended(from);
-            expect_all_ended(to);
-            expect_all_ended(next);
+            ASSERT_NO_FATAL_FAILURE(swap.arrive(next));
+            ASSERT_NO_FATAL_FAILURE(expect_rest_by(next, done, sends));
+            end(from, to, next);
         }
     }
 }
@@ -165,7 +145,7 @@ TEST_P(DescribedSwapTest, WhoStaysCopiesOn) {
         turn_b();
     }
     EXPECT_FALSE(receive.ended());
-    stay();
+    swap_.stay();
     ports_.settle();
     EXPECT_TRUE(receive.good() && sent.good());
     EXPECT_TRUE(receive.content() == message_of(0, kMiB));
@@ -234,52 +214,22 @@ TEST_P(DescribedSwapTest, WhatFlowsIsFinishedAndWhatIsInvitedAheadIsDescribedAne
             turn_b();
             (void)ports_.a.core.turn();
         }
-        ASSERT_TRUE(to.gate.suspend(to.generation).has_value());
-        Link* link = nullptr;
-        std::uint32_t peer_id = 0;
-        ASSERT_EQ(ports_.b.port.start_leaving(end_of(to), link, peer_id), Hold::kHeld);
-        Hold hold = ports_.a.port.suspend(peer_id, *ports_.link_a, false);
-        Counts counts;
+        tests::SwapByHand swap(ports_);
+        ASSERT_NO_FATAL_FAILURE(swap.begin(to));
+        Hold hold = swap.hold();
         for (int i = 0; i < 100 && hold == Hold::kFinishing; ++i) {
             (void)ports_.a.core.turn();
             turn_b();
-            hold = ports_.a.port.suspended(peer_id, *ports_.link_a, counts);
+            hold = swap.held();
         }
         ASSERT_EQ(hold, Hold::kHeld);
-        ASSERT_EQ(ports_.a.port.suspended(peer_id, *ports_.link_a, counts), Hold::kHeld);
-        Frozen frozen;
-        ASSERT_EQ(ports_.b.port.freeze(end_of(to), counts, frozen), Status::kOk) << turns;
-        ports_.b.port.take_out(end_of(to));
-        ports_.a.port.let_go(peer_id, *ports_.link_a);
+        ASSERT_EQ(swap.held(), Hold::kHeld);
+        ASSERT_NO_FATAL_FAILURE(swap.leave()) << turns;
         std::uint64_t done = 0;
-        for (const Operation* one : taken) {
-            ASSERT_TRUE(one->good());
-            if (one->length != 0) {
-                ASSERT_TRUE(one->content() == message_of(done, kMiB));
-                ++done;
-            }
-        }
-        Connection* connection = ports_.b.port.make_connection(next.owner());
-        ASSERT_NE(connection, nullptr);
-        ASSERT_TRUE(ports_.b.port.stock(*connection, frozen));
-        ports_.b.port.install(*connection, *ports_.link_b);
-        std::uint32_t granted = 0;
-        ASSERT_TRUE(ports_.a.port.go_on_with(peer_id, *ports_.link_a, connection->id, frozen.counts,
-                                             frozen.granted(), granted));
-        ASSERT_TRUE(ports_.b.port.establish_with(*connection, peer_id, granted));
-        for (; done < 4; ++done) {
-            Operation& receive = next.receive(kMiB);
-            ports_.settle();
-            ASSERT_TRUE(receive.good());
-            ASSERT_TRUE(receive.content() == message_of(done, kMiB));
-            ASSERT_TRUE(sends[done]->good());
-        }
-        from.close();
-        next.close();
-        ports_.settle();
-        expect_all_ended(from);
-        expect_all_ended(to);
-        expect_all_ended(next);
+        ASSERT_NO_FATAL_FAILURE(count_taken(taken, done));
+        ASSERT_NO_FATAL_FAILURE(swap.arrive(next));
+        ASSERT_NO_FATAL_FAILURE(expect_rest_by(next, done, sends));
+        end(from, to, next);
     }
 }
 
@@ -288,10 +238,7 @@ TEST_P(DescribedSwapTest, ASenderMayCloseWhileItsPeerIsBetweenProcesses) {
     b_.receive(kMiB);
     turn_b();
     ASSERT_NO_FATAL_FAILURE(start_leaving());
-    Frozen frozen;
-    ASSERT_EQ(ports_.b.port.freeze(end_of(b_), counts_, frozen), Status::kOk);
-    ports_.b.port.take_out(end_of(b_));
-    ports_.a.port.let_go(peer_id_, *ports_.link_a);
+    ASSERT_NO_FATAL_FAILURE(swap_.leave());
     a_.close();
     EXPECT_EQ(first.status, Status::kAborted);
     expect_all_ended(a_);

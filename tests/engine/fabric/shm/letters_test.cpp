@@ -40,6 +40,15 @@ protected:
         EXPECT_TRUE(receive.good() && sent.good());
         EXPECT_TRUE(receive.content() == tests::message_of(number_, 50));
     }
+    // Whatever a liar does meanwhile.
+    void others_connect() {
+        for (int i = 0; i < 20; ++i) {
+            Socket from;
+            Socket to;
+            ASSERT_NO_FATAL_FAILURE(tests::join(bench_, backlog_, at_, from, to));
+            tests::close_all({&from, &to});
+        }
+    }
     ControlMessage connect_to(const Address& to, std::uint32_t id) {
         ControlMessage message = control(MessageKind::kConnect);
         message.connector_id = id;
@@ -148,12 +157,7 @@ TEST_F(LettersTest, AFloodKeepsNobodyWaiting) {
             liar.inbox().taken = liar.inbox().written.load();
         }
     });
-    for (int i = 0; i < 20; ++i) {
-        Socket from;
-        Socket to;
-        ASSERT_NO_FATAL_FAILURE(tests::join(bench_, backlog_, at_, from, to));
-        tests::close_all({&from, &to});
-    }
+    others_connect();
     stop.store(true);
     flood.join();
 }
@@ -166,12 +170,7 @@ TEST_F(LettersTest, AFloodBySocketKeepsNobodyWaiting) {
         while (!stop.load() && send_message(liar.fd(), message, nullptr, 0) >= 0) {
         }
     });
-    for (int i = 0; i < 20; ++i) {
-        Socket from;
-        Socket to;
-        ASSERT_NO_FATAL_FAILURE(tests::join(bench_, backlog_, at_, from, to));
-        tests::close_all({&from, &to});
-    }
+    others_connect();
     stop.store(true);
     flood.join();
 }

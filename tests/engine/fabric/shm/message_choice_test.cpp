@@ -4,31 +4,25 @@
 
 #include <cstdint>
 
+#include "tests/engine/fabric/shm/two_ways.hpp"
+
 namespace sanpoll::engine::shm {
 namespace {
 
 // Messages that take a given time each way, and the first one after a change of the way ten times that.
-struct World {
-    explicit World(bool direct = true) : choice(direct), last(direct) {}
+struct World : tests::TwoWays<World> {
+    explicit World(bool direct = true)
+        : tests::TwoWays<World>{7000, 3000}, choice(direct), last(direct) {}
 
     MessageChoice choice;
     bool last;
-    std::uint64_t staged_ns = 7000;
-    std::uint64_t direct_ns = 3000;
 
     bool run(std::uint32_t times = 1) {
         const bool direct = choice.direct();
         const std::uint32_t change = direct == last ? 1 : 10;
         last = direct;
-        choice.took(direct, (direct ? direct_ns : staged_ns) * times * change);
+        choice.took(direct, takes(direct) * times * change);
         return direct;
-    }
-    std::uint32_t direct_ones(std::uint32_t messages) {
-        std::uint32_t count = 0;
-        for (std::uint32_t i = 0; i < messages; ++i) {
-            count += run() ? 1 : 0;
-        }
-        return count;
     }
 };
 

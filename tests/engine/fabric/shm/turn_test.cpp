@@ -6,6 +6,7 @@
 #include <random>
 
 #include "tests/engine/fabric/shm/shm_port_fixture.hpp"
+#include "tests/engine/fabric/shm/swap_by_hand.hpp"
 #include "tests/rings/scale.hpp"
 
 namespace sanpoll::engine::shm {
@@ -276,29 +277,15 @@ TEST_F(TurnTest, NoCreditOutlivesTheOwnerOfAnEnd) {
     (void)b_.send_number(2, 64);
     ports_.settle();
     // b's end leaves, and the next one is on the same link.
-    ASSERT_TRUE(b_.gate.suspend(b_.generation).has_value());
-    Link* link = nullptr;
-    std::uint32_t id = 0;
-    Counts counts;
-    ASSERT_EQ(ports_.b.port.start_leaving(end_of(b_), link, id), Hold::kHeld);
-    ASSERT_EQ(ports_.a.port.suspend(id, *ports_.link_a, false), Hold::kHeld);
-    ASSERT_EQ(ports_.a.port.suspended(id, *ports_.link_a, counts), Hold::kHeld);
-    Frozen frozen;
-    ASSERT_EQ(ports_.b.port.freeze(end_of(b_), counts, frozen), Status::kOk);
-    ports_.b.port.take_out(end_of(b_));
-    ports_.a.port.let_go(id, *ports_.link_a);
-    Connection* connection = ports_.b.port.make_connection(next_.owner());
-    ASSERT_NE(connection, nullptr);
-    ASSERT_TRUE(ports_.b.port.stock(*connection, frozen));
-    ports_.b.port.install(*connection, *ports_.link_b);
-    std::uint32_t granted = 0;
-    ASSERT_TRUE(ports_.a.port.go_on_with(id, *ports_.link_a, connection->id, frozen.counts,
-                                         frozen.granted(), granted));
-    ASSERT_TRUE(ports_.b.port.establish_with(*connection, id, granted));
+    tests::SwapByHand swap(ports_);
+    ASSERT_NO_FATAL_FAILURE(swap.begin(b_));
+    ASSERT_NO_FATAL_FAILURE(swap.hold_at_once());
+    ASSERT_NO_FATAL_FAILURE(swap.leave());
+    ASSERT_NO_FATAL_FAILURE(swap.arrive(next_));
     ports_.settle();
     exchange(a_, next_, 3, 64);
     exchange(next_, a_, 4, 64);  // to the same id and as long as the last owner's
-    EXPECT_LE(end_of(a_).credit, connection->granted);
+    EXPECT_LE(end_of(a_).credit, end_of(next_).granted);
     for (std::uint64_t i = 0; i < 60; ++i)
         (void)a_.send_number(i, 300);
     ports_.settle();
