@@ -154,7 +154,7 @@ void read_hugepages(const LimitSource& source, const std::string& folder, int no
         pool.page_bytes =
             number_in(std::string_view(name).substr(kPrefix.size())).value_or(0) * 1024;
         pool.node = node;
-        const std::string path = folder + "/" + name;
+        const std::string path = formatted("{}/{}", folder, name);
         pool.total = number_of(source, path + "/nr_hugepages").value_or(0);
         pool.free = number_of(source, path + "/free_hugepages").value_or(0);
         pool.promised = number_of(source, path + "/resv_hugepages").value_or(0);
@@ -195,8 +195,8 @@ HostLimits read_host_limits(const LimitSource& source) {
     for (const std::string& name : source.folder(nodes)) {
         if (const auto node = name.starts_with("node") ? number_in(std::string_view(name).substr(4))
                                                        : std::nullopt) {
-            read_hugepages(source, nodes + "/" + name + "/hugepages", static_cast<int>(*node),
-                           limits.hugepages);
+            read_hugepages(source, formatted("{}/{}/hugepages", nodes, name),
+                           static_cast<int>(*node), limits.hugepages);
         }
     }
     std::stable_sort(limits.hugepages.begin(), limits.hugepages.end(),

@@ -18,7 +18,8 @@ struct Place {
 
 Place place_of(std::uint32_t index, std::uint32_t first) noexcept {
     const std::uint32_t scaled = index / first + 1;
-    const std::uint32_t chunk = static_cast<std::uint32_t>(std::bit_width(scaled)) - 1;
+    const std::uint32_t chunk =
+        static_cast<std::uint32_t>(std::bit_width(scaled | 1U)) - 1;  // it is not 0
     return {chunk, index - first * ((1U << chunk) - 1)};
 }
 

@@ -339,7 +339,7 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
                 event = (socket.event_mask & FD_ACCEPT) != 0 ? socket.event : nullptr;
                 moved = socket.state != State::kListening;
                 if (put_back && !moved) {
-                    socket.requests.push_front(std::move(request));
+                    socket.requests.push_front(request);
                 }
             }
         }

@@ -203,7 +203,6 @@ int wsa_error(engine::Status status) noexcept {
         case Status::kFull:
             return WSAEWOULDBLOCK;
         case Status::kPending:
-            return WSAEINVAL;
         case Status::kUnknownToken:
             return WSAEINVAL;
         case Status::kNoDescriptors:

@@ -132,7 +132,7 @@ typedef int(WSPAPI* LPWSPLISTEN)(SOCKET s, int backlog, LPINT lpErrno);
 /*
  * Posts a receive: it takes one message, in posting order. The buffers lie in memory registered on
  * this socket with write access and are the provider's until completion; the array lpBuffers may go
- * after the call.
+ * after the call. WSAEWOULDBLOCK: nothing was started, try again.
  */
 typedef int(WSPAPI* LPWSPRECV)(SOCKET s, LPWSABUF lpBuffers, DWORD dwBufferCount,
                                LPDWORD lpNumberOfBytesRecvd, LPDWORD lpFlags,
@@ -143,7 +143,7 @@ typedef int(WSPAPI* LPWSPRECV)(SOCKET s, LPWSABUF lpBuffers, DWORD dwBufferCount
 /*
  * Sends one message, which is one receive's completion at the peer. The buffers lie in memory
  * registered on this socket with read access and must not change until completion; the array
- * lpBuffers may go after the call. dwFlags 0.
+ * lpBuffers may go after the call. dwFlags 0. WSAEWOULDBLOCK: nothing was started, try again.
  */
 typedef int(WSPAPI* LPWSPSEND)(SOCKET s, LPWSABUF lpBuffers, DWORD dwBufferCount,
                                LPDWORD lpNumberOfBytesSent, DWORD dwFlags,

@@ -57,7 +57,7 @@ std::string CmChannel::open() {
     if (flags < 0 || ::fcntl(channel_->fd, F_SETFL, flags | O_NONBLOCK) != 0 ||
         ::fcntl(channel_->fd, F_SETFD, FD_CLOEXEC) != 0 ||
         !control_.watch(channel_->fd, EPOLLIN, [this](std::uint32_t) { take_events(); })) {
-        const std::string why = why_no_channel(errno);
+        std::string why = why_no_channel(errno);
         api_.cm.destroy_event_channel(channel_);
         channel_ = nullptr;
         return why;

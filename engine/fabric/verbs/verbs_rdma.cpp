@@ -197,15 +197,14 @@ VerbsPort::Start VerbsPort::read_remote(Connection& connection, Position receive
     if (connection.ring.room() < needed + kRingReserve) {
         return Start::kNoRoom;
     }
-    for_each_read(
-        connection, receive, pieces, count,
-        [&connection, receive](const ibv_sge* list, std::uint32_t used, std::uint64_t remote,
-                                     std::uint32_t rkey, bool last) {
-            ibv_send_wr& work =
-                connection.ring.add(id_of(connection, WorkKind::kRead),
-                                    {WorkKind::kRead, SendRing::kNoSlot, last, receive}, last);
-            fill(work, IBV_WR_RDMA_READ, list, used, remote, rkey);
-        });
+    for_each_read(connection, receive, pieces, count,
+                  [&connection, receive](const ibv_sge* list, std::uint32_t used,
+                                         std::uint64_t remote, std::uint32_t rkey, bool last) {
+                      ibv_send_wr& work = connection.ring.add(
+                          id_of(connection, WorkKind::kRead),
+                          {WorkKind::kRead, SendRing::kNoSlot, last, receive}, last);
+                      fill(work, IBV_WR_RDMA_READ, list, used, remote, rkey);
+                  });
     ring_later(connection);
     return Start::kStarted;
 }
