@@ -51,6 +51,11 @@ CommandLine::Option& CommandLine::Option::shows_default() {
     return *this;
 }
 
+CommandLine::Option& CommandLine::Option::last_wins() {
+    of(option_).take_last();
+    return *this;
+}
+
 CommandLine::Option& CommandLine::Option::hidden() {
     of(option_).group("");
     return *this;
@@ -90,17 +95,32 @@ void CommandLine::flag(const std::string& name, bool& value, const std::string& 
     parser_->app.add_flag(name, value, help);
 }
 
-std::optional<int> CommandLine::parse(int argc, const char* const* argv) {
+void CommandLine::version(const std::string& text) {
+    parser_->app.set_version_flag("--version", text);
+}
+
+std::optional<CommandLine::End> CommandLine::read(int argc, const char* const* argv) {
     try {
         parser_->app.parse(argc, argv);
         return std::nullopt;
+    } catch (const CLI::CallForVersion& request) {
+        return End{0, request.what()};
     } catch (const CLI::Success&) {
-        fmt::print("{}", parser_->app.help());
-        return 0;
+        return End{0, parser_->app.help()};
     } catch (const CLI::ParseError& fault) {
-        fmt::print(stderr, "{}: {}\n", parser_->name, one_line(fault.what()));
-        return kWrongOption;
+        return End{kWrongOption, one_line(fault.what())};
     }
+}
+
+std::optional<int> CommandLine::parse(int argc, const char* const* argv) {
+    const std::optional<End> end = read(argc, argv);
+    if (!end) return std::nullopt;
+    if (end->status == 0) {
+        fmt::print("{}", end->text);
+    } else {
+        fmt::print(stderr, "{}: {}\n", parser_->name, end->text);
+    }
+    return end->status;
 }
 
 bool CommandLine::given(const std::string& name) const { return parser_->app.count(name) != 0; }

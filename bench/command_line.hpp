@@ -30,7 +30,8 @@ public:
         Option& one_of(const std::vector<int>& values);
         Option& comma_separated();
         Option& shows_default();
-        Option& hidden();  // from --help: for processes that the program starts itself
+        Option& last_wins();  // where it is given several times, which else is refused
+        Option& hidden();     // from --help: for processes that the program starts itself
 
     private:
         friend class CommandLine;
@@ -49,7 +50,17 @@ public:
     template <typename Value>
     Option option(const std::string& name, Value& value, const std::string& help = {});
     void flag(const std::string& name, bool& value, const std::string& help);
+    // What --version prints.
+    void version(const std::string& text);
 
+    // How a program ends that is not to run: what was asked for, to standard output with status 0, or one line that says
+    // which option is wrong, with status 2.
+    struct End {
+        int status = 0;
+        std::string text;
+    };
+    // Nothing, if the program is to run. Prints nothing: for who has more to say.
+    std::optional<End> read(int argc, const char* const* argv);
     // Nothing, if the program is to run, or the status with which it is to end: 0 after --help, 2 after one line on
     // stderr that says which option is wrong and what is allowed.
     std::optional<int> parse(int argc, const char* const* argv);

@@ -24,8 +24,8 @@
 #include "bench/json_output.hpp"
 #include "bench/program.hpp"
 #include "bench/rdma_end.hpp"
+#include "bench/sampler.hpp"
 #include "bench/san_socket.hpp"
-#include "bench/sentinels.hpp"
 #include "sanpoll/switch.hpp"
 
 namespace sanpoll::bench {
@@ -209,28 +209,13 @@ Round measure_once(Sender& sender) {
     return now;
 }
 
-struct Measured {
-    std::vector<Round> rounds;
-    std::size_t repeated = 0;
-    std::size_t moved = 0;  // rounds that stayed in another placement
-};
+constexpr unsigned kRetries = 3;
 
-Measured measure(Sender& sender, Sentinels& sentinels, std::size_t rounds) {
-    constexpr int kRetries = 3;
-    Measured measured;
+std::vector<Round> measure(Sender& sender, Sampler& sampler, std::size_t rounds) {
+    std::vector<Round> measured;
     (void)measure_once(sender);  // warms up
-    (void)sentinels.stayed();
-    while (measured.rounds.size() < rounds) {
-        for (int attempt = 0;; ++attempt) {
-            const Round now = measure_once(sender);
-            const bool stayed = sentinels.stayed();
-            if (stayed || attempt == kRetries) {
-                measured.moved += stayed ? 0 : 1;
-                measured.rounds.push_back(now);
-                break;
-            }
-            ++measured.repeated;
-        }
+    while (measured.size() < rounds) {
+        measured.push_back(sampler.take([&] { return measure_once(sender); }));
     }
     return measured;
 }
@@ -241,10 +226,10 @@ struct Row {
     double ratio = 0;           // to the better plain copy
 };
 
-Row row_of(const Measured& measured, std::size_t row, double bytes) {
+Row row_of(const std::vector<Round>& measured, std::size_t row, double bytes) {
     Row all;
     std::vector<double> ratios;
-    for (const Round& round : measured.rounds) {
+    for (const Round& round : measured) {
         all.rates.push_back(bytes / round[row]);
         ratios.push_back(std::min(round[0], round[1]) / round[row]);
     }
@@ -252,7 +237,7 @@ Row row_of(const Measured& measured, std::size_t row, double bytes) {
     return all;
 }
 
-json json_of(const Measured& measured, double bytes) {
+json json_of(const std::vector<Round>& measured, double bytes) {
     json results = json::array();
     for (std::size_t row = 0; row < kRows; ++row) {
         const Row all = row_of(measured, row, bytes);
@@ -268,7 +253,7 @@ json json_of(const Measured& measured, double bytes) {
     return results;
 }
 
-void print(const Measured& measured, double bytes) {
+void print(const std::vector<Round>& measured, double bytes) {
     fmt::print("{:<52} {:>6}   {:<15} {}\n", "", "GB/s", "range", "of the better plain copy");
     for (std::size_t row = 0; row < kRows; ++row) {
         const Row all = row_of(measured, row, bytes);
@@ -278,10 +263,6 @@ void print(const Measured& measured, double bytes) {
                                                      : ", written once";
         fmt::print("{:<52} {:6.2f}   {:6.2f} - {:6.2f} {:6.2f}\n", name_of(row) + when,
                    median(all.rates) / 1e9, *least / 1e9, *most / 1e9, all.ratio);
-    }
-    if (measured.moved != 0) {
-        fmt::print("the host moved the processors during {} of {} rounds\n", measured.moved,
-                   measured.rounds.size());
     }
 }
 
@@ -303,8 +284,9 @@ int run_sender(const Options& options) {
     (void)pin_this_thread(cpus.client);
     const std::uint16_t port = ours.receive(kPatience).at("port");
     Sender sender(options, ours, file, *provider, port);
-    Sentinels sentinels(Clock::calibrate(), cpus.server, cpus.client);
-    const Measured measured = measure(sender, sentinels, options.rounds);
+    Sampler sampler(Clock::calibrate(), cpus.server, cpus.client, kRetries,
+                    options.rounds * kRetries);
+    const std::vector<Round> measured = measure(sender, sampler, options.rounds);
     ours.send({{"do", "quit"}});
     const auto bytes = static_cast<double>(options.count * options.message());
     if (output.leaves_stdout()) {
@@ -313,6 +295,7 @@ int run_sender(const Options& options) {
                    options.rounds, cpus.why);
         fmt::print("over {}; arenas {}\n", sender.facts().name, sender.facts().arenas);
         print(measured, bytes);
+        fmt::print("{}\n", sampler.summary());
     }
     output.write({{"program", "message_bench"},
                   {"message_bytes", options.message()},
@@ -323,9 +306,9 @@ int run_sender(const Options& options) {
                   {"placement", cpus.why},
                   {"fabric", sender.facts().name},
                   {"arenas", sender.facts().arenas},
-                  {"sentinels", sentinels.json()},
-                  {"rounds_repeated", measured.repeated},
-                  {"rounds_moved", measured.moved},
+                  {"sentinels", sampler.json()},
+                  {"rounds_repeated", sampler.repeated()},
+                  {"rounds_moved", sampler.moved()},
                   {"results", json_of(measured, bytes)}});
     return 0;
 }

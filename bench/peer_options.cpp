@@ -1,6 +1,5 @@
 #include "bench/peer_options.hpp"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <sstream>
 #include <stdexcept>
@@ -107,67 +106,60 @@ ParsedPeerOptions parse_peer_options(int argc, const char* const* argv, const Pe
     std::string transports;
     std::string sizes = kSizes;
     std::string completions = "polled";
-    CLI::App app(
+    CommandLine line(
+        "peer_bench",
         "Messages between two processes: the provider beside other ways, in the same run.");
-    app.name("peer_bench");
-    app.add_option("--transports", transports,
-                   "what is measured, comma separated; default all of " + names_of(peers));
-    app.add_option("--sizes", sizes, "message sizes, comma separated, 0 to 1G, suffixes K and M")
-        ->capture_default_str();
-    CLI::Option* rounds =
-        app.add_option("--rounds", ping.rounds, "rounds, in each of which all take turns")
-            ->capture_default_str()
-            ->check(CLI::Range(1, 1000));
-    CLI::Option* phase =
-        app.add_option("--phase-ms", ping.phase_ms, "how long each figure of a round is measured")
-            ->capture_default_str()
-            ->check(CLI::Range(1, 10000));
-    app.add_option("--count", ping.count, "messages of each size instead, in all rounds together")
-        ->check(CLI::Range(1, 1000000000));
-    app.add_flag("--quick", options.quick, "2 rounds of 10 ms, unless told otherwise");
-    app.add_flag(
-        "--fresh", ping.fresh,
-        "senders write each line of a message before they send it, not its beginning only");
-    app.add_option("--completion", completions,
-                   "how the provider's receives are learnt of: polled, event, port, or a list")
-        ->capture_default_str();
-    app.add_option("--mode", ping.mode, "inline or dedicated: who polls for the provider")
-        ->capture_default_str()
-        ->check(CLI::IsMember({"inline", "dedicated"}));
-    app.add_option("--window", ping.window, "sends outstanding while the rate is measured")
-        ->capture_default_str()
-        ->check(CLI::Range(1, 1024));
-    app.add_option("--rate-receives", ping.rate_receives, "receives posted meanwhile")
-        ->capture_default_str()
-        ->check(CLI::Range(4, 4096));
-    app.add_option(
-           "--window-kb", rate_kb,
-           "KiB that the messages under way hold at most, or 4 messages, so that the caches "
-           "hold the buffers of long ones; 0: no bound")
-        ->capture_default_str()
-        ->check(CLI::Range(0, 1 << 20));
-    app.add_option("--retries", ping.retries, "repetitions of a sample whose placement moved")
-        ->capture_default_str()
-        ->check(CLI::Range(0, 100));
-    app.add_option("--json", ping.json, "file for the results; - for standard output");
-    app.add_option("--library", ping.library, "the provider to load: path of a libsanpoll.so");
-    app.add_flag("--quiet", ping.quiet, "no progress");
-    app.add_option("--role", ping.role)->group("");
-    app.add_option("--control-fd", ping.control_fds)->group("");
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::Success&) {
-        return {std::nullopt, app.help(), 0};
-    } catch (const CLI::ParseError& error) {
-        return {
-            std::nullopt,
-            "peer_bench: " + one_line(error.what()) + "; `peer_bench --help` lists what is allowed",
-            kWrongOption};
+    line.option("--transports", transports,
+                "what is measured, comma separated; default all of " + names_of(peers));
+    line.option("--sizes", sizes, "message sizes, comma separated, 0 to 1G, suffixes K and M")
+        .shows_default();
+    line.option("--rounds", ping.rounds, "rounds, in each of which all take turns")
+        .shows_default()
+        .within(1, 1000);
+    line.option("--phase-ms", ping.phase_ms, "how long each figure of a round is measured")
+        .shows_default()
+        .within(1, 10000);
+    line.option("--count", ping.count, "messages of each size instead, in all rounds together")
+        .within(1, 1000000000);
+    line.flag("--quick", options.quick, "2 rounds of 10 ms, unless told otherwise");
+    line.flag("--fresh", ping.fresh,
+              "senders write each line of a message before they send it, not its beginning only");
+    line.option("--completion", completions,
+                "how the provider's receives are learnt of: polled, event, port, or a list")
+        .shows_default();
+    line.option("--mode", ping.mode, "inline or dedicated: who polls for the provider")
+        .shows_default()
+        .one_of(std::vector<std::string>{"inline", "dedicated"});
+    line.option("--window", ping.window, "sends outstanding while the rate is measured")
+        .shows_default()
+        .within(1, 1024);
+    line.option("--rate-receives", ping.rate_receives, "receives posted meanwhile")
+        .shows_default()
+        .within(4, 4096);
+    line.option("--window-kb", rate_kb,
+                "KiB that the messages under way hold at most, or 4 messages, so that the caches "
+                "hold the buffers of long ones; 0: no bound")
+        .shows_default()
+        .within(0, 1 << 20);
+    line.option("--retries", ping.retries, "repetitions of a sample whose placement moved")
+        .shows_default()
+        .within(0, 100);
+    line.option("--json", ping.json, "file for the results; - for standard output");
+    line.option("--library", ping.library, "the provider to load: path of a libsanpoll.so");
+    line.flag("--quiet", ping.quiet, "no progress");
+    line.option("--role", ping.role).hidden();
+    line.option("--control-fd", ping.control_fds).hidden();
+    if (const auto end = line.read(argc, argv)) {
+        const std::string text =
+            end->status == 0
+                ? end->text
+                : "peer_bench: " + end->text + "; `peer_bench --help` lists what is allowed";
+        return {std::nullopt, text, end->status};
     }
     ping.rate_bytes = std::uint64_t{rate_kb} << 10;
     if (options.quick) {
-        if (rounds->count() == 0) ping.rounds = 2;
-        if (phase->count() == 0) ping.phase_ms = 10;
+        if (!line.given("--rounds")) ping.rounds = 2;
+        if (!line.given("--phase-ms")) ping.phase_ms = 10;
     }
     try {
         choose_sizes(sizes, ping.sizes);

@@ -2,10 +2,11 @@
 
 #include <arpa/inet.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
 #include <map>
+#include <sstream>
+#include <stdexcept>
 
 #include "bench/command_line.hpp"
 #include "bench/cpu_placement.hpp"
@@ -20,27 +21,27 @@ namespace {
 constexpr std::uint32_t kLargestSize = 1U << 30;
 constexpr int kWrongOption = 2;
 
-// The options while they are text, with the sentence that says what each may be. CLI11 only splits the command line:
-// the checks are here, so that each wrong value gets the same kind of line.
+// The options while they are text, with the sentence that says what each may be: each wrong value gets the same kind of
+// line.
 class Table {
 public:
-    explicit Table(CLI::App& app) : app_(app) {}
+    explicit Table(CommandLine& line) : line_(line) {}
 
     void add(const std::string& name, const std::string& allowed, const std::string& help) {
-        app_.add_option(name, values_[name],
-                        std::string(help).append(" (").append(allowed).append(")"))
-            ->take_last();
+        line_
+            .option(name, values_[name], std::string(help).append(" (").append(allowed).append(")"))
+            .last_wins();
         allowed_[name] = allowed;
     }
 
-    bool given(const std::string& name) const { return app_.count(name) > 0; }
+    bool given(const std::string& name) const { return line_.given(name); }
     const std::string& value(const std::string& name) const { return values_.at(name); }
 
     std::string refusal(const std::string& name) const {
         return name + ": '" + values_.at(name) + "' is not allowed; it takes " + allowed_.at(name);
     }
 
-    // Adds what is allowed to CLI11's own complaint, such as an option without its value.
+    // Adds what is allowed to the command line's own complaint, such as an option without its value.
     std::string explain(const std::string& complaint) const {
         for (const auto& [name, allowed] : allowed_) {
             if (complaint.size() > name.size() && complaint[name.size()] == ':' &&
@@ -52,7 +53,7 @@ public:
     }
 
 private:
-    CLI::App& app_;
+    CommandLine& line_;
     std::map<std::string, std::string> values_;
     std::map<std::string, std::string> allowed_;
 };
@@ -217,39 +218,34 @@ PingOptions read_values(const Table& table) {
 }  // namespace
 
 ParsedOptions parse_options(int argc, const char* const* argv) {
-    CLI::App app{
+    CommandLine line(
+        "sanpoll-ping",
         "Round trips and message rates between two processes through a SAN provider, beside kernel "
-        "TCP."};
-    app.name("sanpoll-ping");
-    app.set_version_flag("--version", "sanpoll-ping " SANPOLL_VERSION);
-    Table table(app);
+        "TCP.");
+    line.version("sanpoll-ping " SANPOLL_VERSION);
+    Table table(line);
     add_valued_options(table);
 
     bool no_tcp = false, no_shm = false, no_rate = false, tcp_blocking = false, quiet = false;
     bool one_process = false, one_thread = false, listen = false;
-    app.add_flag("--no-tcp", no_tcp, "leaves kernel TCP out");
-    app.add_flag("--no-shm", no_shm, "leaves the provider out");
-    app.add_flag("--no-rate", no_rate, "leaves the message rate out");
-    app.add_flag("--tcp-blocking", tcp_blocking,
-                 "kernel TCP with blocking sockets instead of spinning");
-    app.add_flag("--one-process", one_process, "server and client as two threads of one process");
-    app.add_flag("--one-thread", one_thread, "one thread drives both ends");
-    app.add_flag("--listen", listen,
-                 "serves one run of a sanpoll-ping --connect, on a network whose hosts you trust");
-    app.add_flag("--quiet", quiet, "the table without progress and remarks");
+    line.flag("--no-tcp", no_tcp, "leaves kernel TCP out");
+    line.flag("--no-shm", no_shm, "leaves the provider out");
+    line.flag("--no-rate", no_rate, "leaves the message rate out");
+    line.flag("--tcp-blocking", tcp_blocking,
+              "kernel TCP with blocking sockets instead of spinning");
+    line.flag("--one-process", one_process, "server and client as two threads of one process");
+    line.flag("--one-thread", one_thread, "one thread drives both ends");
+    line.flag("--listen", listen,
+              "serves one run of a sanpoll-ping --connect, on a network whose hosts you trust");
+    line.flag("--quiet", quiet, "the table without progress and remarks");
     std::string role;
     std::vector<int> control_fds;
-    app.add_option("--role", role)->group("");  // group "": not shown
-    app.add_option("--control-fd", control_fds)->group("");
+    line.option("--role", role).hidden();
+    line.option("--control-fd", control_fds).hidden();
 
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::CallForVersion& request) {
-        return {std::nullopt, request.what(), 0};
-    } catch (const CLI::Success&) {
-        return {std::nullopt, without_trailing_space(app.help()), 0};
-    } catch (const CLI::ParseError& error) {
-        return refuse(table.explain(one_line(error.what())));
+    if (const auto end = line.read(argc, argv)) {
+        if (end->status != 0) return refuse(table.explain(end->text));
+        return {std::nullopt, without_trailing_space(end->text), 0};
     }
 
     try {
