@@ -168,14 +168,13 @@ bool RegionTable::retire(RegionRef ref) noexcept {
     return true;
 }
 
-void RegionTable::remember(RegionRef ref, Access access) noexcept {
+void RegionTable::remember_in(Window& window, RegionRef ref, Access access) noexcept {
     const Entry* found = resolve(ref);
     if (found == nullptr || (found->state.load(std::memory_order_relaxed) & access) == 0) {
         return;
     }
     const std::uint64_t base = found->base.load(std::memory_order_relaxed);
-    windows_[access - 1] = {base, found->end.load(std::memory_order_relaxed) - base, found->holds,
-                            ref};
+    window = {base, found->end.load(std::memory_order_relaxed) - base, found->holds, ref};
 }
 
 void RegionTable::remove_from_index(RegionRef ref) {
@@ -191,7 +190,9 @@ void RegionTable::remove_from_index(RegionRef ref) {
 
 void RegionTable::reset() {
     const std::lock_guard lock(mutex_);
-    windows_[0] = windows_[1] = {};
+    for (Window& window : windows_) {
+        window = {};
+    }
     index_.for_each([this](std::uint32_t index) {
         Entry* item = entry(index);
         const std::uint64_t state = item->state.load(std::memory_order_relaxed);

@@ -95,10 +95,18 @@ public:
     };
     /// The region of the post before, by access: for who holds the token of the core that owns the connection while
     /// its gate is direct, in the fewest steps. It stays live until the token is given back, and longer if a hold
-    /// is counted. What it does not contain find() may know.
+    /// is counted. What it does not contain find() may know. Of RDMA, which names its region, it is another one.
     [[nodiscard]] const Window& last(Access access) const noexcept { return windows_[access - 1]; }
+    [[nodiscard]] const Window& last_of_rdma(Access access) const noexcept {
+        return windows_[kRdmaWindows + access - 1];
+    }
     /// Makes a live region that one. The core that owns the connection.
-    void remember(RegionRef ref, Access access) noexcept;
+    void remember(RegionRef ref, Access access) noexcept {
+        remember_in(windows_[access - 1], ref, access);
+    }
+    void remember_for_rdma(RegionRef ref, Access access) noexcept {
+        remember_in(windows_[kRdmaWindows + access - 1], ref, access);
+    }
 
     /// Whether `ref` names a live region.
     [[nodiscard]] bool live(RegionRef ref) const noexcept { return resolve(ref) != nullptr; }
@@ -208,8 +216,10 @@ private:
     static constexpr std::uint32_t kRefGenerationMask = (1U << (32 - kIndexBits)) - 1;
 
     // Of the core that owns the connection, as the counts of holds are; reset() comes when no core does.
-    Window windows_[2];
+    static constexpr std::size_t kRdmaWindows = 2;
+    Window windows_[2 * kRdmaWindows];
 
+    void remember_in(Window& window, RegionRef ref, Access access) noexcept;
     [[nodiscard]] Entry* entry(std::uint32_t index) const noexcept;
 
     [[nodiscard]] static RegionRef matches(const Entry& candidate, std::uint64_t address,

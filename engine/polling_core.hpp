@@ -122,12 +122,11 @@ public:
     /// sequence number then: all posts that the gate has admitted have taken effect, and the next one does so, like a
     /// close, under the token that is ours until it has ended. False: nothing was started, whatever the reason, and
     /// post() is to be tried. Of the request:
-    ///   find()     whether the piece lies in a live region that allows it
+    ///   find()     whether the piece lies in a live region that allows it; under the token
     ///   operation  what is to be done
     ///   ended()    it has ended well, and Handlers::completed is not called for it
     template <typename Request>
-    [[nodiscard]] bool rdma_at_once(Request& request, const PostGate& gate,
-                                    std::uint32_t generation,
+    [[nodiscard]] bool rdma_at_once(Request& request, PostGate& gate, std::uint32_t generation,
                                     const std::atomic<Endpoint*>& slot) noexcept {
         if (dedicated_ || !try_acquire()) [[unlikely]] {
             return false;
@@ -144,6 +143,10 @@ public:
                 counters_.completions.add();
                 request.ended();
                 after_completion();
+                // The next one may go the direct way.
+                if (endpoint.direct && !gate.is_direct(endpoint.handle)) [[unlikely]] {
+                    gate.let_direct(endpoint.handle, generation, endpoint.next_sequence);
+                }
             }
         }
         release();

@@ -95,12 +95,27 @@ inline void set_remote(WorkRequest& request, const RemotePlace& place) noexcept 
             first[1].region};
 }
 
+/// What the caller says of the remote memory, whole. Only ever compared: who says the same again means the same.
+struct RemoteName {
+    std::uint64_t words[5];
+
+    [[nodiscard]] static RemoteName from(const void* block) noexcept {
+        RemoteName name;
+        std::memcpy(name.words, block, sizeof(name.words));  // it need not be aligned
+        return name;
+    }
+};
+
 /// An RDMA operation of one piece, in the fewest words.
 struct RdmaOne {
     RemotePlace place;
     std::uint64_t address;  // of the local piece
     std::uint32_t length;
     bool write;  // else a read
+    // The place's memory, for the port to know it again (direct_rdma.hpp): its name, checked as far as the caller can, and
+    // its length by that; nullptr: there will not be another operation on it.
+    const void* name = nullptr;
+    std::uint32_t exposed = 0;
 };
 
 inline constexpr std::size_t kWorkRequestHead = offsetof(WorkRequest, padding);

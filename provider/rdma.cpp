@@ -5,8 +5,10 @@
 #include <cstddef>
 #include <cstring>
 
+#include "engine/direct_rdma.hpp"
 #include "engine/memory/arena.hpp"
 #include "engine/memory/registration_cache.hpp"
+#include "provider/direct_way.hpp"
 #include "provider/memory_handle.hpp"
 #include "provider/posting.hpp"
 #include "provider/provider.hpp"
@@ -174,36 +176,39 @@ struct OneBuffer {
     engine::RegionTable& regions;
     WSAOVERLAPPED& overlapped;
     engine::RegionRef region;
-    std::uint64_t address;
-    std::uint32_t length;
-    std::uint32_t access;  // that the region has to allow
+    engine::Access access;  // that the region has to allow
     const engine::RdmaOne& operation;
 
     [[nodiscard]] bool find() noexcept {
-        return regions.covers_again(region, address, length, access);
+        if (!regions.covers_again(region, operation.address, operation.length, access))
+            [[unlikely]] {
+            return false;
+        }
+        if (operation.name != nullptr) {
+            regions.remember_for_rdma(region, access);
+        }
+        return true;
     }
-    void ended() noexcept { finish(overlapped, length, 0); }
+    void ended() noexcept { finish(overlapped, operation.length, 0); }
 };
 
-// A field of a descriptor in a caller's block, which need not be aligned.
-template <typename Field>
-[[nodiscard]] inline Field field_of(const void* block, std::size_t offset) noexcept {
-    Field field;
-    std::memcpy(&field, static_cast<const char*>(block) + offset, sizeof(field));
-    return field;
+// One buffer, and the end is polled for.
+inline bool is_plain(const WSABUFEX* buffers, DWORD count, const void* target, DWORD target_length,
+                     DWORD flags, const WSAOVERLAPPED* overlapped) noexcept {
+    return flags == 0 && overlapped != nullptr && count == 1 && buffers != nullptr &&
+           target != nullptr && target_length == sizeof(RdmaDescriptor) &&
+           (reinterpret_cast<std::uintptr_t>(overlapped->hEvent) & 1U) != 0;
 }
 
-// Does at once what switches ask for nearly always: one buffer, on an open connection, and the end is polled for.
-// False: it is something else, or not now; nothing has been done, and what is wrong, if anything is, has to be found out.
-[[gnu::always_inline]] inline bool do_at_once(bool write, SOCKET s, const WSABUFEX* buffers,
-                                              DWORD count, const void* target, DWORD target_length,
-                                              DWORD offset, DWORD flags,
-                                              LPWSAOVERLAPPED overlapped) noexcept {
+// Does at once what is plain, on an open connection. False: it is something else, or not now; nothing has been done, and
+// what is wrong, if anything is, has to be found out.
+bool do_at_once(bool write, SOCKET s, const WSABUFEX* buffers, DWORD count, const void* target,
+                DWORD target_length, DWORD offset, DWORD flags,
+                LPWSAOVERLAPPED overlapped) noexcept {
     const auto generation = static_cast<std::uint32_t>(s >> 32);
     Socket* const found = common().sockets.reach(s);
     if (found == nullptr || !engine::PostGate::is_open_for(found->gate.look(), generation) ||
-        flags != 0 || overlapped == nullptr || count != 1 || buffers == nullptr ||
-        target == nullptr || target_length != sizeof(RdmaDescriptor)) [[unlikely]] {
+        !is_plain(buffers, count, target, target_length, flags, overlapped)) [[unlikely]] {
         return false;
     }
     Socket& socket = *found;
@@ -211,34 +216,25 @@ template <typename Field>
     if (core.dedicated()) [[unlikely]] {
         return false;
     }
-    // What read_descriptor() checks and what the owner would find wrong, field by field: read whole, it would be copied only
-    // to be looked at.
-    using Descriptor = RdmaDescriptor;
-    const auto kind = field_of<Descriptor::Kind>(target, offsetof(Descriptor, kind));
-    const auto exposed = field_of<std::uint32_t>(target, offsetof(Descriptor, length));
-    const auto access = field_of<std::uint32_t>(target, offsetof(Descriptor, access));
-    const auto hint = field_of<std::uint32_t>(target, offsetof(Descriptor, device_key));
+    // A core with a device has no such way, and would not be asked with a descriptor of this kind.
+    RdmaDescriptor descriptor;
     const std::uint32_t length = buffers->len;
-    if (length == 0 || length > common().max_rdma ||
-        (reinterpret_cast<std::uintptr_t>(overlapped->hEvent) & 1U) == 0 ||
-        kind != Descriptor::Kind::kLookedUp || access > MEM_READWRITE ||
-        (access & (write ? MEM_WRITE : MEM_READ)) == 0 ||
-        hint != field_of<std::uint32_t>(target, offsetof(Descriptor, check)) ||
-        field_of<std::uint64_t>(target, offsetof(Descriptor, device_address)) != 0 ||
-        offset > exposed || length > exposed - offset) [[unlikely]] {
+    if (!read_descriptor(target, target_length, RdmaDescriptor::Kind::kLookedUp, descriptor) ||
+        length == 0 || length > common().max_rdma ||
+        (descriptor.access & (write ? MEM_WRITE : MEM_READ)) == 0 || offset > descriptor.length ||
+        length > descriptor.length - offset) [[unlikely]] {
         return false;
     }
-    // A core with a device has no such way, and would not be asked with a descriptor of this kind.
-    const auto address = reinterpret_cast<std::uint64_t>(buffers->buf);
-    const engine::RdmaOne operation{
-        {field_of<std::uint64_t>(target, offsetof(Descriptor, nonce)),
-         field_of<std::uint32_t>(target, offsetof(Descriptor, key)), offset, hint},
-        address,
-        length,
-        write};
+    static_assert(sizeof(engine::RemoteName) == sizeof(RdmaDescriptor));
+    const bool is_short = length <= engine::direct::kLongestRdma;
+    const engine::RdmaOne operation{descriptor.place(offset),
+                                    reinterpret_cast<std::uint64_t>(buffers->buf),
+                                    length,
+                                    write,
+                                    is_short ? target : nullptr,
+                                    descriptor.length};
     OneBuffer request{socket.regions, *overlapped, from_handle(socket, generation, buffers->handle),
-                      address,        length,      write ? engine::kRead : engine::kWrite,
-                      operation};
+                      write ? engine::kRead : engine::kWrite, operation};
     return core.rdma_at_once(request, socket.gate, generation, socket.endpoint);
 }
 
@@ -274,21 +270,57 @@ int post_rdma(engine::Opcode opcode, SOCKET s, const WSABUFEX* buffers, DWORD co
     return start(*socket, s, overlapped, request);
 }
 
-// The signatures of these two are those of the functions that end in calling them: the way there is a jump.
+// The signatures of these are those of the functions that end in calling them: the way there is a jump.
 [[gnu::noinline]] int write_slowly(SOCKET s, LPWSABUFEX buffers, DWORD count, LPVOID target,
                                    DWORD target_length, DWORD offset, LPDWORD, DWORD flags,
                                    LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE,
                                    LPWSATHREADID, LPINT error_number) noexcept {
-    return result(error_number, post_rdma(engine::Opcode::kRdmaWrite, s, buffers, count, target,
-                                          target_length, offset, flags, overlapped));
+    const bool done =
+        do_at_once(true, s, buffers, count, target, target_length, offset, flags, overlapped);
+    return result(error_number, done ? WSA_IO_PENDING
+                                     : post_rdma(engine::Opcode::kRdmaWrite, s, buffers, count,
+                                                 target, target_length, offset, flags, overlapped));
 }
 
 [[gnu::noinline]] int read_slowly(SOCKET s, LPWSABUFEX buffers, DWORD count, LPVOID target,
                                   DWORD target_length, DWORD offset, LPDWORD, DWORD flags,
                                   LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE,
                                   LPWSATHREADID, LPINT error_number) noexcept {
-    return result(error_number, post_rdma(engine::Opcode::kRdmaRead, s, buffers, count, target,
-                                          target_length, offset, flags, overlapped));
+    const bool done =
+        do_at_once(false, s, buffers, count, target, target_length, offset, flags, overlapped);
+    return result(error_number, done ? WSA_IO_PENDING
+                                     : post_rdma(engine::Opcode::kRdmaRead, s, buffers, count,
+                                                 target, target_length, offset, flags, overlapped));
+}
+
+[[gnu::noinline]] int end_directly(SOCKET s, LPINT error_number) noexcept {
+    engine::direct::end_rdma(way_of(common().sockets.at(s), s));
+    return result(error_number, WSA_IO_PENDING);
+}
+
+// A short one like the one before, in the fewest steps.
+[[gnu::always_inline]] inline engine::direct::Outcome do_directly(
+    bool write, SOCKET s, const WSABUFEX* buffers, DWORD count, const void* target,
+    DWORD target_length, DWORD offset, DWORD flags, LPWSAOVERLAPPED overlapped) noexcept {
+    using engine::direct::Outcome;
+    Socket* const socket = common().sockets.reach(s);
+    if (socket == nullptr || !socket->gate.is_direct(s)) [[unlikely]] {
+        return Outcome::kNothing;
+    }
+    if (!is_plain(buffers, count, target, target_length, flags, overlapped)) [[unlikely]] {
+        return Outcome::kNothing;
+    }
+    const std::uint32_t length = buffers->len;
+    if (length - 1U >= engine::direct::kLongestRdma) [[unlikely]] {
+        return Outcome::kNothing;
+    }
+    // 0, which is none, lies in no region.
+    const engine::RegionRef region =
+        from_handle(*socket, static_cast<std::uint32_t>(s >> 32), buffers->handle);
+    return engine::direct::rdma(
+        way_of(*socket, s), write, target, offset, region,
+        reinterpret_cast<std::uint64_t>(buffers->buf),
+        length, [&]() __attribute__((always_inline)) { finish(*overlapped, length, 0); });
 }
 
 }  // namespace
@@ -405,10 +437,14 @@ int WSPAPI wsp_rdma_write(SOCKET s, LPWSABUFEX buffers, DWORD count, LPVOID targ
                           LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE routine,
                           LPWSATHREADID thread, LPINT error_number) {
     // `written` is written only by a call that completes at once; none does.
-    if (!do_at_once(true, s, buffers, count, target, target_length, offset, flags, overlapped))
-        [[unlikely]] {
+    const auto outcome =
+        do_directly(true, s, buffers, count, target, target_length, offset, flags, overlapped);
+    if (outcome == engine::direct::Outcome::kNothing) [[unlikely]] {
         return write_slowly(s, buffers, count, target, target_length, offset, written, flags,
                             overlapped, routine, thread, error_number);
+    }
+    if (outcome == engine::direct::Outcome::kHeld) [[unlikely]] {
+        return end_directly(s, error_number);
     }
     return result(error_number, WSA_IO_PENDING);
 }
@@ -417,10 +453,14 @@ int WSPAPI wsp_rdma_read(SOCKET s, LPWSABUFEX buffers, DWORD count, LPVOID targe
                          DWORD target_length, DWORD offset, LPDWORD read, DWORD flags,
                          LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE routine,
                          LPWSATHREADID thread, LPINT error_number) {
-    if (!do_at_once(false, s, buffers, count, target, target_length, offset, flags, overlapped))
-        [[unlikely]] {
+    const auto outcome =
+        do_directly(false, s, buffers, count, target, target_length, offset, flags, overlapped);
+    if (outcome == engine::direct::Outcome::kNothing) [[unlikely]] {
         return read_slowly(s, buffers, count, target, target_length, offset, read, flags,
                            overlapped, routine, thread, error_number);
+    }
+    if (outcome == engine::direct::Outcome::kHeld) [[unlikely]] {
+        return end_directly(s, error_number);
     }
     return result(error_number, WSA_IO_PENDING);
 }

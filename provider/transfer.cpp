@@ -2,8 +2,8 @@
 // system call.
 #include <atomic>
 
-#include "engine/direct.hpp"
 #include "engine/log.hpp"
+#include "provider/direct_way.hpp"
 #include "provider/posting.hpp"
 #include "provider/provider.hpp"
 
@@ -58,17 +58,6 @@ inline int capture(Socket& socket, const WSABUF* buffers, DWORD count, std::uint
         }
     }
     return capture_list(socket, buffers, count, access, longest, request);
-}
-
-// What a direct way needs of a socket whose gate was found direct.
-[[gnu::always_inline]] inline engine::direct::Way way_of(Socket& socket, SOCKET s) noexcept {
-    return {*socket.core.load(std::memory_order_relaxed), socket.gate, s, socket.endpoint,
-            socket.regions};
-}
-
-// Between two checks: compilers make a sum of several that end in the same place, in more instructions than their jumps.
-[[gnu::always_inline]] inline void apart() noexcept {
-    std::atomic_signal_fence(std::memory_order_acquire);
 }
 
 // A socket whose gate is direct, and the list of one buffer whose end is polled for: what switches pass nearly always.

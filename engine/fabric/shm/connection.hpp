@@ -153,9 +153,12 @@ struct Connection final : Endpoint, ExposureBoard, Stops {
     RdmaTarget rdma_in;
 
     // ---- RDMA that needs no answer (shm_store.cpp)
+    std::uint32_t taken = 0;        // `sent` when the peer was found to have taken all of it
     std::uint32_t sent_before = 0;  // `sent` when `last_record` was taken
     std::uint32_t last_record = 0;  // the link's position then
-    bool taken_so_far = true;       // the peer has come to it
+    StoreTarget written;            // where the last short write went
+    StoreTarget read;               // and the last short read
+    void forget_targets() noexcept { written.length = read.length = 0; }
     std::uint32_t still_used =
         0;  // places in the link's table where the peer is at work although we ended it
     bool closed_due = false;         // the owner waits for that to end

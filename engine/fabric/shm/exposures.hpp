@@ -160,18 +160,26 @@ public:
     }
     /// The same, quicker where the owner, by what look() has found, and this process are up to it.
     [[nodiscard]] bool begin(std::uint32_t place, const Exposure& seen) noexcept {
-        if (!registered_ || (seen.access & ExposureSlot::kOwnerFences) == 0) [[unlikely]] {
-            return begin(place, seen.state);
-        }
-        ExposureSlot& slot = slots_[place - 1];
+        ExposureSlot* const slot = quick_slot(place, seen);
+        return slot != nullptr ? begin_again(*slot, seen.state) : begin(place, seen.state);
+    }
+    /// The place, for uses that follow: begin_again(), stands() and end() of it; nullptr where they need an exchange.
+    [[nodiscard]] ExposureSlot* quick_slot(std::uint32_t place,
+                                           const Exposure& seen) const noexcept {
+        return registered_ && (seen.access & ExposureSlot::kOwnerFences) != 0 ? &slots_[place - 1]
+                                                                              : nullptr;
+    }
+    /// begin() without a look before: as long as the state is the one that was seen, so is all the rest.
+    [[nodiscard, gnu::always_inline]] static bool begin_again(ExposureSlot& slot,
+                                                              std::uint64_t state) noexcept {
         // Relaxed, and ordered by the owner's heavy fence: either it sees this, or we see that it has revoked. Pairs with
         // the load in ExposuresShown::in_use.
         slot.uses.store(ExposureSlot::kCopying, std::memory_order_relaxed);
         light_fence();
-        if (slot.state.load(std::memory_order_acquire) == seen.state) [[likely]] {
+        if (slot.state.load(std::memory_order_acquire) == state) [[likely]] {
             return true;
         }
-        end(place);
+        end(slot);
         return false;
     }
     /// Between two parts; begin() with the same state before the next one.
@@ -181,13 +189,17 @@ public:
     }
     /// Whether it stands still. What was read before was read while it stood.
     [[nodiscard]] bool stands(std::uint32_t place, std::uint64_t state) const noexcept {
+        return stands(slots_[place - 1], state);
+    }
+    [[nodiscard]] static bool stands(const ExposureSlot& slot, std::uint64_t state) noexcept {
         load_fence();  // the bytes were read by plain loads
         // Pairs with the exchange in hide() and revoke().
-        return slots_[place - 1].state.load(std::memory_order_acquire) == state;
+        return slot.state.load(std::memory_order_acquire) == state;
     }
     /// The bytes first, then the end of the use: release pairs with the load in hide().
-    void end(std::uint32_t place) noexcept {
-        slots_[place - 1].uses.store(ExposureSlot::kUnused, std::memory_order_release);
+    void end(std::uint32_t place) noexcept { end(slots_[place - 1]); }
+    [[gnu::always_inline]] static void end(ExposureSlot& slot) noexcept {
+        slot.uses.store(ExposureSlot::kUnused, std::memory_order_release);
     }
 
 private:

@@ -1,8 +1,11 @@
 // Where an RDMA operation of a connection stands, on the asking side and on the side that is asked.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 
+#include "engine/fabric/shm/exposures.hpp"
 #include "engine/fabric/shm/record.hpp"
 #include "engine/work_request.hpp"
 
@@ -65,6 +68,29 @@ struct RdmaInitiator {
     std::uint64_t state = 0;          // as it was announced
     bool keeps_awake = false;         // counted in PollingCore::keep_awake
     bool asks = false;  // the exposure of the first in the queue was taken back: no store
+};
+
+/// Where the last short operation of a kind (write or read) went, for the next one on the same exposure: it needs no look
+/// at the descriptor and none at the exposure but the one that every use begins with (ExposuresSeen::begin_again). That is
+/// enough because no two ranges of a place have the same state: as long as it stands, what was found there stands. It all
+/// ends with the link (Connection::forget_targets), where the mapping, the table and the peer's id of the connection do.
+struct StoreTarget {
+    RemoteName name{};
+    std::byte* base = nullptr;     // of the exposed range, all of which is mapped here
+    ExposureSlot* slot = nullptr;  // only good where length is not 0
+    std::uint64_t state = 0;
+    std::uint32_t length = 0;  // that may be touched; 0: there is none
+
+    /// Whether it is what the caller names: RemoteName, which need not be aligned.
+    [[nodiscard, gnu::always_inline]] bool is_named(const void* block) const noexcept {
+        const auto same = [&](std::size_t index) __attribute__((always_inline)) {
+            std::uint64_t word;
+            std::memcpy(&word, static_cast<const std::byte*>(block) + index * sizeof(word),
+                        sizeof(word));
+            return word == name.words[index];
+        };
+        return same(0) && same(1) && same(2) && same(3) && same(4);
+    }
 };
 
 /// The target holds the exposed region from the request to the end, so that it cannot be deregistered

@@ -327,6 +327,7 @@ void ShmPort::unlink(Connection& connection) noexcept {
         connection.next->previous = connection.previous;
     }
     connection.link->shown.abandon(connection.still_used);
+    connection.forget_targets();  // they are in the link's table and in what it has mapped
     connection.previous = connection.next = nullptr;
     connection.link = nullptr;
 }

@@ -158,6 +158,13 @@ public:
     template <typename Ended>
     [[nodiscard]] static Taken take_directly(Connection& connection, Ended ended) noexcept;
 
+    /// An RDMA operation of the kind and on the exposure of the last one (direct_rdma.hpp), done when this returns true; the
+    /// local memory is registered, and kDirectRdma bytes at most. False: nothing was done.
+    [[nodiscard]] static bool rdma_directly(Connection& connection, bool write, const void* name,
+                                            std::uint32_t offset, std::uint64_t address,
+                                            std::uint32_t length) noexcept;
+    static constexpr std::uint32_t kDirectRdma = 128;
+
     /// Any send or receive of one piece in a live region, polled for, as by post(); only if may_post(): it is not
     /// too long and neither are the queues.
     [[nodiscard]] bool may_post(const Connection& connection, Opcode opcode,
@@ -258,7 +265,8 @@ private:
     [[nodiscard]] bool store_common(Connection& connection, const WorkRequest& request) noexcept;
     [[nodiscard]] std::byte* announce_use(Connection& connection, const RemotePlace& place,
                                           std::uint32_t length, bool write,
-                                          std::uint64_t& state) noexcept;
+                                          Exposure& seen) noexcept;
+    void remember_target(Connection& connection, const RdmaOne& one, const Exposure& seen) noexcept;
     [[nodiscard]] bool peer_has_taken_all(Connection& connection) noexcept;
     [[nodiscard]] bool begin_store(Connection& connection) noexcept;
     [[nodiscard]] bool store_part(Connection& connection) noexcept;

@@ -91,23 +91,24 @@ void ShmPort::say_closed(Connection& connection) noexcept {
 
 // Whether every message that was sent before has been taken by the peer's core; see rdma_state.hpp.
 bool ShmPort::peer_has_taken_all(Connection& connection) noexcept {
-    if (connection.sent != connection.sent_before) [[unlikely]] {
+    if (connection.taken == connection.sent) [[likely]] {
+        return true;
+    }
+    if (connection.sent != connection.sent_before) {
         connection.sent_before = connection.sent;
         connection.last_record = connection.link->sender.position();
-        connection.taken_so_far = false;
     }
-    if (!connection.taken_so_far) [[unlikely]] {
-        connection.taken_so_far = connection.link->sender.has_taken(connection.last_record);
+    if (!connection.link->sender.has_taken(connection.last_record)) {
+        return false;
     }
-    return connection.taken_so_far;
+    connection.taken = connection.sent;
+    return true;
 }
 
 // Where the range is, with its use announced; nullptr if the peer has to be asked.
 inline std::byte* ShmPort::announce_use(Connection& connection, const RemotePlace& place,
-                                        std::uint32_t length, bool write,
-                                        std::uint64_t& state) noexcept {
+                                        std::uint32_t length, bool write, Exposure& seen) noexcept {
     Link& link = *connection.link;
-    Exposure seen;
     if (!link.seen.look(place.hint, seen) || seen.nonce != place.nonce || seen.key != place.key ||
         seen.connection != connection.id || (seen.access & (write ? kWrite : kRead)) == 0 ||
         place.offset > seen.length || length > seen.length - place.offset) [[unlikely]] {
@@ -116,7 +117,6 @@ inline std::byte* ShmPort::announce_use(Connection& connection, const RemotePlac
     const std::uint64_t offset = seen.offset + place.offset;
     std::byte* range = write ? link.arenas.find_to_write(seen.arena, offset, length)
                              : const_cast<std::byte*>(link.arenas.find(seen.arena, offset, length));
-    state = seen.state;
     return range != nullptr && link.seen.begin(place.hint, seen) ? range : nullptr;
 }
 
@@ -128,6 +128,22 @@ inline bool ShmPort::may_store(Connection& connection, const RemotePlace& place,
            !connection.suspended &&
            (length <= kFree || (length <= limit && starved_head_ == nullptr)) &&
            peer_has_taken_all(connection);
+}
+
+// For the next one on the same exposure.
+void ShmPort::remember_target(Connection& connection, const RdmaOne& one,
+                              const Exposure& seen) noexcept {
+    Link& link = *connection.link;
+    StoreTarget& target = one.write ? connection.written : connection.read;
+    target.length = 0;
+    std::byte* base =
+        one.write ? link.arenas.find_to_write(seen.arena, seen.offset, seen.length)
+                  : const_cast<std::byte*>(link.arenas.find(seen.arena, seen.offset, seen.length));
+    ExposureSlot* slot = link.seen.quick_slot(one.place.hint, seen);
+    if (base != nullptr && slot != nullptr) [[likely]] {
+        target = {RemoteName::from(one.name), base, slot, seen.state,
+                  std::min(seen.length, one.exposed)};
+    }
 }
 
 inline void ShmPort::count_store(bool write, std::uint32_t length) noexcept {
@@ -145,10 +161,10 @@ bool ShmPort::rdma_one(Endpoint& endpoint, const RdmaOne& one) noexcept {
     // two of them the backstop may take over, on another processor, for which all of it has to be moved.
     const std::uint32_t limit =
         one.length <= copy_left_ || !is_alone(connection) ? copy_left_ : copy_per_turn(connection);
-    std::uint64_t state = 0;
+    Exposure found;
     std::byte* range = nullptr;
     if (!may_store(connection, one.place, one.length, limit) ||
-        (range = announce_use(connection, one.place, one.length, one.write, state)) == nullptr)
+        (range = announce_use(connection, one.place, one.length, one.write, found)) == nullptr)
         [[unlikely]] {
         return false;
     }
@@ -156,10 +172,13 @@ bool ShmPort::rdma_one(Endpoint& endpoint, const RdmaOne& one) noexcept {
     auto* ours = reinterpret_cast<std::byte*>(one.address);
     copy_any(one.write ? range : ours, one.write ? ours : range, one.length);
     // A read of what was taken back meanwhile may be of something else.
-    const bool good = one.write || seen.stands(one.place.hint, state);
+    const bool good = one.write || seen.stands(one.place.hint, found.state);
     seen.end(one.place.hint);
     if (good) [[likely]] {
         count_store(one.write, one.length);
+        if (one.name != nullptr) {
+            remember_target(connection, one, found);
+        }
     }
     return good;
 }
@@ -178,8 +197,8 @@ bool ShmPort::store_common(Connection& connection, const WorkRequest& request) n
         }
     }
     const bool write = request.opcode == Opcode::kRdmaWrite;
-    std::uint64_t state = 0;
-    std::byte* range = announce_use(connection, place, request.length, write, state);
+    Exposure found;
+    std::byte* range = announce_use(connection, place, request.length, write, found);
     if (range == nullptr) [[unlikely]] {
         return false;
     }
@@ -190,7 +209,7 @@ bool ShmPort::store_common(Connection& connection, const WorkRequest& request) n
         copy_any(write ? range : ours, write ? ours : range, piece.length);
         range += piece.length;
     }
-    const bool good = write || seen.stands(place.hint, state);
+    const bool good = write || seen.stands(place.hint, found.state);
     seen.end(place.hint);
     if (!good) [[unlikely]] {
         return false;
@@ -208,11 +227,13 @@ bool ShmPort::begin_store(Connection& connection) noexcept {
     if (place.hint == 0 || out.asks || !peer_has_taken_all(connection)) {
         return false;
     }
-    out.stored = announce_use(connection, place, front.length, front.opcode == Opcode::kRdmaWrite,
-                              out.state);
+    Exposure found;
+    out.stored =
+        announce_use(connection, place, front.length, front.opcode == Opcode::kRdmaWrite, found);
     if (out.stored == nullptr) {
         return false;
     }
+    out.state = found.state;
     out.place = place.hint;
     out.progress = 0;
     out.began_ns = 0;

@@ -186,8 +186,7 @@ void ShmPort::leave_link(Connection& connection) noexcept {
     connection.copied_due = 0;
     connection.stalled = false;
     connection.report_after = connection.report_every;
-    connection.sent_before = connection.sent;  // it has taken in what the peer said at its leave
-    connection.taken_so_far = true;
+    connection.taken = connection.sent;  // the peer has taken in all, as it said at its leave
     unlink(connection);
 }
 
