@@ -106,7 +106,8 @@ public:
             } else if (line == "close") {
                 say(std::to_string(san.close(s)));
             } else if (line.starts_with("flood")) {
-                flood(from_hex(line.substr(6)));
+                const std::size_t space = line.rfind(' ');
+                flood(std::stoul(line.substr(6)), from_hex(line.substr(space + 1)));
             }
         }
         return 0;
@@ -122,12 +123,13 @@ private:
             EXPECT_EQ(conceal(exposed), 0);
         }
     }
-    // Writes again and again, until it is ended.
-    void flood(Exposed there) {
+    // Writes again and again, until it is ended: so many bytes at once, all over the room.
+    void flood(std::size_t bytes, Exposed there) {
         say("flooding");
-        for (std::size_t number = 0;; ++number) {
-            std::memset(memory, static_cast<int>(number), kRoom);
-            if (move(true, memory, kRoom, there) != 0) {
+        for (std::size_t number = 1;; ++number) {
+            std::memset(memory, static_cast<int>(number), bytes);
+            const auto offset = static_cast<DWORD>(number % (kRoom / bytes) * bytes);
+            if (move(true, memory, bytes, there, offset) != 0) {
                 return;
             }
         }
@@ -169,6 +171,9 @@ protected:
     void connect_and_share() {
         ASSERT_NO_FATAL_FAILURE(connect());
         ASSERT_TRUE(eventually([&] { return stores(); })) << arenas_of(s);
+    }
+    static std::string flood_of(std::size_t bytes, const Exposed& ours) {
+        return "flood " + std::to_string(bytes) + " " + to_hex(ours);
     }
     std::string ask(const std::string& command) {
         server->say(command);
@@ -235,7 +240,7 @@ TEST_F(ArenaRdmaTest, AWriterThatIsStoppedKeepsTheMemoryInUseUntilItEnds) {
     for (int tries = 0; tries < 20 && !in_use; ++tries) {
         ASSERT_NO_FATAL_FAILURE(connect_and_share());
         Exposed ours = expose();
-        ASSERT_EQ(ask("flood " + to_hex(ours)), "flooding");
+        ASSERT_EQ(ask(flood_of(kRoom, ours)), "flooding");
         const char before = *static_cast<volatile char*>(memory);
         ASSERT_TRUE(eventually([&] { return *static_cast<volatile char*>(memory) != before; }));
         server->stop();
@@ -265,7 +270,7 @@ TEST_F(ArenaRdmaTest, AWriterThatIsKilledLeavesNothingBehind) {
     for (int round = 0; round < 5; ++round) {
         ASSERT_NO_FATAL_FAILURE(connect_and_share());
         Exposed ours = expose();
-        ASSERT_EQ(ask("flood " + to_hex(ours)), "flooding");
+        ASSERT_EQ(ask(flood_of(kRoom, ours)), "flooding");
         std::this_thread::sleep_for(std::chrono::milliseconds(round));
         server->kill();
         EXPECT_TRUE(eventually([&] { return conceal(ours) == 0; }));
@@ -277,32 +282,68 @@ TEST_F(ArenaRdmaTest, AWriterThatIsKilledLeavesNothingBehind) {
 TEST_F(ArenaRdmaTest, AnEndClosesAlthoughTheWriterIsStopped) {
     ASSERT_NO_FATAL_FAILURE(connect_and_share());
     Exposed ours = expose();
-    ASSERT_EQ(ask("flood " + to_hex(ours)), "flooding");
+    ASSERT_EQ(ask(flood_of(kRoom, ours)), "flooding");
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
     server->stop();
     EXPECT_EQ(san.close(s), 0);
 }
 
-// Deregistrations beside writes that never stop, from another process: refused or final.
+// Deregistrations beside writes that never stop, from another process: refused or final. Short ones go the direct way.
 TEST_F(ArenaRdmaTest, AfterADeregistrationNothingChangesAnyMore) {
-    for (int round = 0; round < 10; ++round) {
-        ASSERT_NO_FATAL_FAILURE(connect_and_share());
-        Exposed ours = expose();
-        ASSERT_EQ(ask("flood " + to_hex(ours)), "flooding");
-        int error = WSAEINVAL;
-        for (int tries = 0; error == WSAEINVAL && tries < 1000000; ++tries) {
-            error = conceal(ours);
-            std::this_thread::yield();
+    for (const std::size_t bytes : {kRoom, std::size_t{8}, std::size_t{64}}) {
+        for (int round = 0; round < 10; ++round) {
+            ASSERT_NO_FATAL_FAILURE(connect_and_share());
+            std::memset(memory, 0, kRoom);
+            Exposed ours = expose();
+            ASSERT_EQ(ask(flood_of(bytes, ours)), "flooding");
+            ASSERT_TRUE(eventually(
+                [&] { return static_cast<volatile char*>(memory)[bytes % kRoom] != 0; }));
+            int error = WSAEINVAL;
+            for (int tries = 0; error == WSAEINVAL && tries < 1000000; ++tries) {
+                error = conceal(ours);
+                std::this_thread::yield();
+            }
+            ASSERT_EQ(error, 0);
+            std::memset(memory, 0x66, kRoom);
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+            for (std::size_t i = 0; i < kRoom; ++i) {
+                ASSERT_EQ(memory[i], 0x66);
+            }
+            server->kill();
+            EXPECT_EQ(san.close(s), 0);
         }
-        ASSERT_EQ(error, 0);
-        std::memset(memory, 0x66, kRoom);
-        std::this_thread::sleep_for(std::chrono::milliseconds(1));
-        for (std::size_t i = 0; i < kRoom; ++i) {
-            ASSERT_EQ(memory[i], 0x66);
-        }
-        server->kill();
-        EXPECT_EQ(san.close(s), 0);
     }
+}
+
+// What is wrong with an operation is told as well if the one before, on the same memory, was good.
+TEST_F(ArenaRdmaTest, MistakesAreFoundBehindGoodOperations) {
+    ASSERT_NO_FATAL_FAILURE(connect_and_share());
+    Exposed there = from_hex(ask("expose"));
+    for (int i = 0; i < 3; ++i) {
+        ASSERT_EQ(move(true, memory, 8, there), 0);
+        ASSERT_EQ(move(false, memory, 8, there), 0);
+    }
+    for (const bool writes : {true, false}) {
+        Exposed damaged = there;
+        damaged.block[0] = static_cast<char>(damaged.block[0] ^ 1);
+        EXPECT_EQ(move(writes, memory, 8, damaged), WSAEINVAL);
+        Exposed cut = there;
+        --cut.length;
+        EXPECT_EQ(move(writes, memory, 8, cut), WSAEINVAL);
+        EXPECT_EQ(move(writes, memory, 8, there, kRoom - 7), WSAEFAULT);
+        EXPECT_EQ(move(writes, memory, 8, there, kRoom - 8), 0);
+        EXPECT_EQ(move(writes, memory + kRoom - 7, 8, there), WSAEFAULT);
+        EXPECT_EQ(move(writes, memory - 1, 8, there), WSAEFAULT);
+        EXPECT_EQ(move(writes, memory, 8, there), 0);
+    }
+    HANDLE before = region;
+    region = nullptr;
+    EXPECT_EQ(move(true, memory, 8, there), WSAEINVAL);
+    region = before;
+    EXPECT_EQ(san.deregister_memory(s, region), 0);
+    EXPECT_EQ(move(true, memory, 8, there), WSAEINVAL);
+    EXPECT_EQ(move(false, memory, 8, there), WSAEINVAL);
+    EXPECT_EQ(san.close(s), 0);
 }
 
 // What was exposed by one process is not by the next; see WSPDuplicateSocket.
