@@ -68,6 +68,8 @@ void Peer::probe(const ControlMessage& message) {
     const int error = probe_process(copy_.pid, message.probe_address, engine_id_);
     copy_.ours = error == 0;
     if (copy_.ours) {
+        copy_.probe_address = message.probe_address;
+        std::memcpy(copy_.probe, engine_id_, sizeof(copy_.probe));
         log(LogLevel::kInfo,
             "long messages and RDMA with process {} are copied out of its memory{}", copy_.pid,
             fabric_.config().copy == Copy::kDirect

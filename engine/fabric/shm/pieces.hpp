@@ -34,7 +34,24 @@ void for_each_run(const Link& link, const std::byte* head, std::uint32_t length,
     }
 }
 
-/// The same into one contiguous place.
+/// Calls visit(piece, skip, length) for each run of [from, from + length) in a list of pieces, which has as many bytes:
+/// `length` bytes of `piece` from `skip` on.
+template <typename Piece, typename Visit>
+void for_each_run_of(const Piece* piece, std::uint64_t from, std::uint64_t length,
+                     Visit visit) noexcept {
+    for (; length != 0; ++piece) {
+        if (from >= piece->length) {
+            from -= piece->length;
+            continue;
+        }
+        const std::uint64_t step = std::min<std::uint64_t>(length, piece->length - from);
+        visit(*piece, from, step);
+        length -= step;
+        from = 0;
+    }
+}
+
+/// The bytes of a message that lies in the slots of its record, into one contiguous place.
 inline void copy_message(const Link& link, const std::byte* head, std::uint32_t length,
                          std::byte* to) noexcept {
     const std::byte* from = head + sizeof(RecordHeader);

@@ -405,19 +405,11 @@ void ShmPort::copy_described(Connection& connection) noexcept {
 void ShmPort::copy_mapped(Connection& connection, const MappedPieces& mapped,
                           std::uint32_t step) noexcept {
     Scatter scatter(connection.receives, connection.long_progress);
-    std::uint32_t skip = connection.long_progress;
-    std::uint32_t left = step;
-    for (std::uint32_t i = 0; left != 0; ++i) {
-        const MappedPieces::Piece& piece = mapped.pieces[i];
-        if (skip >= piece.length) {
-            skip -= piece.length;
-            continue;
-        }
-        const std::uint32_t run = std::min(left, piece.length - skip);
-        scatter.write<copy_fetching>(piece.from + skip, run);
-        left -= run;
-        skip = 0;
-    }
+    for_each_run_of(
+        mapped.pieces, connection.long_progress, step,
+        [&](const MappedPieces::Piece& piece, std::uint64_t skip, std::uint64_t length) {
+            scatter.write<copy_fetching>(piece.from + skip, static_cast<std::uint32_t>(length));
+        });
 }
 
 // At most `step` bytes; as copy_from_process().
@@ -425,26 +417,18 @@ std::int64_t ShmPort::copy_from_peer(Connection& connection, const MappedPieces&
                                      std::uint32_t step) noexcept {
     iovec remote[kMaxSges];
     std::size_t remotes = 0;
-    std::uint32_t skip = connection.long_progress;
-    std::uint32_t left = step;
-    for (std::uint32_t i = 0; left != 0; ++i) {
-        const MappedPieces::Piece& piece = mapped.pieces[i];
-        if (skip >= piece.length) {
-            skip -= piece.length;
-            continue;
-        }
-        const std::uint32_t run = std::min(left, piece.length - skip);
-        remote[remotes++] = {const_cast<std::byte*>(piece.from) + skip, run};
-        left -= run;
-        skip = 0;
-    }
+    for_each_run_of(
+        mapped.pieces, connection.long_progress, step,
+        [&](const MappedPieces::Piece& piece, std::uint64_t skip, std::uint64_t length) {
+            remote[remotes++] = {const_cast<std::byte*>(piece.from) + skip, length};
+        });
     iovec local[kMaxSges];
     std::size_t locals = 0;
     for_each_piece(connection.receives, connection.long_progress, step,
                    [&](std::uint64_t address, std::uint32_t length) {
                        local[locals++] = {reinterpret_cast<void*>(address), length};
                    });
-    return copy_from_process(connection.link->copy.pid, local, locals, remote, remotes);
+    return copy_from_process(connection.link->copy, local, locals, remote, remotes);
 }
 
 // The message that is received has come whole, by either way.

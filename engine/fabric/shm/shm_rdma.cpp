@@ -207,7 +207,7 @@ bool ShmPort::fetch_rdma(Connection& connection) noexcept {
                            local[count++] = {reinterpret_cast<void*>(address), length};
                        });
         const iovec remote{reinterpret_cast<void*>(out.granted + out.progress), step};
-        const ssize_t copied = copy_from_process(link.copy.pid, local, count, &remote, 1);
+        const ssize_t copied = copy_from_process(link.copy, local, count, &remote, 1);
         if (copied <= 0) [[unlikely]] {
             fail_copy(connection, copied);
             return false;

@@ -187,19 +187,10 @@ void ShmPort::pull_rdma(Connection& connection) noexcept {
         std::min(in.length - in.progress, in.arenas ? copy_left_ : copy_per_turn(connection));
     iovec remote[kMaxSges];
     std::size_t count = 0;
-    std::uint64_t skip = in.progress;
-    std::uint64_t wanted = step;
-    for (std::uint32_t i = 0; i < in.piece_count && wanted != 0; ++i) {
-        const RemotePiece& piece = in.pieces[i];
-        if (skip >= piece.length) {
-            skip -= piece.length;
-            continue;
-        }
-        const std::uint64_t length = std::min(wanted, piece.length - skip);
-        remote[count++] = {reinterpret_cast<void*>(piece.address + skip), length};
-        wanted -= length;
-        skip = 0;
-    }
+    for_each_run_of(in.pieces, in.progress, step,
+                    [&](const RemotePiece& piece, std::uint64_t skip, std::uint64_t length) {
+                        remote[count++] = {reinterpret_cast<void*>(piece.address + skip), length};
+                    });
     if (in.arenas) {
         auto* to = reinterpret_cast<std::byte*>(in.address + in.progress);
         for (std::size_t i = 0; i < count; ++i) {
@@ -211,8 +202,7 @@ void ShmPort::pull_rdma(Connection& connection) noexcept {
         counters_.bytes_from_arenas.add(step);
     } else {
         const iovec local{reinterpret_cast<void*>(in.address + in.progress), step};
-        const ssize_t copied =
-            copy_from_process(connection.link->copy.pid, &local, 1, remote, count);
+        const ssize_t copied = copy_from_process(connection.link->copy, &local, 1, remote, count);
         if (copied <= 0) [[unlikely]] {
             fail_copy(connection, copied);
             return;

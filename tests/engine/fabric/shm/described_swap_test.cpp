@@ -42,7 +42,7 @@ protected:
         if (GetParam() == Where::kArena) {
             lend(tests::shareable_arena(), ports_.a, *ports_.link_a, ports_.b, *ports_.link_b);
         } else {
-            ports_.link_a->copy = ports_.link_b->copy = {::getpid(), true, true};
+            ports_.link_a->copy = ports_.link_b->copy = tests::this_process();
             ports_.link_b->unreadable = GetParam() == Where::kPieces;
         }
     }

@@ -1,6 +1,9 @@
 // Messages that are copied where they lie, in a shared arena or in their sender's process: by one copy, and in order with
 // all others. And those that the receiver wants in pieces after all.
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -303,6 +306,47 @@ TEST_P(ProcessMessages, ARightThatIsTakenAwayIsDoneWithout) {
         ASSERT_TRUE(ports_.link_b->unreadable);
     }
     EXPECT_EQ(copied(), 0U);
+}
+
+// A process that bears the peer's id but is another one, with other bytes in the same place: what the peer becomes by
+// exec, or who gets its id when it has ended, before either is noticed.
+TEST_P(ProcessMessages, NothingIsTakenFromAnotherProcessOfTheSameId) {
+    constexpr std::uint32_t kLength = 300000;
+    static std::uint64_t probe[2] = {0x5EED, 0xFEED};
+    ProcessCopy& copy = ports_.link_b->copy;
+    copy.probe_address = reinterpret_cast<std::uint64_t>(probe);
+    std::copy_n(probe, 2, copy.probe);
+    int ready[2];
+    ASSERT_EQ(::pipe(ready), 0);
+    void* const page =
+        ::mmap(nullptr, kMiB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(page, MAP_FAILED);
+    auto* const memory = static_cast<std::byte*>(page);
+    Operation& receive = b_.receive(kLength);
+    Operation& sent = send_at(a_, memory, message_of(1, kLength));
+    const pid_t other = ::fork();
+    ASSERT_GE(other, 0);
+    if (other == 0) {
+        probe[0] = 0;
+        std::fill_n(memory, kLength, std::byte{0x77});
+        (void)!::write(ready[1], "x", 1);
+        ::pause();
+        ::_exit(0);
+    }
+    char byte = 0;
+    ASSERT_EQ(::read(ready[0], &byte, 1), 1);
+    copy.pid = other;
+    ports_.settle();
+    EXPECT_EQ(ports_.b.port.counters().bytes_from_process.value(), 0U);
+    EXPECT_TRUE(ports_.link_b->unreadable);
+    // The end that has sent it lives, here: it is asked.
+    EXPECT_TRUE(sent.good() && receive.good());
+    EXPECT_TRUE(receive.content() == message_of(1, kLength));
+    ::kill(other, SIGKILL);
+    ::waitpid(other, nullptr, 0);
+    ::close(ready[0]);
+    ::close(ready[1]);
+    ::munmap(page, kMiB);
 }
 
 TEST_P(ProcessMessages, WithoutTheRightNothingIsDescribed) {

@@ -37,7 +37,7 @@ protected:
             GTEST_SKIP() << "without a heavy fence each use is announced by an exchange";
         }
         for (Link* link : {ports_.link_a.get(), ports_.link_b.get()}) {
-            link->copy = {::getpid(), true, true};
+            link->copy = tests::this_process();
             link->sharing = Sharing::kNoneYet;
         }
         lend(arena(), ports_.b, *ports_.link_b, ports_.a, *ports_.link_a, true);

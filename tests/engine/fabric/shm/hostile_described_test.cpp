@@ -39,7 +39,7 @@ protected:
         ::close(ours[1]);
         ::close(theirs[0]);
         // The forger is of this process.
-        link_->copy = {::getpid(), readable, readable};
+        link_->copy = tests::this_process(readable);
         victim().port.add_link(*link_);
         const memory::Arena& forged = tests::shareable_arena(0);
         ArenaMapping mapping;

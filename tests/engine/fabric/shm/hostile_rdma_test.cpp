@@ -37,7 +37,7 @@ protected:
         link_ = std::make_unique<Link>(std::move(mapped), false, ours[0], theirs[1]);
         ::close(ours[1]);
         ::close(theirs[0]);
-        link_->copy = {::getpid(), direct, direct};
+        link_->copy = tests::this_process(direct);
         victim().port.add_link(*link_);
         const Direction direction = segment_->direction(0);
         forge_ = rings::SpscProducer(direction.slots, shape.ring_slots, direction.slots_consumed);

@@ -50,11 +50,42 @@ TEST(ProcessCopy, CopiesUpToTheFirstHole) {
     char local[64] = {};
     const iovec to{local, sizeof(local)};
     const iovec from{memory + page - 10, 20};
-    const ssize_t copied = copy_from_process(::getpid(), &to, 1, &from, 1);
+    const ssize_t copied = copy_from_process({::getpid(), true, true}, &to, 1, &from, 1);
     EXPECT_TRUE(copied == 10 || copied == -EFAULT) << copied;
     const iovec hole{memory + page, 20};
-    EXPECT_EQ(copy_from_process(::getpid(), &to, 1, &hole, 1), -EFAULT);
+    EXPECT_EQ(copy_from_process({::getpid(), true, true}, &to, 1, &hole, 1), -EFAULT);
     ::munmap(memory, page);
+}
+
+ProcessCopy this_process() {
+    return {::getpid(), true, true, address_of(kMark), {kMark[0], kMark[1]}};
+}
+
+TEST(ProcessCopy, WithAProbeItBringsTheSame) {
+    const char text[] = "0123456789";
+    char local[8] = {};
+    const iovec to[] = {{local, 3}, {local + 3, 4}};
+    const iovec from[] = {{const_cast<char*>(text) + 1, 5}, {const_cast<char*>(text) + 8, 2}};
+    EXPECT_EQ(copy_from_process(this_process(), to, 2, from, 2), 7);
+    EXPECT_STREQ(local, "1234589");
+}
+
+TEST(ProcessCopy, AnotherProbeIsAnotherProcess) {
+    ProcessCopy other = this_process();
+    ++other.probe[1];
+    char local[8] = {};
+    const iovec to{local, sizeof(local)};
+    const iovec from{const_cast<std::uint64_t*>(kMark), sizeof(local)};
+    EXPECT_EQ(copy_from_process(other, &to, 1, &from, 1), -ESRCH);
+    other.probe_address = 4096;  // not mapped
+    EXPECT_EQ(copy_from_process(other, &to, 1, &from, 1), -ESRCH);
+}
+
+TEST(ProcessCopy, MemoryThatIsNotThereIsNotAnotherProcess) {
+    char local[8] = {};
+    const iovec to{local, sizeof(local)};
+    const iovec from{reinterpret_cast<void*>(4096), sizeof(local)};
+    EXPECT_EQ(copy_from_process(this_process(), &to, 1, &from, 1), -EFAULT);
 }
 
 }  // namespace

@@ -26,7 +26,7 @@ constexpr std::uint64_t kNonce = 0x1234567890ABCDEF;
 class RdmaArenaTest : public testing::TestWithParam<bool> {
 protected:
     void SetUp() override {
-        const ProcessCopy copy{::getpid(), GetParam(), GetParam()};
+        const ProcessCopy copy = tests::this_process(GetParam());
         ports_.link_a->copy = copy;
         ports_.link_b->copy = copy;
         lend(tests::shareable_arena(0), ports_.a, *ports_.link_a, ports_.b, *ports_.link_b);

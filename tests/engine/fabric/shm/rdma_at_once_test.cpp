@@ -38,7 +38,7 @@ class RdmaAtOnceTest : public testing::Test {
 protected:
     void SetUp() override {
         for (Link* link : {ports_.link_a.get(), ports_.link_b.get()}) {
-            link->copy = {::getpid(), true, true};
+            link->copy = tests::this_process();
             link->sharing = Sharing::kNoneYet;
         }
         lend(arena(), ports_.b, *ports_.link_b, ports_.a, *ports_.link_a, true);

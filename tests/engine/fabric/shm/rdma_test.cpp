@@ -26,7 +26,7 @@ constexpr std::uint64_t kNonce = 0x1234567890ABCDEF;
 class RdmaLinkTest : public testing::TestWithParam<bool> {
 protected:
     void SetUp() override {
-        const ProcessCopy copy{::getpid(), GetParam(), GetParam()};
+        const ProcessCopy copy = tests::this_process(GetParam());
         ports_.link_a->copy = copy;
         ports_.link_b->copy = copy;
         ports_.connect(a_, b_);
@@ -60,6 +60,39 @@ protected:
     Socket b_;
     TwoPorts ports_{TwoPorts::small_config()};
 };
+
+// The peer is another program by now, or another process has its id, and its end has not been noticed yet.
+TEST_P(RdmaLinkTest, NothingIsTakenFromAnotherProcessOfTheSameId) {
+    if (!GetParam()) {
+        GTEST_SKIP() << "nothing is copied between the processes";
+    }
+    for (const bool writes : {true, false}) {
+        Socket from;
+        Socket to;
+        ports_.connect(from, to);
+        RemoteRegions::Table table(16);
+        to.remote.adopt(table);
+        Bytes memory(kLong, std::byte{0});
+        const std::uint32_t key = to.remote.add(reinterpret_cast<std::uint64_t>(memory.data()),
+                                                kLong, kRead | kWrite, kNonce);
+        ++(writes ? ports_.link_b : ports_.link_a)->copy.probe[1];
+        const Socket& reader = writes ? to : from;
+        for (std::uint64_t number = 0; number < 20 && reader.gate.open_for(reader.generation);
+             ++number) {
+            (void)from.rdma(writes ? Opcode::kRdmaWrite : Opcode::kRdmaRead, {kNonce, key, 0},
+                            message_of(number, kLong));
+            ports_.settle();
+        }
+        // For the one that reads the other has died. Nobody tells the dead.
+        EXPECT_EQ(reader.gate.view().state, PostGate::State::kReset);
+        EXPECT_EQ(ports_.a.port.counters().rdma_bytes_copied.value(), 0U);
+        EXPECT_EQ(ports_.b.port.counters().rdma_bytes_copied.value(), 0U);
+        --(writes ? ports_.link_b : ports_.link_a)->copy.probe[1];
+        from.close();
+        to.close();
+        ports_.settle();
+    }
+}
 
 TEST_P(RdmaLinkTest, RandomRangesAndPiecesGoBothWays) {
     Bytes memory(kLong, std::byte{0});

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <memory>
 
@@ -30,6 +31,12 @@ struct Side {
     engine::PollingCore core;
     engine::shm::ShmPort port;
 };
+
+/// Whose memory the two sides read, if they may: this process', with something to know it by.
+inline engine::shm::ProcessCopy this_process(bool may = true) {
+    static const std::uint64_t probe[2] = {0x0123456789ABCDEF, 0xFEDCBA9876543210};
+    return {::getpid(), may, may, reinterpret_cast<std::uint64_t>(probe), {probe[0], probe[1]}};
+}
 
 /// Two sides and the link between them.
 class TwoPorts {
