@@ -31,6 +31,23 @@ constexpr std::uint32_t kFabricBatch = 64;  // arrivals taken from one fabric qu
 constexpr int kLongSleepMs = 100;
 constexpr int kShortSleepMs = 1;  // where a missed doorbell is possible, see fence.hpp
 
+// What will be read and written for a request that came by a lane lies in the cache of who posted it. All of its lines are
+// asked for at once, where the core would wait for one after the other.
+void fetch_lines_of(const WorkRequest& request) noexcept {
+    if (request.opcode == Opcode::kReceive) {
+        if (request.sge_count != 0) {
+            claim_line(
+                request.sge[0].address);  // its owner keeps away from it until a message is there
+        }
+        return;  // and looks at the result's line, which is better asked for later
+    }
+    claim_line(request.context);  // the result's, which there is at once for most
+    if (request.opcode == Opcode::kSend && request.sge_count != 0 &&
+        (request.flags & kCarried) == 0) {
+        rings::prefetch_for_read(reinterpret_cast<const void*>(request.sge[0].address));
+    }
+}
+
 }  // namespace
 
 PollingCore::PollingCore(const Config& config, Clock& clock, const Handlers& handlers,
@@ -161,12 +178,16 @@ Status PollingCore::post_by_lane(WorkRequest& request, PostGate& gate, std::uint
         poll_once();
         rings::cpu_pause();
     }
+    lane->claim();
     const std::optional<std::uint32_t> sequence = gate.enter_behind(generation);
     if (!sequence) [[unlikely]] {
         return Status::kNotOpen;
     }
     request.endpoint = endpoint.load(std::memory_order_relaxed);
     request.sequence = *sequence;
+    if (dedicated_ && may_be_carried(request)) {
+        request.flags |= kCarried;
+    }
     lane->push(request);
     if (dedicated_) {
         wake();
@@ -315,9 +336,13 @@ void PollingCore::expect_notification(Endpoint& endpoint) noexcept {
 }
 
 std::uint32_t PollingCore::drain(Lane& lane) noexcept {
+    // On a core of its own: a look in vain takes the line of the next slot away from a poster who has claimed it, and what was
+    // posted waits for that look. So we take as many as are likely to be there, one where the last look was in vain.
+    const std::uint32_t most = dedicated_ ? lane.batch() : kLaneBatch;
     std::uint32_t taken = 0;
     WorkRequest request;
-    while (taken < kLaneBatch && lane.front(request)) {
+    while (taken < most && lane.front(request)) {
+        fetch_lines_of(request);
         if (request.endpoint->next_sequence != request.sequence) {
             // An earlier post of the endpoint is in another lane or about to be. Its poster got its
             // number before ours was given out, so lanes cannot wait for each other in a circle.
@@ -325,11 +350,12 @@ std::uint32_t PollingCore::drain(Lane& lane) noexcept {
             lanes_left_ = true;
             break;
         }
-        lane.pop(request);
         apply(request);
+        lane.pop(request);  // behind it, for what it carries
         ++taken;
     }
-    lanes_left_ |= taken == kLaneBatch;
+    lanes_left_ |= taken == most;
+    lane.set_batch(taken == most ? std::min(2 * most, kLaneBatch) : 1);
     return taken;
 }
 

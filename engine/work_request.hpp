@@ -30,6 +30,10 @@ enum class Opcode : std::uint8_t {
 
 inline constexpr std::uint8_t kNotify = 1;  // flags: tell by upcall; else the caller polls
 
+inline constexpr std::uint8_t kCarried =
+    4;  // flags: the bytes came along in the lane, see source_of()
+
+inline constexpr std::uint32_t kCarriedMost = 64;  // bytes: the second line of a slot
 inline constexpr std::uint32_t kMaxSges = 8;
 inline constexpr std::uint32_t kInlineSges = 2;
 inline constexpr std::uint32_t kMoreSges = 9;  // whole lane slots
@@ -61,6 +65,23 @@ struct WorkRequest {
         return index < kInlineSges ? sge[index] : more[index - kInlineSges];
     }
 };
+
+/// Whether the bytes of a request may travel with it in a lane: else the core has to fetch them from the cache of who
+/// posted, after it has fetched the request.
+[[nodiscard]] inline bool may_be_carried(const WorkRequest& request) noexcept {
+    return request.opcode == Opcode::kSend && request.sge_count == 1 &&
+           request.length <= kCarriedMost;
+}
+/// Where the bytes of a send of one piece are, while it is being posted to its fabric: in the lane if it is kCarried, which is
+/// good until the lane's slot is given back. What keeps the request for later keeps its piece, which is good until it ends.
+[[nodiscard]] inline std::uint64_t source_of(const WorkRequest& request) noexcept {
+    return (request.flags & kCarried) != 0 ? request.more[0].address : request.sge[0].address;
+}
+
+/// Asks for the line of an address, to be written. A hint, which no address can make fail.
+inline void claim_line(std::uint64_t address) noexcept {
+    __builtin_prefetch(reinterpret_cast<const void*>(address), 1, 3);
+}
 
 /// The request of a single piece whose end is polled for; endpoint and sequence are left to be filled in.
 [[nodiscard]] inline WorkRequest request_of_one(Opcode opcode, std::uint64_t context,

@@ -262,6 +262,25 @@ inline BOOL tell_result(const WSAOVERLAPPED& overlapped, LPDWORD transferred, LP
     return TRUE;
 }
 
+// The same where another thread has written it, a core of its own: the line is asked for once more, to be written, since who has
+// the result uses the structure for the next operation.
+inline BOOL tell_fetched(WSAOVERLAPPED& overlapped, LPDWORD transferred, LPDWORD flags,
+                         LPINT error_number) noexcept {
+    engine::claim_line(reinterpret_cast<std::uint64_t>(&overlapped));
+    return tell_result(overlapped, transferred, flags, error_number);
+}
+
+// Each look at an operation in progress takes its line away from the core that is going to write it, and gets
+// nothing for it. So whoever asks for the same one again, and has nothing else to do, looks after a moment (some 50 ns on the Intel
+// hosts seen). Who goes round among several does not wait.
+[[gnu::noinline]] void look_less_often(const WSAOVERLAPPED& overlapped) noexcept {
+    static thread_local const WSAOVERLAPPED* looked_at = nullptr;
+    if (looked_at == &overlapped) {
+        rings::cpu_pause();
+    }
+    looked_at = &overlapped;
+}
+
 // Of one that had not when it was looked at.
 [[gnu::noinline]] BOOL poll_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
                                    BOOL wait, LPDWORD flags, LPINT error_number) noexcept {
@@ -273,6 +292,9 @@ inline BOOL tell_result(const WSAOVERLAPPED& overlapped, LPDWORD transferred, LP
             error = wait_for(core, *overlapped, wait);
         } else {
             core->poll_once();
+            if (core->dedicated()) {
+                look_less_often(*overlapped);
+            }
             error = in_progress(*overlapped) ? WSA_IO_INCOMPLETE : 0;
         }
     }
@@ -280,7 +302,7 @@ inline BOOL tell_result(const WSAOVERLAPPED& overlapped, LPDWORD transferred, LP
         set_error(error_number, error);
         return FALSE;
     }
-    return tell_result(*overlapped, transferred, flags, error_number);
+    return tell_fetched(*overlapped, transferred, flags, error_number);
 }
 
 [[gnu::noinline]] BOOL tell_if_ended(LPWSAOVERLAPPED overlapped, LPDWORD transferred, LPDWORD flags,
@@ -341,7 +363,7 @@ inline BOOL tell_result(const WSAOVERLAPPED& overlapped, LPDWORD transferred, LP
     if (in_progress(*overlapped)) {
         return poll_result(s, overlapped, transferred, wait, flags, error_number);
     }
-    return tell_result(*overlapped, transferred, flags, error_number);
+    return tell_fetched(*overlapped, transferred, flags, error_number);
 }
 
 }  // namespace

@@ -45,6 +45,26 @@ TEST(PollingCoreOrder, ARequestWaitsForItsPredecessorInAnotherLane) {
     EXPECT_GT(bench.core.counters().lane_stalls.value(), 0U);
 }
 
+// A look in vain costs the poster a line, so a core of its own takes as many as are likely to be there.
+TEST(PollingCoreOrder, ADedicatedCoreTakesMoreOfALaneThatIsNeverFoundEmpty) {
+    CoreBench bench(dedicated_config());
+    FakeSocket socket(bench.core, bench.port);
+    ASSERT_TRUE(bench.core.try_acquire());
+    for (int round = 0; round < 2; ++round) {
+        bench.port.posted.clear();
+        for (std::uint64_t i = 0; i < 100; ++i) {
+            ASSERT_EQ(socket.post(i), Status::kOk);
+        }
+        for (const std::size_t sum : {1U, 3U, 7U, 15U, 31U, 63U, 95U, 100U}) {
+            EXPECT_TRUE(bench.core.turn());
+            EXPECT_EQ(bench.port.posted.size(), sum);
+        }
+        EXPECT_EQ(contexts(bench.port.posted), counting(100));
+        EXPECT_FALSE(bench.core.turn());
+    }
+    bench.core.release();
+}
+
 TEST(PollingCoreOrder, AWaitingRequestHoldsUpOtherSocketsOfItsLaneOnly) {
     CoreBench bench(inline_config());
     FakeSocket socket(bench.core, bench.port);

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <deque>
 #include <ostream>
+#include <vector>
 
 #include "tests/provider/provider_fixture.hpp"
 
@@ -37,6 +38,55 @@ TEST_P(ModesTest, PolledMessagesOfEverySizeArrive) {
         EXPECT_EQ(san.finish(pair.server.s, &receive).bytes, length);
         EXPECT_EQ(san.finish(pair.client.s, &sent).error, 0);
         EXPECT_EQ(std::memcmp(pair.client.at(0), pair.server.at(0), length), 0);
+    }
+}
+
+// More than may go before there is a receive: what goes at once and what is kept for later are the same bytes.
+TEST_P(ModesTest, ShortMessagesWaitForTheirReceivesUndamaged) {
+    constexpr std::size_t kCount = 200;
+    constexpr std::size_t kRoom = 256;
+    constexpr auto kLength = [](std::size_t i) { return i % 131; };
+    Pair pair = connected(kCount * kRoom);
+    std::deque<Polled> sends(kCount);
+    std::deque<Polled> receives(kCount);
+    for (std::size_t i = 0; i < kCount; ++i) {
+        std::memset(pair.client.at(i * kRoom), static_cast<int>(i + 1), kLength(i));
+        ASSERT_EQ(patiently([&] {
+                      return san.send(pair.client.s, pair.client.at(i * kRoom), kLength(i),
+                                      &sends[i]);
+                  }),
+                  WSA_IO_PENDING);
+    }
+    for (std::size_t i = 0; i < kCount; ++i) {
+        ASSERT_EQ(patiently([&] {
+                      return san.recv(pair.server.s, pair.server.at(i * kRoom), kRoom,
+                                      &receives[i]);
+                  }),
+                  WSA_IO_PENDING);
+    }
+    for (std::size_t i = 0; i < kCount; ++i) {
+        ASSERT_EQ(san.finish(pair.server.s, &receives[i]).bytes, kLength(i)) << i;
+        ASSERT_EQ(san.finish(pair.client.s, &sends[i]).error, 0) << i;
+        ASSERT_EQ(std::memcmp(pair.client.at(i * kRoom), pair.server.at(i * kRoom), kLength(i)), 0)
+            << i;
+    }
+}
+
+// A buffer is its owner's again as soon as its send has ended, and holds the next message.
+TEST_P(ModesTest, OneBufferCarriesOneMessageAfterTheOther) {
+    Pair pair = connected();
+    for (int i = 0; i < 2000; ++i) {
+        const std::size_t length = 1 + static_cast<std::size_t>(i) % 80;
+        Polled receive;
+        Polled sent;
+        ASSERT_EQ(san.recv(pair.server.s, pair.server.at(0), 128, &receive), WSA_IO_PENDING);
+        std::memset(pair.client.at(0), i, length);
+        ASSERT_EQ(san.send(pair.client.s, pair.client.at(0), length, &sent), WSA_IO_PENDING);
+        ASSERT_EQ(san.finish(pair.client.s, &sent).error, 0);
+        std::memset(pair.client.at(0), ~i, length);
+        ASSERT_EQ(san.finish(pair.server.s, &receive).bytes, length);
+        const std::vector<char> wanted(length, static_cast<char>(i));
+        ASSERT_EQ(std::memcmp(pair.server.at(0), wanted.data(), length), 0) << i;
     }
 }
 

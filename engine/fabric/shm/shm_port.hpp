@@ -200,6 +200,7 @@ private:
     [[nodiscard]] static bool write_turn_line(Connection& connection, rings::TurnEnd& turn,
                                               const std::byte* from, std::uint32_t length,
                                               std::uint64_t& first) noexcept;
+    [[nodiscard]] bool fetch_lines_beside(const Connection& connection) const noexcept;
     void post_send(Connection& connection, const WorkRequest& request) noexcept;
     [[nodiscard]] bool try_send(Connection& connection, const Sge* pieces, std::uint32_t count,
                                 std::uint32_t length) noexcept;
@@ -353,8 +354,11 @@ private:
     void complete_receive(Connection& connection, Status status, std::uint32_t bytes) noexcept;
 
     // life (shm_port.cpp)
+    [[nodiscard]] std::uint32_t place_of(std::uint32_t id) const noexcept {
+        return id & table_mask_ & ((1U << kGenerationShift) - 1);
+    }
     [[nodiscard]] Connection* find(std::uint32_t id, const Link& link) noexcept {
-        Connection* connection = table_[id & table_mask_ & ((1U << kGenerationShift) - 1)];
+        Connection* connection = table_[place_of(id)];
         if (connection == nullptr || connection->id != id || connection->link != &link)
             [[unlikely]] {
             return nullptr;
