@@ -9,7 +9,8 @@
 // the registers that have to outlast it. It is woven into the function of the SPI, which ends by a jump to the second
 // part where the first was not enough.
 //
-// All functions: any thread; lock-free, no allocation, no system call unless somebody sleeps.
+// All functions: any thread; lock-free, no allocation, no system call unless somebody sleeps or the token is lent to another
+// thread (PollToken).
 #pragma once
 
 #include "engine/fabric/shm/direct_messages.hpp"

@@ -1,11 +1,9 @@
 #include "engine/poll_token.hpp"
 
 #include <sched.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
+#include <ctime>
 
 namespace sanpoll::engine {
 
@@ -13,16 +11,6 @@ namespace {
 
 // A loan that lasted so long was worth its barrier: some tenth of a second on the processors that have such counters.
 constexpr std::uint64_t kLongTicks = std::uint64_t{1} << 28;
-
-// The system is asked once by each thread: it lends on the data path.
-std::int32_t this_thread_id() noexcept {
-    thread_local const auto id = static_cast<std::int32_t>(::syscall(SYS_gettid));
-    return id;
-}
-
-bool has_ended(std::int32_t thread) noexcept {
-    return ::syscall(SYS_tgkill, ::getpid(), thread, 0) != 0 && errno == ESRCH;
-}
 
 }  // namespace
 
@@ -55,16 +43,12 @@ std::uint32_t PollToken::yield_to_waiter() noexcept {
     return yields;
 }
 
-// kPlaces if there is none. A thread that has ended cannot be about to write its word; one that lives may be, however
-// long ago it has borrowed.
+// kPlaces if there is none. No place is given up: a thread that lives may be about to write its word, however long ago it
+// has borrowed.
 std::uint32_t PollToken::place_of(std::uintptr_t thread) noexcept {
-    const auto find = [&](auto fits) {
-        return static_cast<std::uint32_t>(
-            std::find_if(std::begin(borrowers_), std::end(borrowers_), fits) - borrowers_);
-    };
-    std::uint32_t place = find([&](const Borrower& one) { return one.thread == thread; });
-    if (place == kPlaces) {
-        place = find([](const Borrower& one) { return one.thread == 0 || has_ended(one.id); });
+    std::uint32_t place = 0;
+    while (place < kPlaces && borrowers_[place] != thread && borrowers_[place] != 0) {
+        ++place;
     }
     return place;
 }
@@ -78,7 +62,7 @@ void PollToken::lend(std::uintptr_t thread) noexcept {
         turns_needed_ = kTurnsAtMost;  // let us not ask again soon
         return;
     }
-    borrowers_[place] = {thread, this_thread_id()};
+    borrowers_[place] = thread;
     loans_ += kOneLoan;
     lent_at_ = __builtin_ia32_rdtsc();
     // From here on what we hold is the loan. Release pairs with the acquire in take_back().
@@ -100,9 +84,10 @@ bool PollToken::take_back() noexcept {
             return false;
         }
         if (!heavy_fence()) [[unlikely]] {
-            // It was to be had when the token was lent, so the system was short of memory for a moment.
-            loan_.store(loan, std::memory_order_release);
-            return false;
+            // It was to be had when the token was lent, and has been forbidden since. No processor keeps a store to
+            // itself for so long.
+            const timespec moment{0, 1000000};
+            ::nanosleep(&moment, nullptr);
         }
         const bool went_well = __builtin_ia32_rdtsc() - lent_at_ >= kLongTicks;
         turns_needed_ = went_well ? kTurnsAtFirst : std::min(turns_needed_ * 2, kTurnsAtMost);

@@ -27,20 +27,21 @@ namespace sanpoll::engine {
 /// that share a core do without: one call in some thousands, later in millions, pays for a barrier.
 ///
 /// A borrower may be stopped between its look at the loan and its store, for as long as the system likes, while others
-/// borrow and give back. So each one has a word of its own, in a place that no living thread gives up: kPlaces
-/// threads can borrow, whichever come first, and those that have ended make room.
+/// borrow and give back. So each one has a word of its own, in a place that it keeps: kPlaces threads can borrow, whichever
+/// come first. A thread is told by where its control block is, so one that has the block of another that has ended has its
+/// place too, and cannot be in the midst of anything with it.
 class alignas(rings::kCacheLine) PollToken {
 public:
     /// How often a poller yields before one try, at most, while the token is wanted.
     static constexpr std::uint32_t kYields = 4;
     /// Threads that can borrow.
-    static constexpr std::uint32_t kPlaces = 4;
+    static constexpr std::uint32_t kPlaces = 8;
     /// Turns by one thread before it is lent, at first and at most (a second, or thereabouts).
     static constexpr std::uint32_t kTurnsAtFirst = 256;
     static constexpr std::uint32_t kTurnsAtMost = 1U << 24;
 
-    /// Any thread. Not recursive: false as well if this thread has it. A system call if it is lent to another
-    /// thread that does not use it at the moment.
+    /// Any thread. Not recursive: false as well if this thread has it. A system call, once, if it is lent to another
+    /// thread.
     [[nodiscard]] bool try_acquire() noexcept {
         const std::uintptr_t place = loan_.load(std::memory_order_relaxed) - this_thread();
         if (place < kPlaces) {
@@ -114,8 +115,7 @@ private:
     static constexpr std::uintptr_t kGivenBack = std::uintptr_t{1} << 62;   // free if not busy
     static constexpr std::uintptr_t kOneLoan = kPlaces;
 
-    // Where the thread's own control block is: its lowest bits are 0, and a thread that has the same as one that has
-    // ended comes after it.
+    // Where the thread's own control block is: its lowest bits are 0.
     static std::uintptr_t this_thread() noexcept {
         return reinterpret_cast<std::uintptr_t>(__builtin_thread_pointer());
     }
@@ -148,7 +148,7 @@ private:
     std::atomic<std::uint32_t> wanted_{0};  // threads in acquire_first(); in the line of `held_`
     // Who has borrowed it, with its place in the lowest bits; 0: nobody. From 0 by the holder, to 0 by who becomes it.
     std::atomic<std::uintptr_t> loan_{0};
-    std::atomic<std::uint32_t> busy_[kPlaces]{};  // the borrowers' words
+    std::atomic<std::uint8_t> busy_[kPlaces]{};  // the borrowers' words
 
     // The holder's.
     std::uintptr_t last_ = 0;  // who turned the core last
@@ -156,11 +156,7 @@ private:
     std::uint32_t turns_needed_ = kTurnsAtFirst;
     std::uintptr_t loans_ = 0;   // how many there were, times kOneLoan
     std::uint64_t lent_at_ = 0;  // ticks; read by who takes it back
-    struct Borrower {
-        std::uintptr_t thread;
-        std::int32_t id;  // the system's
-    };
-    Borrower borrowers_[kPlaces]{};
+    std::uintptr_t borrowers_[kPlaces]{};
 };
 
 static_assert(sizeof(PollToken) == 2 * rings::kCacheLine);

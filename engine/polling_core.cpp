@@ -185,6 +185,8 @@ Status PollingCore::post_by_lane(WorkRequest& request, PostGate& gate, std::uint
     }
     request.endpoint = endpoint.load(std::memory_order_relaxed);
     request.sequence = *sequence;
+    // What it brings is read here, without asking once more whether it is registered: as any buffer of a call it has to be
+    // until the call returns.
     if (dedicated_ && may_be_carried(request)) {
         request.flags |= kCarried;
     }

@@ -88,7 +88,7 @@ public:
     /// request over. kOk: exactly one completion follows. kNotOpen: the gate refused. kFull: this
     /// thread's lane is full, nothing was started. `endpoint` is where the gate's owner keeps its
     /// endpoint; it is read after the gate has admitted the post. Lock-free; no system call unless the
-    /// core sleeps.
+    /// core sleeps or its token is lent to another thread.
     [[nodiscard]] Status post(WorkRequest& request, PostGate& gate, std::uint32_t generation,
                               const std::atomic<Endpoint*>& endpoint) noexcept {
         if (dedicated_ || !try_acquire()) {
@@ -178,7 +178,7 @@ public:
 
     /// Runs `op` at once if this thread can be the core for a moment and all that the gate has admitted has
     /// taken effect: then `op` needs no place in the endpoint's order. False: nothing was done, and run() is
-    /// the way. Always so in dedicated mode. Any thread; lock-free, without a system call.
+    /// the way. Always so in dedicated mode. Any thread; lock-free, without a system call but PollToken's.
     [[nodiscard]] bool run_at_rest(ControlOp& op, const PostGate& gate, std::uint32_t generation,
                                    const std::atomic<Endpoint*>& endpoint) noexcept {
         if (dedicated_ || !try_acquire()) {
@@ -253,8 +253,8 @@ public:
     [[nodiscard]] bool may_look_at_one() noexcept { return --looks_left_ >= 0; }
     /// Whether it was the last one.
     [[nodiscard]] bool has_looked_enough() const noexcept { return looks_left_ < 0; }
-    /// The last look was as good as four: much had come.
-    void look_round_sooner() noexcept { looks_left_ -= 4; }
+    /// The last look was as long as so many others more.
+    void look_round_sooner(std::int32_t looks) noexcept { looks_left_ -= looks; }
     /// Somebody sleeps until something ends: after_completion() has something to do. After a result is out.
     [[nodiscard]] bool somebody_waits() const noexcept {
         light_fence();  // as in after_completion()

@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <mutex>
+#include <thread>
 
 #include "engine/lane_registry.hpp"
 #include "engine/log.hpp"
@@ -17,8 +18,30 @@ Provider& Provider::instance() {
     return *provider;
 }
 
+// False: the last WSPCleanup is under way and waits for this thread, which is inside an upcall.
+bool Provider::lock_life(std::unique_lock<std::mutex>& lock, bool inside) noexcept {
+    if (!inside) {
+        lock.lock();
+        return true;
+    }
+    while (!lock.try_lock()) {
+        // Pairs with the store in cleanup(), which is under the lock.
+        if (ending_.load(std::memory_order_acquire)) {
+            return false;
+        }
+        std::this_thread::yield();
+    }
+    return true;
+}
+
 int Provider::start(const WSPUPCALLTABLEEX& upcalls) {
-    const std::lock_guard lock(life_mutex_);
+    std::unique_lock lock(life_mutex_, std::defer_lock);
+    if (life() != Life::kForked && !lock_life(lock, inside_upcall())) {
+        engine::log(engine::LogLevel::kError,
+                    "WSPStartupEx was called inside an upcall that the last WSPCleanup waits for; "
+                    "call it from another thread, or later");
+        return WSASYSNOTREADY;
+    }
     if (life() == Life::kForked) {
         engine::log(
             engine::LogLevel::kError,
@@ -71,8 +94,7 @@ int Provider::cleanup() {
     }
     const bool inside = inside_upcall();
     std::unique_lock lock(life_mutex_, std::defer_lock);
-    // Who has the lock may be the last one, and wait for us.
-    const bool locked = inside ? lock.try_lock() : (lock.lock(), true);
+    const bool locked = lock_life(lock, inside);
     if (locked && startups_ == 0) {
         return WSANOTINITIALISED;
     }
@@ -86,7 +108,9 @@ int Provider::cleanup() {
     if (--startups_ != 0) {
         return 0;
     }
+    ending_.store(true, std::memory_order_release);
     end_engine();
+    ending_.store(false, std::memory_order_release);
     engine::memory::RegistrationCache::of_process().stop();
     upcall_tables_.erase(upcall_tables_.begin(), upcall_tables_.end() - 1);
     return 0;

@@ -64,7 +64,10 @@ private:
     [[nodiscard]] static bool inside_upcall() noexcept;
     void end_engine() noexcept;
 
-    std::mutex life_mutex_;  // startup and cleanup, one after the other
+    [[nodiscard]] bool lock_life(std::unique_lock<std::mutex>& lock, bool inside) noexcept;
+
+    std::mutex life_mutex_;            // startup and cleanup, one after the other
+    std::atomic<bool> ending_{false};  // the last WSPCleanup is under way
     int startups_ = 0;
     std::atomic<const WSPUPCALLTABLEEX*> upcalls_{nullptr};
     std::vector<std::unique_ptr<WSPUPCALLTABLEEX>> upcall_tables_;  // old ones may be in use still

@@ -226,7 +226,9 @@ bool do_at_once(bool write, SOCKET s, const WSABUFEX* buffers, DWORD count, cons
         return false;
     }
     static_assert(sizeof(engine::RemoteName) == sizeof(RdmaDescriptor));
-    const bool is_short = length <= engine::direct::kLongestRdma;
+    // Those that follow directly are compared with kLongestRdma only.
+    const bool is_short =
+        length <= engine::direct::kLongestRdma && engine::direct::kLongestRdma <= common().max_rdma;
     const engine::RdmaOne operation{descriptor.place(offset),
                                     reinterpret_cast<std::uint64_t>(buffers->buf),
                                     length,

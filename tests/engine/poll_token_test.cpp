@@ -323,15 +323,19 @@ TEST_F(LoanTest, TheNextOneTakesTwiceAsManyTurns) {
     std::uint32_t turns = PollToken::kTurnsAtFirst;
     for (int i = 0; i < 5; ++i, turns *= 2) {
         ASSERT_EQ(borrow(), turns - (i == 0 ? 0 : 2));  // one turn below, and the last one
+        const std::uint64_t lent = __builtin_ia32_rdtsc();
         elsewhere([&] {
             ASSERT_TRUE(token_.try_acquire());
             token_.release();
         });
+        if (__builtin_ia32_rdtsc() - lent >= std::uint64_t{1} << 27) {
+            GTEST_SKIP() << "this machine is too slow: the loan may have gone well";
+        }
         ASSERT_FALSE(turn());
     }
 }
 
-// Living threads keep their places, dead ones do not.
+// Each keeps its place, and lives until all have borrowed, so that none has the control block of another.
 TEST_F(LoanTest, AsManyBorrowAsThereArePlaces) {
     std::latch all(PollToken::kPlaces + 1);
     std::vector<std::thread> threads;
@@ -345,7 +349,7 @@ TEST_F(LoanTest, AsManyBorrowAsThereArePlaces) {
         });
         borrowed.wait();
     }
-    (void)borrow(PollToken::kTurnsAtFirst * 64);
+    (void)borrow(PollToken::kTurnsAtFirst << (PollToken::kPlaces + 2));
     EXPECT_FALSE(token_.is_lent_to_us());
     EXPECT_TRUE(token_.try_acquire()) << "it does without";
     token_.release();
@@ -353,10 +357,22 @@ TEST_F(LoanTest, AsManyBorrowAsThereArePlaces) {
     for (std::thread& thread : threads) {
         thread.join();
     }
-    elsewhere([&] {
-        (void)borrow();
-        EXPECT_TRUE(token_.is_lent_to_us()) << "one of those who have ended made room";
-    });
+}
+
+TEST_F(LoanTest, WhoeverHasTheBlockOfOneThatEndedHasItsPlace) {
+    for (std::uint32_t i = 0; i < 4 * PollToken::kPlaces; ++i) {
+        elsewhere(
+            [&] {  // the system's library keeps stacks, and with them the blocks, for the next thread
+                if (!token_.is_lent_to_us()) {
+                    (void)borrow();
+                }
+                EXPECT_TRUE(token_.is_lent_to_us()) << "thread " << i;
+                EXPECT_TRUE(token_.try_at_once());
+                token_.release();
+            });
+        ASSERT_TRUE(token_.try_acquire()) << "taken back after its borrower has ended";
+        token_.release();
+    }
 }
 
 // Loans come and go all the time; what the token guards is never torn.

@@ -120,5 +120,32 @@ TEST_F(CleanupTest, TheLastOneFromWithinTheMakingOfAHandleIsRefused) {  // proje
     EXPECT_EQ(refused, WSAENETDOWN);
 }
 
+// Likewise a start: it would wait for the end, and that for the call.
+TEST_F(CleanupTest, NoStartFromWithinACallThatTheLastOneWaitsFor) {  // project decision
+    std::thread ending;
+    int refused = 0;
+    upcalls.on_create_handle([&](SOCKET proposed) {
+        if (ending.joinable()) {
+            return proposed;  // of those below
+        }
+        ending = std::thread([&] { stop(); });
+        EXPECT_TRUE(eventually([&] {
+            int error = 0;
+            std::thread([&] {
+                if (const SOCKET s = san.socket(&error); s != INVALID_SOCKET) {
+                    (void)san.close(s);
+                }
+            }).join();
+            return error == WSANOTINITIALISED;
+        }));
+        refused = Calls().start();
+        return proposed;
+    });
+    (void)san.socket();
+    upcalls.on_create_handle({});
+    ending.join();
+    EXPECT_EQ(refused, WSASYSNOTREADY);
+}
+
 }  // namespace
 }  // namespace sanpoll::test

@@ -172,6 +172,11 @@ public:
     /// begin() without a look before: as long as the state is the one that was seen, so is all the rest.
     [[nodiscard, gnu::always_inline]] static bool begin_again(ExposureSlot& slot,
                                                               std::uint64_t state) noexcept {
+        // Relaxed: a place that has become another's since may be in use by another connection of ours, which is not to be
+        // wiped out. Nobody but the token's holder announces a use.
+        if (slot.state.load(std::memory_order_relaxed) != state) [[unlikely]] {
+            return false;
+        }
         // Relaxed, and ordered by the owner's heavy fence: either it sees this, or we see that it has revoked. Pairs with
         // the load in ExposuresShown::in_use.
         slot.uses.store(ExposureSlot::kCopying, std::memory_order_relaxed);

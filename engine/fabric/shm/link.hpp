@@ -399,7 +399,7 @@ public:
     [[nodiscard]] int peer_doorbell() const noexcept { return peer_doorbell_; }
 
 private:
-    // Ticks: the one bounds how long the core is kept from its other links.
+    // Ticks, of one look: together they bound how long it keeps the core from its other links.
     static constexpr std::uint64_t kWaitMost = 1024;
     static constexpr std::uint64_t kLookOn = 256;
 

@@ -204,7 +204,7 @@ inline bool ShmPort::take_turn(Link& link) noexcept {
 [[gnu::noinline]] void ShmPort::take_rest(Link& link, bool turn, const std::byte* head) noexcept {
     copy_left_ = kArenaBytesPerTurn;
     if (take_records(link, turn, head, kLookBatch) > 1) {
-        core_.look_round_sooner();
+        core_.look_round_sooner(4);  // much had come
     }
     if (queued_head_ != nullptr) {
         service_queue();  // what has arrived may have made way for something
@@ -216,9 +216,14 @@ inline bool ShmPort::take_turn(Link& link) noexcept {
         return false;
     }
     Link& link = *connection.link;
-    // Who waits for the same as the last time has nothing else to do.
-    const bool again = std::exchange(waited_for_, &connection) == &connection;
+    // Who waits for the same as the last time has nothing else to do; but this core has, if it has to answer. A look that
+    // stays takes its time from the others, so a whole turn comes sooner.
+    const bool again =
+        std::exchange(waited_for_, &connection) == &connection && other_end(connection) == nullptr;
     const bool turn = again ? link.wait_for_turn() : link.look_at_turn();
+    if (again) {
+        core_.look_round_sooner(1);
+    }
     const std::byte* head = link.receiver.front();
     if (!turn && head == nullptr) {
         return false;

@@ -62,12 +62,19 @@ inline bool ShmPort::send_common(Connection& connection, std::uint64_t address,
     return true;
 }
 
-// Where the other end is on this core too, which both ends' names for each other tell well enough for hints: asks for the lines
-// that the message and its end will be written to, long before they are. Who waits for it looks at the latter all the while.
-bool ShmPort::fetch_lines_beside(const Connection& connection) const noexcept {
+// The other end if it is on this core too, which both ends' names for each other tell well enough for hints.
+const Connection* ShmPort::other_end(const Connection& connection) const noexcept {
     const Connection* const other = table_[place_of(connection.peer_id)];
-    if (other == nullptr || other->id != connection.peer_id || other->peer_id != connection.id ||
-        other->link == connection.link) {
+    const bool is_it = other != nullptr && other->id == connection.peer_id &&
+                       other->peer_id == connection.id && other->link != connection.link;
+    return is_it ? other : nullptr;
+}
+
+// Asks for the lines there that the message and its end will be written to, long before they are. Who waits for it looks at the
+// latter all the while.
+bool ShmPort::fetch_lines_beside(const Connection& connection) const noexcept {
+    const Connection* const other = other_end(connection);
+    if (other == nullptr) {
         return false;
     }
     if (!other->receives.empty()) {

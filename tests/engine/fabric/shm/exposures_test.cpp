@@ -118,6 +118,23 @@ TEST_F(ExposuresTest, WhatIsHeldIsInUseAndNotTouched) {
     EXPECT_EQ(kept, 0U);
 }
 
+// The place has become another's, who is in the midst of a long use: one that goes by the old state changes nothing.
+TEST_F(ExposuresTest, AUseThatComesTooLateLeavesTheNextOneAlone) {
+    const std::uint32_t place = shown_.show(range(1));
+    Exposure old;
+    ASSERT_TRUE(seen_.look(place, old));
+    ASSERT_TRUE(shown_.hide(place));
+    ASSERT_EQ(shown_.show(range(2)), place);
+    Exposure found;
+    ASSERT_TRUE(seen_.look(place, found));
+    ASSERT_TRUE(seen_.begin(place, found.state));
+    seen_.hold(place);
+    EXPECT_FALSE(ExposuresSeen::begin_again(slots_[place - 1], old.state));
+    EXPECT_TRUE(shown_.in_use(place));
+    EXPECT_FALSE(shown_.hide(place)) << "it is in use by the second one";
+    seen_.end(place);
+}
+
 TEST_F(ExposuresTest, WhatIsHeldStandsUntilItIsLetGo) {
     const std::uint32_t place = shown_.show(range(1));
     Exposure found;

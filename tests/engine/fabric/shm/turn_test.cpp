@@ -403,6 +403,15 @@ TEST_F(TurnTest, WhoWaitsForTheTurnSeesWhatIsThere) {
     EXPECT_FALSE(link.wait_for_turn());
 }
 
+TEST_F(TurnTest, WhoWaitsForTheTurnComesBackForARecord) {
+    exchange(a_, b_, 1, 8);
+    (void)b_.send_number(2, kTurnMost + 1);  // not in the line
+    Link& link = *ports_.link_a;
+    ASSERT_NE(link.receiver.front(), nullptr);
+    link.patience.begin(__builtin_ia32_rdtsc(), 8);
+    EXPECT_FALSE(link.wait_for_turn());
+}
+
 TEST_F(PatientTurnTest, WhoWaitsForTheTurnComesBackToTheOthers) {
     ask_anew();
     ports_.link_a->patience.settle(__builtin_ia32_rdtsc());
@@ -410,6 +419,7 @@ TEST_F(PatientTurnTest, WhoWaitsForTheTurnComesBackToTheOthers) {
     for (; !ports_.link_a->wait_for_turn(); ++looks) {
         ASSERT_LT(looks, 1000);
     }
+    EXPECT_GT(looks, 1) << "its wait is longer than it may stay";
     EXPECT_FALSE(patience().waiting());
     EXPECT_FALSE(patience().looked_early()) << "none while it was waiting";
 }
