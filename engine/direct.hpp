@@ -59,11 +59,11 @@ template <bool second_part = false>
 
 // ---- a send -----------------------------------------------------------------------------------------
 
-/// Unless it says kNothing the send has ended well, and `ended` was called.
+/// Of one line at most. Unless it says kNothing the send has ended well, and `ended` was called.
 template <typename Ended>
 [[nodiscard, gnu::always_inline]] inline Outcome send(const Way& way, std::uint64_t address,
                                                       std::uint32_t length, Ended ended) noexcept {
-    if (length > shm::kHeadBytes) [[unlikely]] {
+    if (length > shm::kTurnWhole) [[unlikely]] {
         return Outcome::kNothing;
     }
     if (!begin(way)) [[unlikely]] {
@@ -100,24 +100,30 @@ inline void end_send(const Way& way) noexcept {
     way.core.release();
 }
 
-/// The second part of one where nothing was done, also of a receive. True: it is posted; `begun` was called before it
-/// could end, which may have been in here. False: nothing was done.
-template <typename Begun>
-[[nodiscard]] inline bool post(const Way& way, Opcode opcode, std::uint64_t context,
-                               std::uint64_t address, std::uint32_t length, Begun begun) noexcept {
-    if (!begin<true>(way)) {
+/// The second part of one where nothing was done, so of a longer one too. True: it is posted, and `begun` was called
+/// before it could end, or it has ended well, and `ended` was called. False: nothing was done.
+template <typename Begun, typename Ended>
+[[nodiscard, gnu::always_inline]] inline bool post_send(const Way& way, std::uint64_t context,
+                                                        std::uint64_t address, std::uint32_t length,
+                                                        Begun begun, Ended ended) noexcept {
+    if (!begin<true>(way)) [[unlikely]] {
         return false;
     }
-    const RegionTable::Window& region = way.regions.last(opcode == Opcode::kSend ? kRead : kWrite);
-    shm::Connection& connection = connection_of(way);
-    shm::ShmPort& port = port_of(connection);
-    const bool may = region.contains(address, length) && port.may_post(connection, opcode, length);
-    if (may) {
-        begun();
-        way.core.count_direct_post();
-        port.post_whole(connection, opcode, context, {address, length, region.ref});
-        if (opcode == Opcode::kReceive) {
-            port.look_for_room(connection);
+    const RegionTable::Window& region = way.regions.last(kRead);
+    bool may = region.contains(address, length);
+    if (may) [[likely]] {
+        shm::Connection& connection = connection_of(way);
+        if (shm::ShmPort::send_longer(connection, address, length)) [[likely]] {
+            ended();
+            way.core.count_direct_post();
+            way.core.count_direct_end();
+            connection.link->sender.ring_doorbell();
+            way.core.after_completion();
+        } else if (shm::ShmPort& port = port_of(connection);
+                   (may = port.may_post(connection, Opcode::kSend, length))) {
+            begun();
+            way.core.count_direct_post();
+            port.post_whole(connection, Opcode::kSend, context, {address, length, region.ref});
         }
     }
     way.core.release();
@@ -158,6 +164,29 @@ inline void end_receive(const Way& way) noexcept {
     shm::Connection& connection = connection_of(way);
     port_of(connection).report_credit(connection);
     way.core.release();
+}
+
+/// The second part of one where nothing was done. True: it is posted; `begun` was called before it could end, which may
+/// have been in here. False: nothing was done.
+template <typename Begun>
+[[nodiscard]] inline bool post_receive(const Way& way, std::uint64_t context, std::uint64_t address,
+                                       std::uint32_t length, Begun begun) noexcept {
+    if (!begin<true>(way)) {
+        return false;
+    }
+    const RegionTable::Window& region = way.regions.last(kWrite);
+    shm::Connection& connection = connection_of(way);
+    shm::ShmPort& port = port_of(connection);
+    const bool may =
+        region.contains(address, length) && port.may_post(connection, Opcode::kReceive, length);
+    if (may) {
+        begun();
+        way.core.count_direct_post();
+        port.post_whole(connection, Opcode::kReceive, context, {address, length, region.ref});
+        port.look_for_room(connection);
+    }
+    way.core.release();
+    return may;
 }
 
 // ---- a look -----------------------------------------------------------------------------------------

@@ -210,10 +210,12 @@ inline bool still_direct(const Socket& socket, SOCKET s) noexcept {
     if (!still_direct(socket, s)) [[unlikely]] {
         return send_slowly(s, buffers, 1, nullptr, 0, overlapped, routine, thread, error_number);
     }
-    if (engine::direct::post(way_of(socket, s), engine::Opcode::kSend,
-                             reinterpret_cast<std::uint64_t>(overlapped),
-                             reinterpret_cast<std::uint64_t>(buffers->buf), buffers->len,
-                             [&]() noexcept { begin(*overlapped); })) {
+    const std::uint32_t length = buffers->len;
+    if (engine::direct::post_send(
+            way_of(socket, s), reinterpret_cast<std::uint64_t>(overlapped),
+            reinterpret_cast<std::uint64_t>(buffers->buf),
+            length, [&]() __attribute__((always_inline)) { begin(*overlapped); },
+            [&]() __attribute__((always_inline)) { finish(*overlapped, length, 0); })) {
         return result(error_number, WSA_IO_PENDING);
     }
     return send_slowly(s, buffers, 1, nullptr, 0, overlapped, routine, thread, error_number);
@@ -234,10 +236,9 @@ inline bool still_direct(const Socket& socket, SOCKET s) noexcept {
         return receive_slowly(s, buffers, 1, nullptr, nullptr, overlapped, routine, thread,
                               error_number);
     }
-    if (engine::direct::post(way_of(socket, s), engine::Opcode::kReceive,
-                             reinterpret_cast<std::uint64_t>(overlapped),
-                             reinterpret_cast<std::uint64_t>(buffers->buf), buffers->len,
-                             [&]() noexcept { begin(*overlapped); })) {
+    if (engine::direct::post_receive(way_of(socket, s), reinterpret_cast<std::uint64_t>(overlapped),
+                                     reinterpret_cast<std::uint64_t>(buffers->buf), buffers->len,
+                                     [&]() noexcept { begin(*overlapped); })) {
         return result(error_number, WSA_IO_PENDING);
     }
     return receive_slowly(s, buffers, 1, nullptr, nullptr, overlapped, routine, thread,

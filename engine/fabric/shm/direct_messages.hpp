@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "engine/fabric/shm/shm_port.hpp"
+#include "engine/fabric/shm/staging_writer.hpp"
 
 namespace sanpoll::engine::shm {
 
@@ -84,6 +85,24 @@ inline void copy_turn(const rings::TurnEnd& turn, void* to, std::uint32_t length
     return true;
 }
 
+// A whole message of at most kTurnMost bytes. False: the peer would not see it. The turn is ours.
+[[gnu::always_inline]] inline bool ShmPort::write_turn(Connection& connection,
+                                                       const std::byte* from,
+                                                       std::uint32_t length) noexcept {
+    Link& link = *connection.link;
+    if (length > kTurnWhole) {
+        const std::uint32_t behind = length - kTurnShort;
+        StagingWriter(link.turn.rest() + rings::TurnEnd::kRest, behind)
+            .add(from + kTurnShort, behind);
+    }
+    std::uint64_t first = 0;
+    if (!write_turn_line(connection, link.turn, from, length, first)) [[unlikely]] {
+        return false;
+    }
+    link.give_turn(first, length);
+    return true;
+}
+
 [[gnu::always_inline]] inline bool ShmPort::send_directly(Connection& connection, Link* link,
                                                           std::uint64_t address,
                                                           std::uint32_t length) noexcept {
@@ -101,9 +120,6 @@ inline void copy_turn(const rings::TurnEnd& turn, void* to, std::uint32_t length
     const auto* from = reinterpret_cast<const std::byte*>(address);
     std::uint64_t first = 0;
     if (link->turn.mine()) {
-        if (length > kTurnWhole) [[unlikely]] {
-            return false;
-        }
         if (!write_turn_line(connection, link->turn, from, length, first)) [[unlikely]] {
             return false;
         }
@@ -118,6 +134,32 @@ inline void copy_turn(const rings::TurnEnd& turn, void* to, std::uint32_t length
     ShmCounters& counters = port_of(connection).counters_;
     counters.messages_sent.add();
     counters.bytes_sent.add(length);
+    return true;
+}
+
+[[gnu::always_inline]] inline bool ShmPort::send_longer(Connection& connection,
+                                                        std::uint64_t address,
+                                                        std::uint32_t length) noexcept {
+    if (connection.stop_send() || !connection.sends.empty() ||
+        !connection.may_send(length <= kMaxInRing)) [[unlikely]] {
+        return false;
+    }
+    ShmPort& port = port_of(connection);
+    Link& link = *connection.link;
+    const auto* from = reinterpret_cast<const std::byte*>(address);
+    if (link.turn.mine()) {
+        if (length > port.turn_most_ || !write_turn(connection, from, length)) [[unlikely]] {
+            return false;
+        }
+    } else {
+        if (length > kHeadBytes || !link.sender.room_is_known()) {
+            return false;
+        }
+        link.sender.put_short_quietly(header_for(connection, RecordKind::kMessage, length), from);
+    }
+    ++connection.sent;
+    port.counters_.messages_sent.add();
+    port.counters_.bytes_sent.add(length);
     return true;
 }
 

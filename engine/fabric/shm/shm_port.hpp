@@ -140,10 +140,13 @@ public:
     // Nothing in the first group calls anything: what is not straightforward is left to who called, so that it keeps no
     // register for what hardly ever comes.
 
-    /// A send whose bytes are in the ring or the turn line when this returns true; its memory is registered. False: nothing was done. The
-    /// reader is not rung for. `link`: the connection's, if it has one.
+    /// A send of kTurnWhole bytes at most, which are in the ring or the turn line when this returns true; its memory is
+    /// registered. False: nothing was done. The reader is not rung for. `link`: the connection's, if it has one.
     [[nodiscard]] static bool send_directly(Connection& connection, Link* link,
                                             std::uint64_t address, std::uint32_t length) noexcept;
+    /// The same of any length, for what goes into one slot or the turn line.
+    [[nodiscard]] static bool send_longer(Connection& connection, std::uint64_t address,
+                                          std::uint32_t length) noexcept;
     /// A receive of one byte at least, polled for; only if may_receive_directly(). The credit is not considered.
     [[nodiscard]] static bool may_receive_directly(const Connection& connection) noexcept;
     static void receive_directly(Connection& connection, std::uint64_t context,
@@ -195,13 +198,13 @@ private:
     // sending (shm_send.cpp)
     [[nodiscard]] bool send_common(Connection& connection, std::uint64_t address,
                                    std::uint32_t length) noexcept;
-    [[nodiscard]] bool send_in_turn(Connection& connection, const std::byte* from,
-                                    std::uint32_t length) noexcept;
     [[nodiscard]] static bool write_turn_line(Connection& connection, rings::TurnEnd& turn,
                                               const std::byte* from, std::uint32_t length,
                                               std::uint64_t& first) noexcept;
     [[nodiscard]] const Connection* other_end(const Connection& connection) const noexcept;
     [[nodiscard]] bool fetch_lines_beside(const Connection& connection) const noexcept;
+    [[nodiscard]] static bool write_turn(Connection& connection, const std::byte* from,
+                                         std::uint32_t length) noexcept;
     void post_send(Connection& connection, const WorkRequest& request) noexcept;
     [[nodiscard]] bool try_send(Connection& connection, const Sge* pieces, std::uint32_t count,
                                 std::uint32_t length) noexcept;

@@ -19,27 +19,6 @@ Completion completion_of(const Connection& connection, const WorkRequest& reques
 
 }  // namespace
 
-// The message goes into the turn line if the turn is ours. Nothing has been changed if not.
-inline bool ShmPort::send_in_turn(Connection& connection, const std::byte* from,
-                                  std::uint32_t length) noexcept {
-    Link& link = *connection.link;
-    if (!link.turn.mine()) {
-        return false;
-    }
-    if (length > kTurnWhole) {
-        const std::uint32_t behind = length - kTurnShort;
-        StagingWriter(link.turn.rest() + rings::TurnEnd::kRest, behind)
-            .add(from + kTurnShort, behind);
-    }
-    std::uint64_t first = 0;
-    if (!write_turn_line(connection, link.turn, from, length, first)) [[unlikely]] {
-        return false;
-    }
-    link.give_turn(first, length);
-    link.sender.ring_doorbell();
-    return true;
-}
-
 // As take_common: the message of one piece that may go now, in the turn line or in one slot. Nothing has been
 // changed if it is not that. The piece's region is live.
 inline bool ShmPort::send_common(Connection& connection, std::uint64_t address,
@@ -50,12 +29,13 @@ inline bool ShmPort::send_common(Connection& connection, std::uint64_t address,
     }
     Link& link = *connection.link;
     const auto* from = reinterpret_cast<const std::byte*>(address);
-    if (!send_in_turn(connection, from, length)) {
+    if (!link.turn.mine() || !write_turn(connection, from, length)) {
         if (length > kHeadBytes || !link.sender.room_for_message(1)) {
             return false;
         }
-        link.sender.put_short(header_for(connection, RecordKind::kMessage, length), from);
+        link.sender.put_short_quietly(header_for(connection, RecordKind::kMessage, length), from);
     }
+    link.sender.ring_doorbell();
     ++connection.sent;
     counters_.messages_sent.add();
     counters_.bytes_sent.add(length);
