@@ -184,6 +184,57 @@ inline void copy_turn(const rings::TurnEnd& turn, void* to, std::uint32_t length
     ++connection.granted;
 }
 
+// The receive that waits for a message of `length` bytes of the connection, if it was posted directly. A message that
+// has come too early waits only while there is no receive, or a long message is being received. As long as neither is so,
+// there are as many receives as the peer has credit for, and more, so its message has its receive if there is any.
+[[gnu::always_inline]] inline const QueuedRequest* ShmPort::receive_for(
+    const Connection& connection, std::uint32_t length) noexcept {
+    const RequestQueue& receives = connection.receives;
+    if (receives.empty()) [[unlikely]] {
+        return nullptr;
+    }
+    const QueuedRequest& front = receives.front();
+    if (length > front.length) [[unlikely]] {
+        return nullptr;
+    }
+    if (!front.was_pushed_directly()) [[unlikely]] {
+        return nullptr;
+    }
+    return &front;
+}
+
+// As take_credit(), of who has nothing to send, and so has not said that it waits. False: a send that waits for
+// credit may go.
+[[gnu::always_inline]] inline bool ShmPort::take_credit_directly(Connection& connection,
+                                                                 std::uint32_t credit) noexcept {
+    if (credit != connection.credit) {
+        if (!connection.sends.empty()) [[unlikely]] {
+            return false;
+        }
+        if (static_cast<std::int32_t>(credit - connection.credit) > 0) {
+            connection.credit = credit;
+        }
+    }
+    return true;
+}
+
+// Its bytes are where they belong.
+template <typename Ended>
+[[gnu::always_inline]] inline void ShmPort::end_receive(Connection& connection,
+                                                        const QueuedRequest& front,
+                                                        std::uint32_t length,
+                                                        Ended ended) noexcept {
+    ++connection.arrived;
+    --front.holds().count;
+    const std::uint64_t context = front.context;
+    connection.receives.pop_single();
+    ended(context, length);
+    ShmPort& port = port_of(connection);
+    port.counters_.messages_received.add();
+    port.counters_.bytes_received.add(length);
+    connection.core->count_direct_end();
+}
+
 template <typename Ended>
 [[gnu::always_inline]] inline ShmPort::Taken ShmPort::take_directly(Connection& connection,
                                                                     Ended ended) noexcept {
@@ -193,10 +244,14 @@ template <typename Ended>
     }
     Link& link = *connection.link;
     // An answer in the turn line is taken by take_records(). Woven in here, its way has fewer instructions, but a round
-    // trip took 265 ns instead of 205.
-    if (!link.turn.mine()) {
-        return Taken::kNothing;
-    }
+    // trip took 230 ns instead of 135.
+    return link.turn.mine() ? take_record_directly(connection, link, ended) : Taken::kNothing;
+}
+
+template <typename Ended>
+[[gnu::always_inline]] inline ShmPort::Taken ShmPort::take_record_directly(Connection& connection,
+                                                                           Link& link,
+                                                                           Ended ended) noexcept {
     const std::byte* head = link.receiver.front();
     if (head == nullptr) {
         // Who asks again and again for the same waits for an answer: looks again, so that it is taken here and not by a
@@ -225,40 +280,16 @@ template <typename Ended>
     if (header.length > kHeadBytes) [[unlikely]] {
         return Taken::kNothing;
     }
-    // A message that has come too early waits only while there is no receive, or a long message is being received. As
-    // long as neither is so, there are as many receives as the peer has credit for, and more, so its message
-    // has its receive if there is any.
-    RequestQueue& receives = connection.receives;
-    if (receives.empty()) [[unlikely]] {
+    const QueuedRequest* const front = receive_for(connection, header.length);
+    if (front == nullptr) [[unlikely]] {
         return Taken::kNothing;
     }
-    const QueuedRequest& front = receives.front();
-    if (header.length > front.length) [[unlikely]] {
+    if (!take_credit_directly(connection, header.credit)) [[unlikely]] {
         return Taken::kNothing;
     }
-    if (!front.was_pushed_directly()) [[unlikely]] {
-        return Taken::kNothing;
-    }
-    if (header.credit != connection.credit) {
-        if (!connection.sends.empty()) [[unlikely]] {
-            return Taken::kNothing;  // one that waits for credit may go
-        }
-        // As take_credit(). Who has nothing to send has not said that it waits.
-        if (static_cast<std::int32_t>(header.credit - connection.credit) > 0) {
-            connection.credit = header.credit;
-        }
-    }
-    ++connection.arrived;
-    copy_narrow(reinterpret_cast<void*>(front.sge[0].address), head + sizeof(RecordHeader),
+    copy_narrow(reinterpret_cast<void*>(front->sge[0].address), head + sizeof(RecordHeader),
                 header.length);
-    --front.holds().count;
-    const std::uint64_t context = front.context;
-    receives.pop_single();
-    ended(context, header.length);
-    ShmPort& port = port_of(connection);
-    port.counters_.messages_received.add();
-    port.counters_.bytes_received.add(header.length);
-    connection.core->count_direct_end();
+    end_receive(connection, *front, header.length, ended);
     const bool told = link.receiver.release_one();
     if (!link.shown.empty()) {
         link.receiver.publish_taken();  // as in take_records()
@@ -268,7 +299,7 @@ template <typename Ended>
     if (told && link.receiver.writer_waits()) [[unlikely]] {
         return Taken::kOneAndMore;
     }
-    if (link.receiver.front() != nullptr || port.queued_head_ != nullptr) {
+    if (link.receiver.front() != nullptr || port_of(connection).queued_head_ != nullptr) {
         return Taken::kOneAndMore;
     }
     return Taken::kOne;

@@ -195,6 +195,18 @@ private:
     // What all connections together may copy out of arenas in one turn: some 25 us.
     static constexpr std::uint32_t kArenaBytesPerTurn = 256U << 10;
 
+    // the direct way
+    [[nodiscard]] static const QueuedRequest* receive_for(const Connection& connection,
+                                                          std::uint32_t length) noexcept;
+    [[nodiscard]] static bool take_credit_directly(Connection& connection,
+                                                   std::uint32_t credit) noexcept;
+    template <typename Ended>
+    static void end_receive(Connection& connection, const QueuedRequest& front,
+                            std::uint32_t length, Ended ended) noexcept;
+    template <typename Ended>
+    [[nodiscard]] static Taken take_record_directly(Connection& connection, Link& link,
+                                                    Ended ended) noexcept;
+
     // sending (shm_send.cpp)
     [[nodiscard]] bool send_common(Connection& connection, std::uint64_t address,
                                    std::uint32_t length) noexcept;
