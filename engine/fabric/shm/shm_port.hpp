@@ -355,12 +355,6 @@ private:
     [[nodiscard]] bool take_announcement(Connection& connection, std::uint32_t length) noexcept;
     [[nodiscard]] bool take_piece(Connection& connection, Link& link,
                                   std::uint32_t length) noexcept;
-    void match_early(Connection& connection) noexcept;
-    void fail_short_receive(Connection& connection) noexcept;
-    [[nodiscard]] EarlyMessage* keep(Connection& connection, std::uint32_t length,
-                                     bool announced) noexcept;
-    void free_early(EarlyMessage* message) noexcept;
-    void fill_early_pool() noexcept;
     void consider_credit(Connection& connection) noexcept {
         if (credit_is_due(connection)) [[unlikely]] {
             report_credit(connection);
@@ -368,6 +362,14 @@ private:
         // Else the next message of ours will carry it.
     }
     void complete_receive(Connection& connection, Status status, std::uint32_t bytes) noexcept;
+
+    // messages without a receive (shm_early.cpp)
+    void match_early(Connection& connection) noexcept;
+    void fail_short_receive(Connection& connection) noexcept;
+    [[nodiscard]] EarlyMessage* keep(Connection& connection, std::uint32_t length,
+                                     bool announced) noexcept;
+    void free_early(EarlyMessage* message) noexcept;
+    void fill_early_pool() noexcept;
 
     // life (shm_port.cpp)
     [[nodiscard]] std::uint32_t place_of(std::uint32_t id) const noexcept {
