@@ -91,10 +91,17 @@ private:
     }
     bool post_directly(Opcode opcode, Operation& operation, std::uint64_t address,
                        std::uint32_t length) {
-        bool begun = false;
-        const bool posted = direct::post(way(), opcode, reinterpret_cast<std::uint64_t>(&operation),
-                                         address, length, [&] { begun = true; });
-        EXPECT_EQ(begun, posted);
+        const auto context = reinterpret_cast<std::uint64_t>(&operation);
+        int told = 0;
+        const auto begun = [&] { ++told; };
+        const bool posted = opcode == Opcode::kSend
+                                ? direct::post_send(way(), context, address, length, begun,
+                                                    [&] {
+                                                        ++told;
+                                                        end(operation, length);
+                                                    })
+                                : direct::post_receive(way(), context, address, length, begun);
+        EXPECT_EQ(told, posted ? 1 : 0);
         if (!posted) {
             operations.pop_back();
         }
