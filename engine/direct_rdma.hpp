@@ -43,6 +43,30 @@ template <typename Ended>
     return Outcome::kDone;
 }
 
+/// The same of any length but 0, with calls on the way. True: it has ended well, and `ended` was called.
+template <typename Ended>
+[[nodiscard]] inline bool rdma_of_any_length(const Way& way, bool write, const void* name,
+                                             std::uint32_t offset, RegionRef region,
+                                             std::uint64_t address, std::uint32_t length,
+                                             Ended ended) noexcept {
+    if (!begin(way)) {
+        return false;
+    }
+    const RegionTable::Window& local = way.regions.last_of_rdma(write ? kRead : kWrite);
+    shm::Connection& connection = connection_of(way);
+    const bool done =
+        local.ref == region && local.contains(address, length) &&
+        port_of(connection).rdma_again(connection, write, name, offset, address, length);
+    if (done) {
+        ended();
+        way.core.count_direct_post();
+        way.core.count_direct_end();
+        way.core.after_completion();
+    }
+    way.core.release();
+    return done;
+}
+
 /// The second part of one that is held.
 inline void end_rdma(const Way& way) noexcept {
     way.core.count_direct_post();

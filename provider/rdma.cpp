@@ -184,9 +184,7 @@ struct OneBuffer {
             [[unlikely]] {
             return false;
         }
-        if (operation.name != nullptr) {
-            regions.remember_for_rdma(region, access);
-        }
+        regions.remember_for_rdma(region, access);
         return true;
     }
     void ended() noexcept { finish(overlapped, operation.length, 0); }
@@ -226,14 +224,13 @@ bool do_at_once(bool write, SOCKET s, const WSABUFEX* buffers, DWORD count, cons
         return false;
     }
     static_assert(sizeof(engine::RemoteName) == sizeof(RdmaDescriptor));
-    // Those that follow directly are compared with kLongestRdma only.
-    const bool is_short =
-        length <= engine::direct::kLongestRdma && engine::direct::kLongestRdma <= common().max_rdma;
+    // Short ones that follow directly are compared with kLongestRdma only.
+    const bool may_follow = engine::direct::kLongestRdma <= common().max_rdma;
     const engine::RdmaOne operation{descriptor.place(offset),
                                     reinterpret_cast<std::uint64_t>(buffers->buf),
                                     length,
                                     write,
-                                    is_short ? target : nullptr,
+                                    may_follow ? target : nullptr,
                                     descriptor.length};
     OneBuffer request{socket.regions, *overlapped, from_handle(socket, generation, buffers->handle),
                       write ? engine::kRead : engine::kWrite, operation};
@@ -272,12 +269,45 @@ int post_rdma(engine::Opcode opcode, SOCKET s, const WSABUFEX* buffers, DWORD co
     return start(*socket, s, overlapped, request);
 }
 
+// What is plain, on a connection whose gate is direct.
+[[gnu::always_inline]] inline Socket* find_direct(SOCKET s, const WSABUFEX* buffers, DWORD count,
+                                                  const void* target, DWORD target_length,
+                                                  DWORD flags,
+                                                  const WSAOVERLAPPED* overlapped) noexcept {
+    Socket* const socket = common().sockets.reach(s);
+    return socket != nullptr && socket->gate.is_direct(s) &&
+                   is_plain(buffers, count, target, target_length, flags, overlapped)
+               ? socket
+               : nullptr;
+}
+
+// A long one like the one before.
+bool do_long_directly(bool write, SOCKET s, const WSABUFEX* buffers, DWORD count,
+                      const void* target, DWORD target_length, DWORD offset, DWORD flags,
+                      LPWSAOVERLAPPED overlapped) noexcept {
+    Socket* const socket = find_direct(s, buffers, count, target, target_length, flags, overlapped);
+    if (socket == nullptr) {
+        return false;
+    }
+    const std::uint32_t length = buffers->len;
+    if (length <= engine::direct::kLongestRdma || length > common().max_rdma) {
+        return false;
+    }
+    const engine::RegionRef region =
+        from_handle(*socket, static_cast<std::uint32_t>(s >> 32), buffers->handle);
+    return engine::direct::rdma_of_any_length(way_of(*socket, s), write, target, offset, region,
+                                              reinterpret_cast<std::uint64_t>(buffers->buf), length,
+                                              [&]() noexcept { finish(*overlapped, length, 0); });
+}
+
 // The signatures of these are those of the functions that end in calling them: the way there is a jump.
 [[gnu::noinline]] int write_slowly(SOCKET s, LPWSABUFEX buffers, DWORD count, LPVOID target,
                                    DWORD target_length, DWORD offset, LPDWORD, DWORD flags,
                                    LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE,
                                    LPWSATHREADID, LPINT error_number) noexcept {
     const bool done =
+        do_long_directly(true, s, buffers, count, target, target_length, offset, flags,
+                         overlapped) ||
         do_at_once(true, s, buffers, count, target, target_length, offset, flags, overlapped);
     return result(error_number, done ? WSA_IO_PENDING
                                      : post_rdma(engine::Opcode::kRdmaWrite, s, buffers, count,
@@ -289,6 +319,8 @@ int post_rdma(engine::Opcode opcode, SOCKET s, const WSABUFEX* buffers, DWORD co
                                   LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE,
                                   LPWSATHREADID, LPINT error_number) noexcept {
     const bool done =
+        do_long_directly(false, s, buffers, count, target, target_length, offset, flags,
+                         overlapped) ||
         do_at_once(false, s, buffers, count, target, target_length, offset, flags, overlapped);
     return result(error_number, done ? WSA_IO_PENDING
                                      : post_rdma(engine::Opcode::kRdmaRead, s, buffers, count,
@@ -305,11 +337,8 @@ int post_rdma(engine::Opcode opcode, SOCKET s, const WSABUFEX* buffers, DWORD co
     bool write, SOCKET s, const WSABUFEX* buffers, DWORD count, const void* target,
     DWORD target_length, DWORD offset, DWORD flags, LPWSAOVERLAPPED overlapped) noexcept {
     using engine::direct::Outcome;
-    Socket* const socket = common().sockets.reach(s);
-    if (socket == nullptr || !socket->gate.is_direct(s)) [[unlikely]] {
-        return Outcome::kNothing;
-    }
-    if (!is_plain(buffers, count, target, target_length, flags, overlapped)) [[unlikely]] {
+    Socket* const socket = find_direct(s, buffers, count, target, target_length, flags, overlapped);
+    if (socket == nullptr) [[unlikely]] {
         return Outcome::kNothing;
     }
     const std::uint32_t length = buffers->len;

@@ -167,6 +167,10 @@ public:
                                             std::uint32_t offset, std::uint64_t address,
                                             std::uint32_t length) noexcept;
     static constexpr std::uint32_t kDirectRdma = 128;
+    /// The same of any length that may be copied at once.
+    [[nodiscard]] bool rdma_again(Connection& connection, bool write, const void* name,
+                                  std::uint32_t offset, std::uint64_t address,
+                                  std::uint32_t length) noexcept;
 
     /// Any send or receive of one piece in a live region, polled for, as by post(); only if may_post(): it is not
     /// too long and neither are the queues.
@@ -283,6 +287,12 @@ private:
     [[nodiscard]] std::byte* announce_use(Connection& connection, const RemotePlace& place,
                                           std::uint32_t length, bool write,
                                           Exposure& seen) noexcept;
+    [[nodiscard]] std::uint32_t limit_at_once(const Connection& connection,
+                                              std::uint32_t length) const noexcept;
+    template <typename Copy>
+    [[nodiscard]] static bool move_again(Connection& connection, bool write, const void* name,
+                                         std::uint32_t offset, std::uint64_t address,
+                                         std::uint32_t length, Copy copy) noexcept;
     void remember_target(Connection& connection, const RdmaOne& one, const Exposure& seen) noexcept;
     [[nodiscard]] bool peer_has_taken_all(Connection& connection) noexcept;
     [[nodiscard]] bool begin_store(Connection& connection) noexcept;

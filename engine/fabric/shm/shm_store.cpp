@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/fabric/shm/direct_rdma.hpp"
 #include "engine/fabric/shm/pieces.hpp"
 #include "engine/fabric/shm/shm_port.hpp"
 
@@ -155,12 +156,35 @@ inline void ShmPort::count_store(bool write, std::uint32_t length) noexcept {
     counters_.rdma_operations.add();
 }
 
+// What may be copied in the call that posts it. The only connection keeps nobody waiting but the thread whose call this is.
+// In parts it would be slower: between two of them the backstop may take over, on another processor, for which all of it
+// has to be moved.
+inline std::uint32_t ShmPort::limit_at_once(const Connection& connection,
+                                            std::uint32_t length) const noexcept {
+    return length <= copy_left_ || !is_alone(connection) ? copy_left_ : copy_per_turn(connection);
+}
+
+bool ShmPort::rdma_again(Connection& connection, bool write, const void* name, std::uint32_t offset,
+                         std::uint64_t address, std::uint32_t length) noexcept {
+    const bool is_free = length <= kFree;
+    if (!is_free && (length > limit_at_once(connection, length) || starved_head_ != nullptr))
+        [[unlikely]] {
+        return false;
+    }
+    if (!move_again(connection, write, name, offset, address, length,
+                    [=](std::byte* to, const std::byte* from) { copy_any(to, from, length); }))
+        [[unlikely]] {
+        return false;
+    }
+    if (!is_free) {
+        copy_left_ -= std::min(length, copy_left_);
+    }
+    return true;
+}
+
 bool ShmPort::rdma_one(Endpoint& endpoint, const RdmaOne& one) noexcept {
     auto& connection = static_cast<Connection&>(endpoint);
-    // The only connection keeps nobody waiting but the thread whose call this is. In parts it would be slower: between
-    // two of them the backstop may take over, on another processor, for which all of it has to be moved.
-    const std::uint32_t limit =
-        one.length <= copy_left_ || !is_alone(connection) ? copy_left_ : copy_per_turn(connection);
+    const std::uint32_t limit = limit_at_once(connection, one.length);
     Exposure found;
     std::byte* range = nullptr;
     if (!may_store(connection, one.place, one.length, limit) ||

@@ -175,6 +175,36 @@ TEST_F(DirectRdmaTest, ReadsBringWhatIsThere) {
     EXPECT_EQ(b_.remote.remove(to_.place.key, kNonce), Removal::kRemoved);
 }
 
+TEST_F(DirectRdmaTest, LongerOnesGoTheSameWay) {
+    ASSERT_NO_FATAL_FAILURE(warm_up());
+    ASSERT_TRUE(slowly(false, bytes_.data(), 8, to_));
+    for (const std::uint32_t length : {129U, 1024U, 1025U, kRoom}) {
+        std::fill_n(memory(), kRoom, std::byte{0x55});
+        Bytes bytes = message_of(length, length);
+        const auto move = [&](bool writes, std::uint32_t offset) {
+            int ends = 0;
+            const bool done = direct::rdma_of_any_length(
+                way(), writes, &to_.name, offset, a_.region,
+                reinterpret_cast<std::uint64_t>(bytes.data()), length, [&]() noexcept { ++ends; });
+            EXPECT_EQ(ends, done ? 1 : 0);
+            return done;
+        };
+        ASSERT_TRUE(move(true, 0)) << length;
+        ASSERT_TRUE(std::equal(bytes.begin(), bytes.end(), memory())) << length;
+        ASSERT_EQ(memory()[length], std::byte{0x55});
+        std::fill(bytes.begin(), bytes.end(), std::byte{0});
+        ASSERT_TRUE(move(false, 0)) << length;
+        ASSERT_TRUE(bytes == message_of(length, length)) << length;
+        EXPECT_FALSE(move(true, kRoom - length + 1)) << length;
+    }
+    EXPECT_TRUE(core().try_acquire()) << "the token is free again";
+    core().release();
+    EXPECT_EQ(b_.remote.remove(to_.place.key, kNonce), Removal::kRemoved);
+    EXPECT_FALSE(direct::rdma_of_any_length(way(), true, &to_.name, 0, a_.region,
+                                            reinterpret_cast<std::uint64_t>(bytes_.data()), 200,
+                                            []() noexcept {}));
+}
+
 TEST_F(DirectRdmaTest, WhatWasWrittenToIsNotReadWithoutALook) {
     ASSERT_NO_FATAL_FAILURE(warm_up());
     Bytes here(8);
