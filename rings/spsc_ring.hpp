@@ -246,15 +246,6 @@ public:
         return slots_[slot_index(position() + index, mask_)].payload;
     }
 
-    /// The payload of the record behind the head's, which takes `slots`, or nullptr when there is none. What front() says of
-    /// its own holds of this one too.
-    [[nodiscard]] const std::byte* behind(std::uint32_t slots) const noexcept {
-        const std::uint32_t at = position() + slots;
-        const Slot& slot = slots_[slot_index(at, mask_)];
-        // As in front().
-        return slot.sequence.load(std::memory_order_acquire) == at + 1 ? slot.payload : nullptr;
-    }
-
     /// Gives `count` slots back. The producer learns of it at the next publication of our progress,
     /// which happens every capacity / 8 slots.
     void release(std::uint32_t count) noexcept {

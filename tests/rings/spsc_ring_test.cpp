@@ -280,27 +280,6 @@ TEST(SpscRingRecord, FollowingSlotsCarrySequenceWordsToo) {
     }
 }
 
-TEST(SpscRingRecord, TheOneBehindIsSeenWhenItIsPublished) {
-    for (const std::uint32_t start : {0U, 6U, kNearTheEnd}) {
-        Memory memory(8, start);
-        SpscProducer producer = memory.producer();
-        SpscConsumer consumer = memory.consumer();
-        ASSERT_TRUE(producer.has_room(5));
-        producer.publish_record(3);
-        ASSERT_NE(consumer.front(), nullptr);
-        EXPECT_EQ(consumer.behind(3), nullptr) << start;
-        const std::byte* const second = producer.payload();
-        std::memset(producer.payload(), 0x42, 1);
-        producer.publish_record(2);
-        EXPECT_EQ(consumer.behind(3), second) << start;
-        EXPECT_EQ(*consumer.behind(3), std::byte{0x42});
-        consumer.release(3);
-        EXPECT_EQ(consumer.front(), second);
-        EXPECT_EQ(consumer.behind(2), nullptr);
-        EXPECT_TRUE(memory.guards_intact());
-    }
-}
-
 TEST(SpscRingRecord, WrapsAroundTheEndOfTheRing) {
     Memory memory(8);
     SpscProducer producer = memory.producer();

@@ -221,10 +221,6 @@ public:
     [[nodiscard]] const std::byte* slot(std::uint32_t index) const noexcept {
         return ring_.payload(index);
     }
-    /// The record behind the front one, which takes `slots`; nullptr if there is none yet.
-    [[nodiscard]] const std::byte* behind(std::uint32_t slots) const noexcept {
-        return ring_.behind(slots);
-    }
     void release(std::uint32_t slots) noexcept { ring_.release(slots); }
     /// Whether the writer was told of it.
     bool release_one() noexcept { return ring_.release_one(); }

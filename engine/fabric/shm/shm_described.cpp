@@ -25,31 +25,6 @@ struct DescribedRecord {
 static_assert(sizeof(DescribedRecord) <= kMaxInRing);
 static_assert(sizeof(MappedPieces) <= kMaxInRing, "early messages of any kind share their blocks");
 
-// A message is copied as soon as its description is read. Has the beginning of the one that is described behind it, which
-// its sender has just written, come meanwhile. A hint: nothing depends on what the peer says there, and nothing outside of
-// its arenas is touched.
-void fetch_behind(const Link& link, std::uint32_t slots) noexcept {
-    constexpr std::size_t kLines = 4;
-    const std::byte* const head = link.receiver.behind(slots);
-    if (head == nullptr) {
-        return;
-    }
-    const RecordHeader header = read_header(head);
-    if (header.kind != RecordKind::kDescribed) {
-        return;
-    }
-    RemotePiece piece;
-    copy_exactly<sizeof(piece)>(&piece, head + sizeof(RecordHeader) + sizeof(Description));
-    light_fence();  // from here on it is our copy that is looked at
-    constexpr std::size_t kBytes = kLines * rings::kCacheLine;
-    if (const std::byte* from = link.arenas.find(piece.arena, piece.address, kBytes);
-        from != nullptr) {
-        for (std::size_t at = 0; at < kBytes; at += rings::kCacheLine) {
-            __builtin_prefetch(from + at);
-        }
-    }
-}
-
 }  // namespace
 
 // ---- control operations -----------------------------------------------------------------------------
@@ -275,9 +250,6 @@ bool ShmPort::take_described(Connection* connection, Link& link, const RecordHea
     message->described = true;
     message->revocations = record.description.revocations;
     new (message->bytes) MappedPieces(mapped);
-    if (!mapped.of_process) {
-        fetch_behind(link, slots);
-    }
     match_early(*connection);
     return true;
 }
