@@ -72,13 +72,13 @@ public:
         return lent;
     }
 
-    Operation& send(Bytes bytes, std::vector<std::uint32_t> cuts = {}) {
+    Operation& send(Bytes bytes, const std::vector<std::uint32_t>& cuts = {}) {
         return post(engine::Opcode::kSend, std::move(bytes), cuts);
     }
     Operation& send_number(std::uint64_t number, std::size_t length) {
         return send(message_of(number, length));
     }
-    Operation& receive(std::size_t room, std::vector<std::uint32_t> cuts = {}) {
+    Operation& receive(std::size_t room, const std::vector<std::uint32_t>& cuts = {}) {
         return post(engine::Opcode::kReceive, Bytes(room, std::byte{0xEE}), cuts);
     }
 

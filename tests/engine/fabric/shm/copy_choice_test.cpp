@@ -13,7 +13,7 @@ constexpr std::uint32_t kMiB = 1U << 20;
 
 // Operations that take a given time each way, for a MiB.
 struct World : tests::TwoWays<World> {
-    World() : tests::TwoWays<World>{30000, 90000} {}
+    World() : tests::TwoWays<World>(30000, 90000) {}
 
     CopyChoice choice;
 

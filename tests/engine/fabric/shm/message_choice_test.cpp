@@ -12,7 +12,7 @@ namespace {
 // Messages that take a given time each way, and the first one after a change of the way ten times that.
 struct World : tests::TwoWays<World> {
     explicit World(bool direct = true)
-        : tests::TwoWays<World>{7000, 3000}, choice(direct), last(direct) {}
+        : tests::TwoWays<World>(7000, 3000), choice(direct), last(direct) {}
 
     MessageChoice choice;
     bool last;

@@ -9,6 +9,8 @@ namespace sanpoll::tests {
 /// whether it was the direct one.
 template <typename World>
 struct TwoWays {
+    TwoWays(std::uint64_t staged, std::uint64_t direct) : staged_ns(staged), direct_ns(direct) {}
+
     std::uint64_t staged_ns;
     std::uint64_t direct_ns;
 
