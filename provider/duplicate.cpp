@@ -110,7 +110,7 @@ int export_connection(Socket& socket, std::uint32_t generation, std::uint32_t se
     const bool out = status == engine::Status::kOk;
     if (out) {
         // The receives' last upcalls are made before the caller goes on.
-        wait_until_gone(socket);
+        wait_until_gone(socket, true);
         socket.regions.reset();
     }
     engine::PostGate::View closed{};
@@ -188,6 +188,7 @@ int duplicate(SOCKET s, DWORD process_id, WSAPROTOCOL_INFOW& info) {
     if (!may_take(process_id)) {
         return WSAEINVAL;
     }
+    const Closing closing;  // it may be closed meanwhile, which is left to us then
     std::optional<EngineUse> use(std::in_place);
     if (!use->up()) {
         return WSANOTINITIALISED;  // since we looked for the socket

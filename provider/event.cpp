@@ -210,18 +210,24 @@ void wait_for_signals(Socket& socket) noexcept {
     }
 }
 
-void wait_until_gone(Socket& socket) noexcept {
+void wait_until_gone(Socket& socket, bool by_notifier) noexcept {
     // Pairs with the release in `closed`.
     if (socket.gone.load(std::memory_order_acquire) != 0) {
         return;
     }
     Waiter waiter{socket, true, false};
-    waiters.enter(waiter);
+    if (by_notifier) {
+        waiters.enter(waiter);
+    }
     while (socket.gone.load(std::memory_order_acquire) == 0) {
         socket.gone.wait(0, std::memory_order_acquire);
     }
-    waiters.leave(waiter);
+    if (by_notifier) {
+        waiters.leave(waiter);
+    }
 }
+
+bool sets_an_event() noexcept { return signals_underway != nullptr; }
 
 int WSPAPI wsp_event_select(SOCKET s, WSAEVENT event, LONG mask, LPINT error_number) {
     return result(

@@ -36,7 +36,7 @@ bool Provider::lock_life(std::unique_lock<std::mutex>& lock, bool inside) noexce
 
 int Provider::start(const WSPUPCALLTABLEEX& upcalls) {
     std::unique_lock lock(life_mutex_, std::defer_lock);
-    if (life() != Life::kForked && !lock_life(lock, inside_upcall())) {
+    if (life() != Life::kForked && !lock_life(lock, inside_upcall() || Closing::here() != 0)) {
         engine::log(engine::LogLevel::kError,
                     "WSPStartupEx was called inside an upcall that the last WSPCleanup waits for; "
                     "call it from another thread, or later");
@@ -81,8 +81,8 @@ int Provider::start(const WSPUPCALLTABLEEX& upcalls) {
 
 // Where the last WSPCleanup would wait for its own caller.
 bool Provider::inside_upcall() noexcept {
-    if (EngineUse::here()) {
-        return true;
+    if (EngineUse::here() || sets_an_event()) {
+        return true;  // a close in another thread may wait for the setting, and we for the close
     }
     const EngineUse use;
     return use.up() && instance().engine().notifier().is_this_thread();
@@ -94,11 +94,11 @@ int Provider::cleanup() {
     }
     const bool inside = inside_upcall();
     std::unique_lock lock(life_mutex_, std::defer_lock);
-    const bool locked = lock_life(lock, inside);
+    const bool locked = lock_life(lock, inside || Closing::here() != 0);
     if (locked && startups_ == 0) {
         return WSANOTINITIALISED;
     }
-    if (inside && (!locked || startups_ == 1)) {
+    if (!locked || (inside && startups_ == 1)) {
         engine::log(
             engine::LogLevel::kError,
             "the last WSPCleanup was called inside an upcall, whose thread it would have to end or "
@@ -135,12 +135,34 @@ void Provider::end_engine() noexcept {
             close_left(descriptor);
         }
     }
+    // Pairs with the decrement in ~Closing. Who shut a gate had begun before it was seen to be up.
+    for (std::uint32_t closings = closings_.load(std::memory_order_seq_cst);
+         closings != Closing::here(); closings = closings_.load(std::memory_order_seq_cst)) {
+        closings_.wait(closings, std::memory_order_seq_cst);
+    }
     engine_.reset();
 }
 
 namespace {
 thread_local std::uint32_t uses_here = 0;  // that are up
+thread_local std::uint32_t closings_here = 0;
 }  // namespace
+
+Closing::Closing() noexcept {
+    Provider::instance().closings_.fetch_add(1, std::memory_order_seq_cst);
+    ++closings_here;
+}
+
+Closing::~Closing() {
+    --closings_here;
+    std::atomic<std::uint32_t>& closings = Provider::instance().closings_;
+    closings.fetch_sub(1, std::memory_order_seq_cst);
+    if (common().life.load(std::memory_order_seq_cst) != Life::kUp) {
+        closings.notify_all();  // the last WSPCleanup may wait for it
+    }
+}
+
+std::uint32_t Closing::here() noexcept { return closings_here; }
 
 bool EngineUse::enter() noexcept {
     Provider::instance().users_.fetch_add(1, std::memory_order_seq_cst);

@@ -60,6 +60,7 @@ public:
 
 private:
     friend class EngineUse;
+    friend class Closing;
     void start_registration_cache();
     [[nodiscard]] static bool inside_upcall() noexcept;
     void end_engine() noexcept;
@@ -73,7 +74,8 @@ private:
     std::vector<std::unique_ptr<WSPUPCALLTABLEEX>> upcall_tables_;  // old ones may be in use still
     engine::Config config_;
     std::unique_ptr<engine::Engine> engine_;
-    std::atomic<std::uint32_t> users_{0};  // EngineUses that may be up
+    std::atomic<std::uint32_t> users_{0};     // EngineUses that may be up
+    std::atomic<std::uint32_t> closings_{0};  // Closings
 };
 
 /// While one lives that is up(), the engine stays: the last WSPCleanup waits for its end, and is refused to upcalls that
@@ -95,6 +97,20 @@ private:
     [[nodiscard]] static bool enter() noexcept;
 
     const bool up_;
+};
+
+/// Lives from before a gate is shut until the record has ended: the last WSPCleanup waits for those of other threads, so
+/// that their upcalls come before its end. An upcall may be waited for in its time, and may call WSPCleanup unless it sets
+/// an event. Begins before the EngineUse that the socket is closed under.
+class Closing {
+public:
+    Closing() noexcept;
+    ~Closing();
+    Closing(const Closing&) = delete;
+    Closing& operator=(const Closing&) = delete;
+
+    /// How many live in this thread.
+    [[nodiscard]] static std::uint32_t here() noexcept;
 };
 
 /// The WSA number of an engine status.
@@ -215,15 +231,19 @@ private:
 /// and those of threads that wait for this one meanwhile, each inside an upcall: of such a circle the last to come goes on.
 /// No lock held, no EngineUse.
 void wait_for_signals(Socket& socket) noexcept;
-/// Waits until the last upcall of the record's connection has been made, perhaps by the notifier thread: then not on that.
-void wait_until_gone(Socket& socket) noexcept;
+/// Waits until the last upcall of the record's connection has been made; `by_notifier`: perhaps by the notifier thread. Then
+/// not on that.
+void wait_until_gone(Socket& socket, bool by_notifier) noexcept;
+/// Whether this thread is in the middle of setting an event.
+[[nodiscard]] bool sets_an_event() noexcept;
 
 // ---- the engine's results (completion.cpp) ----------------------------------------------------------
 
 [[nodiscard]] engine::Handlers completion_handlers() noexcept;
 /// Last upcall and end of a record whose endpoint is gone.
 void finish_close(Socket& socket) noexcept;
-/// The second half of a close: ends what the gate had admitted, as it was when the gate closed. Ends `use`, which is up.
+/// The second half of a close: ends what the gate had admitted, as it was when the gate closed. Ends `use`, which is up. With
+/// a Closing.
 void dismantle(Socket& socket, const engine::PostGate::View& before,
                std::optional<EngineUse>& use) noexcept;
 /// Closes what the last WSPCleanup finds. A socket in the making is left alone.

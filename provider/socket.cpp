@@ -150,14 +150,10 @@ void let_go(Socket& socket) noexcept {
     }
 }
 
-// Ends the connection, if there is one. True: finish_close() is left to do.
+// Ends the connection, if there is one. With an EngineUse that is up. True: finish_close() is left to do.
 bool end_connection(Socket& socket, const engine::PostGate::View& view) noexcept {
     if (view.state == engine::PostGate::State::kShut) {
         return true;
-    }
-    const EngineUse use;
-    if (!use.up()) {
-        return true;  // the last WSPCleanup has ended the connection with all others
     }
     const bool on_notifier = Provider::instance().engine().notifier().is_this_thread();
     // There is an endpoint: everything that was admitted before completes first, then the abort of what
@@ -169,13 +165,15 @@ bool end_connection(Socket& socket, const engine::PostGate::View& view) noexcept
             : endpoint(target), socket(record), on_notifier(notifier) {}
         void run() noexcept override {
             // Known for certain only here, where all admitted posts have been applied.
-            later = on_notifier && endpoint.ever_notified;
+            notified = endpoint.ever_notified;
+            later = on_notifier && notified;
             socket.finish_on_notifier.store(later, std::memory_order_release);
             endpoint.port->close(endpoint);
         }
         engine::Endpoint& endpoint;
         Socket& socket;
         bool on_notifier;
+        bool notified = false;
         bool later = false;
     } op(*endpoint, socket, on_notifier);
     core->run(op, endpoint, view.sequence);
@@ -184,13 +182,17 @@ bool end_connection(Socket& socket, const engine::PostGate::View& view) noexcept
         // handle is closed after them.
         return false;
     }
-    wait_until_gone(socket);
+    wait_until_gone(socket, op.notified);
     return true;
 }
 
-void end_what_is_left(Socket& socket, const engine::PostGate::View& view) noexcept {
+// Ends `use`, which is up: the last WSPCleanup may call in the upcalls that are waited for here, and made.
+void end_what_is_left(Socket& socket, const engine::PostGate::View& view,
+                      std::optional<EngineUse>& use) noexcept {
+    const bool ended = end_connection(socket, view);
+    use.reset();
     wait_for_signals(socket);
-    if (end_connection(socket, view)) {
+    if (ended) {
         finish_close(socket);
     }
 }
@@ -198,9 +200,11 @@ void end_what_is_left(Socket& socket, const engine::PostGate::View& view) noexce
 int close_found(const SocketTable::Found& found) noexcept {
     Socket& socket = *found.socket;
     engine::PostGate::View view{};
+    const Closing closing;
+    std::optional<EngineUse> use(std::in_place);
     {
         const ControlCall call;
-        if (!call.up()) {
+        if (!use->up() || !call.up()) {
             return WSANOTINITIALISED;  // since we looked for the socket
         }
         {
@@ -221,7 +225,7 @@ int close_found(const SocketTable::Found& found) noexcept {
         }
         let_go(socket);
     }
-    end_what_is_left(socket, view);
+    end_what_is_left(socket, view, use);
     return 0;
 }
 
@@ -248,8 +252,7 @@ void dismantle(Socket& socket, const engine::PostGate::View& view,
         const ControlCall call;
         let_go(socket);
     }
-    use.reset();
-    end_what_is_left(socket, view);
+    end_what_is_left(socket, view, use);
 }
 
 int WSPAPI wsp_close_socket(SOCKET s, LPINT error_number) {

@@ -108,6 +108,46 @@ TEST_F(CleanupTest, WhileSocketsAreGivenAway) {
     });
 }
 
+// Whoever closes it, and is overtaken: what was pending is reported before the handle ends, and that before the cleanup.
+TEST_F(CleanupTest, WhileASocketIsClosed) {
+    for (int round = 0; round < 60; ++round) {
+        Pair pair = connected(64);
+        Notified receive;
+        ASSERT_EQ(san.recv(pair.server.s, pair.server.at(0), 64, &receive), WSA_IO_PENDING);
+        std::atomic<bool> closing{false};
+        std::thread closer([&] {
+            closing = true;
+            (void)san.close(pair.server.s);
+        });
+        EXPECT_TRUE(eventually([&] { return closing.load(); }));
+        for (int i = 0; i < round % 20; ++i) {
+            std::this_thread::yield();
+        }
+        stop();
+        EXPECT_EQ(upcalls.open_handles(), 0U);
+        EXPECT_EQ(upcalls.completions(&receive).size(), 1U);
+        EXPECT_EQ(upcalls.violations(), std::vector<std::string>{});
+        closer.join();
+        ProviderTest::SetUp();
+    }
+}
+
+TEST_F(CleanupTest, TheLastOneFromWithinTheSettingOfAnEventIsRefused) {  // project decision
+    const sockaddr_in address = fresh_address();
+    const SOCKET listener = listening(address);
+    (void)connecting(address);
+    ASSERT_TRUE(wait_for_request(listener, upcalls.create_event()));
+    const WSAEVENT event = upcalls.create_event();
+    int refused = 0;
+    const ActionScope acting = upcalls.on_set_event([&](WSAEVENT which) {
+        if (which == event) {
+            refused = san.cleanup();
+        }
+    });
+    EXPECT_EQ(san.event_select(listener, event, FD_ACCEPT), 0);
+    EXPECT_EQ(refused, WSAENETDOWN);
+}
+
 // The switch calls it while it is asked for a handle: the call that asks has to be over first.
 TEST_F(CleanupTest, TheLastOneFromWithinTheMakingOfAHandleIsRefused) {  // project decision
     int refused = 0;
