@@ -132,6 +132,45 @@ TEST_F(CleanupTest, WhileASocketIsClosed) {
     }
 }
 
+// The close waits for an event that is being set, and the cleanup for the close: it has not ended before the handle has,
+// and what was pending ends by the close.
+TEST_F(CleanupTest, WhileACloseWaitsForASignal) {
+    const sockaddr_in address = fresh_address();
+    const SOCKET listener = listening(address);
+    WSAEVENT connected = nullptr;
+    End client;
+    client.s = connecting(address, &connected);
+    ASSERT_TRUE(wait_for_request(listener, upcalls.create_event()));
+    ASSERT_NE(san.accept(listener), INVALID_SOCKET);
+    ASSERT_TRUE(upcalls.wait_for(connected));
+    give_memory(client, 64);
+    Notified receive;
+    ASSERT_EQ(san.recv(client.s, client.at(0), 64, &receive), WSA_IO_PENDING);
+    std::atomic<bool> signalling{false};
+    std::atomic<bool> closed{false};
+    const WSAEVENT event = upcalls.create_event();
+    const ActionScope acting = upcalls.on_set_event([&](WSAEVENT which) {
+        if (which == event) {
+            signalling = true;
+            EXPECT_TRUE(eventually([&] { return closed.load(); }));
+            for (int i = 0; i < 5; ++i) {
+                let_time_pass();
+            }
+        }
+    });
+    std::thread signaller([&] { EXPECT_EQ(san.event_select(client.s, event, FD_CONNECT), 0); });
+    EXPECT_TRUE(eventually([&] { return signalling.load(); }));
+    std::thread closer([&] { EXPECT_EQ(san.close(client.s), 0); });
+    EXPECT_TRUE(eventually([&] { return san.event_select(client.s, nullptr, -1) == WSAENOTSOCK; }));
+    closed = true;
+    stop();
+    EXPECT_EQ(upcalls.open_handles(), 0U);
+    ASSERT_EQ(upcalls.completions(&receive).size(), 1U);
+    EXPECT_EQ(upcalls.completions(&receive)[0].error, static_cast<DWORD>(WSA_OPERATION_ABORTED));
+    signaller.join();
+    closer.join();
+}
+
 TEST_F(CleanupTest, TheLastOneFromWithinTheSettingOfAnEventIsRefused) {  // project decision
     const sockaddr_in address = fresh_address();
     const SOCKET listener = listening(address);
