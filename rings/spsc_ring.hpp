@@ -103,10 +103,9 @@ public:
     /// The same for who has kept what payload() gave: the slot is not looked for again.
     void publish(std::byte* payload) noexcept {
         auto* slot = reinterpret_cast<Slot*>(payload - offsetof(Slot, payload));
-        const std::uint32_t after = position_ + 1;
         // Pairs with the acquire in SpscConsumer::front.
-        slot->sequence.store(after, std::memory_order_release);
-        position_ = after;
+        slot->sequence.store(position_ + 1, std::memory_order_release);
+        ++position_;
     }
 
     /// Copies one value of at most 124 bytes (60 in one line) and publishes it. False when the ring is full.
@@ -212,9 +211,8 @@ public:
                  std::uint32_t position = 0) noexcept
         : slots_(slots),
           consumed_(consumed),
-          next_(slots == nullptr ? nullptr : &slots[slot_index(position, capacity - 1)]),
           mask_(capacity - 1),
-          awaited_(position + 1),
+          position_(position),
           published_(position),
           publish_every_(capacity >= 8 ? capacity / 8 : 1) {
         assert(std::has_single_bit(capacity));
@@ -225,42 +223,48 @@ public:
     /// The head slot's payload, or nullptr when there is none. The payload stays valid and unchanged by
     /// an honest producer until release() passes it.
     [[nodiscard]] const std::byte* front() const noexcept {
-        const Slot* const slot = next_;
+        const Slot& slot = slots_[slot_index(position_, mask_)];
         // Pairs with the release in SpscProducer::publish and publish_record.
-        return slot->sequence.load(std::memory_order_acquire) == awaited_ ? slot->payload : nullptr;
+        if (slot.sequence.load(std::memory_order_acquire) != position_ + 1) {
+            return nullptr;
+        }
+        return slot.payload;
     }
 
     /// The same, and asks for the head's second line at once, in case it is needed.
     [[nodiscard]] const std::byte* front_with_second_line() const noexcept {
+        const Slot& slot = slots_[slot_index(position_, mask_)];
         // Before the look: if the first line has changed, both are fetched together. What the second holds
         // was written before the sequence word was.
-        const Slot* const slot = next_;
-        prefetch_for_read(slot->payload + kLinePayload);
+        prefetch_for_read(slot.payload + kLinePayload);
         // Pairs with the release in SpscProducer::publish and publish_record.
-        return slot->sequence.load(std::memory_order_acquire) == awaited_ ? slot->payload : nullptr;
+        if (slot.sequence.load(std::memory_order_acquire) != position_ + 1) {
+            return nullptr;
+        }
+        return slot.payload;
     }
 
     /// The payload of the `index`-th slot of the record at the head (index 0 is the head itself). Any
     /// index is memory-safe; only those of the record mean something.
     [[nodiscard]] const std::byte* payload(std::uint32_t index) const noexcept {
-        return slots_[slot_index(position() + index, mask_)].payload;
+        return slots_[slot_index(position_ + index, mask_)].payload;
     }
 
     /// Gives `count` slots back. The producer learns of it at the next publication of our progress,
     /// which happens every capacity / 8 slots.
     void release(std::uint32_t count) noexcept {
         ask_ahead(count);
-        pass(count);
-        if (position() - published_ >= publish_every_) {
+        position_ += count;
+        if (position_ - published_ >= publish_every_) {
             publish_progress();
         }
     }
 
     /// release(1), without its loop. Whether the producer was told.
     bool release_one() noexcept {
-        prefetch_for_read(&slots_[slot_index(position() + kAhead, mask_)]);
-        pass(1);
-        if (position() - published_ >= publish_every_) [[unlikely]] {
+        prefetch_for_read(&slots_[slot_index(position_ + kAhead, mask_)]);
+        ++position_;
+        if (position_ - published_ >= publish_every_) [[unlikely]] {
             publish_progress();
             return true;
         }
@@ -269,9 +273,9 @@ public:
 
     /// Tells the producer about all released slots now.
     void publish_progress() noexcept {
-        published_ = position();
+        published_ = position_;
         // Pairs with the acquire in SpscProducer::refresh.
-        consumed_->value.store(position(), std::memory_order_release);
+        consumed_->value.store(position_, std::memory_order_release);
     }
 
     template <typename T>
@@ -283,8 +287,8 @@ public:
         }
         std::memcpy(static_cast<void*>(&value), head, sizeof(T));
         ask_ahead_for<T>();
-        pass(1);
-        if (position() - published_ >= publish_every_) {
+        ++position_;
+        if (position_ - published_ >= publish_every_) {
             publish_progress();
         }
         return true;
@@ -302,38 +306,33 @@ public:
             }
             std::memcpy(static_cast<void*>(&values[count]), head, sizeof(T));
             ask_ahead_for<T>();
-            pass(1);
+            ++position_;
             ++count;
         }
-        if (position() - published_ >= publish_every_) {
+        if (position_ - published_ >= publish_every_) {
             publish_progress();
         }
         return count;
     }
 
-    [[nodiscard]] std::uint32_t position() const noexcept { return awaited_ - 1; }
+    [[nodiscard]] std::uint32_t position() const noexcept { return position_; }
 
 private:
     static constexpr std::uint32_t kAhead = 8;
-
-    void pass(std::uint32_t count) noexcept {
-        awaited_ += count;
-        next_ = &slots_[slot_index(position(), mask_)];
-    }
 
     // In a stream each slot's line comes from the writer's core, and waiting for one after the other would
     // make its way the measure of all: several have to be on their way at once. For a slot that is not
     // written yet this fetches what the next look at it would have fetched.
     void ask_ahead(std::uint32_t count) const noexcept {
         for (std::uint32_t i = 0; i < count && i < kAhead; ++i) {
-            prefetch_for_read(&slots_[slot_index(position() + kAhead + i, mask_)]);
+            prefetch_for_read(&slots_[slot_index(position_ + kAhead + i, mask_)]);
         }
     }
 
     // The same for one slot that holds a T.
     template <typename T>
     void ask_ahead_for() const noexcept {
-        const Slot& slot = slots_[slot_index(position() + kAhead, mask_)];
+        const Slot& slot = slots_[slot_index(position_ + kAhead, mask_)];
         prefetch_for_read(&slot);
         if constexpr (sizeof(T) > kLinePayload) {
             prefetch_for_read(slot.payload + kLinePayload);
@@ -342,10 +341,8 @@ private:
 
     Slot* slots_ = nullptr;
     ConsumedWord* consumed_ = nullptr;
-    // The next slot to read, and what its word will say: both are looked at more often than they change.
-    const Slot* next_ = nullptr;
     std::uint32_t mask_ = 0;
-    std::uint32_t awaited_ = 1;    // its position, plus one
+    std::uint32_t position_ = 0;   // next slot to read
     std::uint32_t published_ = 0;  // progress that the producer knows
     std::uint32_t publish_every_ = 1;
 };
