@@ -1,4 +1,4 @@
-// RDMA without a layer in between, as engine/direct.hpp has it for messages: an operation of one short piece whose end is
+// RDMA without a layer in between, as engine/direct.hpp has it for messages: an operation of one piece whose end is
 // polled for, on the exposure and in the local region of the one before.
 #pragma once
 

@@ -58,6 +58,7 @@ void Notifier::post(std::function<void()> job) {
 }
 
 bool Notifier::is_this_thread() const noexcept { return this_thread_notifier == this; }
+bool Notifier::is_any() noexcept { return this_thread_notifier != nullptr; }
 
 bool Notifier::work() noexcept {
     bool worked = false;

@@ -47,6 +47,8 @@ public:
     void post(std::function<void()> job);
 
     [[nodiscard]] bool is_this_thread() const noexcept;
+    /// Whether this thread is the notifier thread of whichever engine, also of one that is being ended.
+    [[nodiscard]] static bool is_any() noexcept;
 
 private:
     void wake() noexcept;

@@ -49,6 +49,7 @@ void closed(void* owner) noexcept {
     auto* socket = static_cast<Socket*>(owner);
     if (socket->finish_on_notifier.load(std::memory_order_acquire)) {
         finish_close(*socket);
+        Closing::end_late();
         return;
     }
     // Pairs with the acquire in wait_until_gone(). The record itself stays. Calls the system only if the closing

@@ -123,11 +123,6 @@ private:
 };
 constinit Waiters waiters;
 
-bool on_notifier_thread() noexcept {
-    const EngineUse use;
-    return use.up() && Provider::instance().engine().notifier().is_this_thread();
-}
-
 }  // namespace
 
 bool record_event(Socket& socket, LONG bit) noexcept {
@@ -199,7 +194,7 @@ void wait_for_signals(Socket& socket) noexcept {
     if (socket.signalling.load(std::memory_order_acquire) == 0) {
         return;
     }
-    Waiter waiter{socket, false, on_notifier_thread()};
+    Waiter waiter{socket, false, engine::Notifier::is_any()};
     waiters.enter(waiter);
     for (;;) {
         const std::uint32_t ticket = waiters.ticket();

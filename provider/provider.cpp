@@ -24,14 +24,16 @@ bool Provider::lock_life(std::unique_lock<std::mutex>& lock, bool inside) noexce
         lock.lock();
         return true;
     }
-    while (!lock.try_lock()) {
-        // Pairs with the store in cleanup(), which is under the lock.
+    for (;;) {
+        // First, for the lock may be this thread's. Pairs with the store in cleanup(), which is under the lock.
         if (ending_.load(std::memory_order_acquire)) {
             return false;
         }
+        if (lock.try_lock()) {
+            return true;
+        }
         std::this_thread::yield();
     }
-    return true;
 }
 
 int Provider::start(const WSPUPCALLTABLEEX& upcalls) {
@@ -81,11 +83,8 @@ int Provider::start(const WSPUPCALLTABLEEX& upcalls) {
 
 // Where the last WSPCleanup would wait for its own caller.
 bool Provider::inside_upcall() noexcept {
-    if (EngineUse::here() || sets_an_event()) {
-        return true;  // a close in another thread may wait for the setting, and we for the close
-    }
-    const EngineUse use;
-    return use.up() && instance().engine().notifier().is_this_thread();
+    // While it sets an event, a close in another thread may wait for that, and the last WSPCleanup for the close.
+    return EngineUse::here() || sets_an_event() || engine::Notifier::is_any();
 }
 
 int Provider::cleanup() {
@@ -94,11 +93,10 @@ int Provider::cleanup() {
     }
     const bool inside = inside_upcall();
     std::unique_lock lock(life_mutex_, std::defer_lock);
-    const bool locked = lock_life(lock, inside || Closing::here() != 0);
-    if (locked && startups_ == 0) {
-        return WSANOTINITIALISED;
+    if (!lock_life(lock, inside || Closing::here() != 0) || startups_ == 0) {
+        return WSANOTINITIALISED;  // one too many
     }
-    if (!locked || (inside && startups_ == 1)) {
+    if (inside && startups_ == 1) {
         engine::log(
             engine::LogLevel::kError,
             "the last WSPCleanup was called inside an upcall, whose thread it would have to end or "
@@ -135,7 +133,7 @@ void Provider::end_engine() noexcept {
             close_left(descriptor);
         }
     }
-    // Pairs with the decrement in ~Closing. Who shut a gate had begun before it was seen to be up.
+    // Pairs with the decrement in Closing::end_late(). Who shut a gate had begun before it was seen to be up.
     for (std::uint32_t closings = closings_.load(std::memory_order_seq_cst);
          closings != Closing::here(); closings = closings_.load(std::memory_order_seq_cst)) {
         closings_.wait(closings, std::memory_order_seq_cst);
@@ -149,12 +147,20 @@ thread_local std::uint32_t closings_here = 0;
 }  // namespace
 
 Closing::Closing() noexcept {
-    Provider::instance().closings_.fetch_add(1, std::memory_order_seq_cst);
+    begin_late();
     ++closings_here;
 }
 
 Closing::~Closing() {
     --closings_here;
+    end_late();
+}
+
+void Closing::begin_late() noexcept {
+    Provider::instance().closings_.fetch_add(1, std::memory_order_seq_cst);
+}
+
+void Closing::end_late() noexcept {
     std::atomic<std::uint32_t>& closings = Provider::instance().closings_;
     closings.fetch_sub(1, std::memory_order_seq_cst);
     if (common().life.load(std::memory_order_seq_cst) != Life::kUp) {

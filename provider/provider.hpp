@@ -109,7 +109,12 @@ public:
     Closing(const Closing&) = delete;
     Closing& operator=(const Closing&) = delete;
 
-    /// How many live in this thread.
+    /// Of one that ends a record later, when the upcall has returned that it is inside: it begins before the Closing there
+    /// has ended, and ends after finish_close().
+    static void begin_late() noexcept;
+    static void end_late() noexcept;
+
+    /// How many live in this thread, but for late ones.
     [[nodiscard]] static std::uint32_t here() noexcept;
 };
 

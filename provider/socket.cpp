@@ -168,6 +168,9 @@ bool end_connection(Socket& socket, const engine::PostGate::View& view) noexcept
             notified = endpoint.ever_notified;
             later = on_notifier && notified;
             socket.finish_on_notifier.store(later, std::memory_order_release);
+            if (later) {
+                Closing::begin_late();
+            }
             endpoint.port->close(endpoint);
         }
         engine::Endpoint& endpoint;

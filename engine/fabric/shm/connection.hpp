@@ -156,8 +156,8 @@ struct Connection final : Endpoint, ExposureBoard, Stops {
     std::uint32_t taken = 0;        // `sent` when the peer was found to have taken all of it
     std::uint32_t sent_before = 0;  // `sent` when `last_record` was taken
     std::uint32_t last_record = 0;  // the link's position then
-    StoreTarget written;            // where the last short write went
-    StoreTarget read;               // and the last short read
+    StoreTarget written;            // where the last write went
+    StoreTarget read;               // and the last read
     void forget_targets() noexcept { written.length = read.length = 0; }
     std::uint32_t still_used =
         0;  // places in the link's table where the peer is at work although we ended it

@@ -70,7 +70,7 @@ struct RdmaInitiator {
     bool asks = false;  // the exposure of the first in the queue was taken back: no store
 };
 
-/// Where the last short operation of a kind (write or read) went, for the next one on the same exposure: it needs no look
+/// Where the last operation of a kind (write or read) went, for the next one on the same exposure: it needs no look
 /// at the descriptor and none at the exposure but the one that every use begins with (ExposuresSeen::begin_again). That is
 /// enough because no two ranges of a place have the same state: as long as it stands, what was found there stands. It all
 /// ends with the link (Connection::forget_targets), where the mapping, the table and the peer's id of the connection do.
