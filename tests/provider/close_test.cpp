@@ -393,6 +393,51 @@ TEST_F(CloseTest, TheLastCleanupMayComeFromWithinTheEndOfAHandle) {
     expect_delivery(after.client, after.server, "started again");
 }
 
+// A close inside an upcall ends its record when that has returned, on a thread that the last WSPCleanup joins.
+TEST_F(CloseTest, TheLastCleanupWaitsForWhatAnUpcallHasClosed) {
+    Pair other = connected();
+    Notified first;
+    Notified pending;
+    ASSERT_EQ(recv(other.client, &pending), WSA_IO_PENDING);
+    ASSERT_EQ(recv(pair.client, &first), WSA_IO_PENDING);
+    std::thread ending;
+    int started = 0;
+    int ended = 0;
+    std::atomic<bool> acted{false};
+    {
+        const ActionScope acting = upcalls.on_complete([&](const Upcall&) {
+            if (acted) {
+                return;
+            }
+            // Both, for the end would first wait here for what is still open and has upcalls to come.
+            EXPECT_EQ(san.close(pair.client.s), 0);
+            EXPECT_EQ(san.close(other.client.s), 0);
+            ending = std::thread([&] { stop(); });
+            EXPECT_TRUE(eventually([&] {
+                int error = 0;
+                std::thread([&] {
+                    if (const SOCKET s = san.socket(&error); s != INVALID_SOCKET) {
+                        (void)san.close(s);
+                    }
+                }).join();
+                return error == WSANOTINITIALISED;
+            }));
+            started = Calls().start();
+            ended = san.cleanup();
+            acted = true;
+        });
+        Polled sending;
+        (void)send(pair.server, &sending);
+        ASSERT_TRUE(eventually([&] { return acted.load(); }));
+        ending.join();
+    }
+    EXPECT_EQ(started, WSASYSNOTREADY);
+    EXPECT_EQ(ended, WSANOTINITIALISED) << "one too many";
+    ASSERT_EQ(upcalls.completions(&pending).size(), 1U);
+    EXPECT_EQ(upcalls.completions(&pending)[0].error, kAborted);
+    EXPECT_EQ(upcalls.open_handles(), 0U);
+}
+
 TEST_F(CloseTest, DescriptorsOfAnEarlierStartAreNotSockets) {
     stop();
     ProviderTest::SetUp();
