@@ -42,7 +42,7 @@ public:
             static_cast<std::uint32_t>(std::bit_width((length - (length != 0)) / kCacheLine));
         learned_ = &all_[kind < kKinds ? kind : kKinds - 1];
         asked_ = now;
-        waiting_ = learned_->wait != 0;
+        waiting_ = learned_->wait != 0 && !never_;
         early_ = false;
         late_ = false;
         on_its_way_ = kOnItsWay;
@@ -66,6 +66,9 @@ public:
     }
     /// Either side had something else to do or to tell on the way, so that the next answer says nothing about the others.
     void excuse() noexcept { excused_ = true; }
+    /// The other side's answers are this side's own work: nobody takes the line away, and nobody waits. For good.
+    void never() noexcept { never_ = true; }
+    [[nodiscard]] bool is_never() const noexcept { return never_; }
     /// Who is going to sleep looks once more, now.
     void give_up() noexcept { waiting_ = false; }
 
@@ -123,6 +126,7 @@ private:
     Learned* learned_ = all_;
     bool waiting_ = false;
     bool excused_ = false;
+    bool never_ = false;
     bool early_ = false;  // a look after the wait was in vain
     bool late_ = false;   // the first look came so late that it says nothing
 };

@@ -139,6 +139,20 @@ TEST(Patience, AnExcusedAnswerTeachesNothing) {
     EXPECT_GT(patience.wait(), wait) << "one excuse is good for one answer";
 }
 
+TEST(Patience, NeverWaitsWhereItIsOfNoUse) {
+    Patience patience;
+    std::uint64_t clock = 1000;
+    for (int i = 0; i < 2000; ++i)
+        (void)play(patience, clock, 300);
+    EXPECT_FALSE(patience.is_never());
+    patience.never();
+    EXPECT_TRUE(patience.is_never());
+    for (int i = 0; i < 3; ++i) {
+        patience.begin(clock += 1000);
+        ASSERT_FALSE(patience.waiting());
+    }
+}
+
 TEST(Patience, IsGivenUpAtOnce) {
     Patience patience;
     std::uint64_t clock = 1000;

@@ -147,6 +147,9 @@ void Peer::install_link(std::unique_ptr<Segment> segment, int own_doorbell, int 
     link_ = std::make_unique<Link>(std::move(segment), initiator_, own_doorbell, peer_doorbell);
     link_->copy = copy_;
     link_->sharing = sharing_;
+    if (is_engine(fabric_.engine_id()) && their_port_ == fabric_.index_of(port_)) {
+        link_->patience.never();  // one core has both ends
+    }
     on_core(port_, [&]() noexcept { port_.add_link(*link_); });
     if (sharing_ == Sharing::kNoneYet) {
         log(LogLevel::kInfo, "arenas are shared with process {}, as soon as there are any",

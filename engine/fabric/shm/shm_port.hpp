@@ -217,8 +217,7 @@ private:
     [[nodiscard]] static bool write_turn_line(Connection& connection, rings::TurnEnd& turn,
                                               const std::byte* from, std::uint32_t length,
                                               std::uint64_t& first) noexcept;
-    [[nodiscard]] const Connection* other_end(const Connection& connection) const noexcept;
-    [[nodiscard]] bool fetch_lines_beside(const Connection& connection) const noexcept;
+    void fetch_lines_beside(const Connection& connection) const noexcept;
     [[nodiscard]] static bool write_turn(Connection& connection, const std::byte* from,
                                          std::uint32_t length) noexcept;
     void post_send(Connection& connection, const WorkRequest& request) noexcept;

@@ -193,8 +193,8 @@ inline bool ShmPort::take_turn(Link& link) noexcept {
 // What has come along with a message that was taken directly, or is not such a one.
 [[gnu::noinline]] void ShmPort::take_rest(Link& link, bool turn, const std::byte* head) noexcept {
     copy_left_ = kArenaBytesPerTurn;
-    if (take_records(link, turn, head, kLookBatch) > 1) {
-        core_.look_round_sooner(4);  // much had come
+    if (take_records(link, turn, head, kLookBatch) > 1 || !turn) {
+        core_.look_round_sooner(4);  // more than an answer had come
     }
     if (queued_head_ != nullptr) {
         service_queue();  // what has arrived may have made way for something
@@ -209,7 +209,7 @@ inline bool ShmPort::take_turn(Link& link) noexcept {
     // Who waits for the same as the last time has nothing else to do; but this core has, if it has to answer. A look that
     // stays takes its time from the others, so a whole turn comes sooner.
     const bool again =
-        std::exchange(waited_for_, &connection) == &connection && other_end(connection) == nullptr;
+        std::exchange(waited_for_, &connection) == &connection && !link.patience.is_never();
     const bool turn = again ? link.wait_for_turn() : link.look_at_turn();
     if (again) {
         core_.look_round_sooner(1);

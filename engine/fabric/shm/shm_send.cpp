@@ -42,41 +42,30 @@ inline bool ShmPort::send_common(Connection& connection, std::uint64_t address,
     return true;
 }
 
-// The other end if it is on this core too, which both ends' names for each other tell well enough for hints.
-const Connection* ShmPort::other_end(const Connection& connection) const noexcept {
+// Where the other end is on this core too, which both ends' names for each other tell well enough for hints: asks for the lines
+// that the message and its end will be written to, long before they are. Who waits for it looks at the latter all the while.
+void ShmPort::fetch_lines_beside(const Connection& connection) const noexcept {
     const Connection* const other = table_[place_of(connection.peer_id)];
-    const bool is_it = other != nullptr && other->id == connection.peer_id &&
-                       other->peer_id == connection.id && other->link != connection.link;
-    return is_it ? other : nullptr;
-}
-
-// Asks for the lines there that the message and its end will be written to, long before they are. Who waits for it looks at the
-// latter all the while.
-bool ShmPort::fetch_lines_beside(const Connection& connection) const noexcept {
-    const Connection* const other = other_end(connection);
-    if (other == nullptr) {
-        return false;
+    if (other == nullptr || other->id != connection.peer_id || other->peer_id != connection.id ||
+        other->link == connection.link || other->receives.empty()) {
+        return;
     }
-    if (!other->receives.empty()) {
-        const QueuedRequest& front = other->receives.front();
-        claim_line(front.context);
-        claim_line(front.sge[0].address);
-    }
-    return true;
+    const QueuedRequest& front = other->receives.front();
+    claim_line(front.context);
+    claim_line(front.sge[0].address);
 }
 
 void ShmPort::post(Endpoint& endpoint, const WorkRequest& request) noexcept {
     auto& connection = static_cast<Connection&>(endpoint);
     if (request.opcode == Opcode::kSend) {
-        const bool beside = config_.mode != Mode::kInline && fetch_lines_beside(connection);
+        if (config_.mode != Mode::kInline) {
+            fetch_lines_beside(connection);
+        }
         const Sge& piece = request.sge[0];
         // The region may have been deregistered between the poster's check and now; its memory may be gone.
         if (request.sge_count == 1 &&
             (piece.length == 0 || connection.regions->live(piece.region)) &&
             send_common(connection, source_of(request), piece.length)) [[likely]] {
-            if (beside) {
-                connection.link->patience.give_up();  // for nobody takes the line away
-            }
             core_.complete(completion_of(connection, request, Status::kOk, request.length));
         } else {
             post_send(connection, request);
