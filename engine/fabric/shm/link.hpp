@@ -333,7 +333,7 @@ public:
         return false;
     }
     /// The same for who would only come again at once: stays until the moment has come, but not for long, and looks a
-    /// few times then unless something is in the ring.
+    /// few times then. Comes back for what is in the ring.
     [[nodiscard]] bool wait_for_turn() noexcept {
         if (turn.mine()) {
             return false;
@@ -347,7 +347,7 @@ public:
             }
             for (const std::uint64_t began = now; !patience.over(now);
                  now = __builtin_ia32_rdtsc()) {
-                if (now - began >= kWaitMost) {
+                if (receiver.front() != nullptr || now - began >= kWaitMost) {
                     return false;
                 }
             }
