@@ -17,14 +17,14 @@ namespace sanpoll::engine {
 /// is free nearly always, and whoever waits takes it as soon as it runs. Pollers are not starved: each of
 /// their calls gives way a bounded number of times and then tries.
 ///
-/// It can be lent. Nearly always one thread has it again and again, three times a message, and a locked instruction
-/// each is a fifth of the way of a short message. So a thread that has turned the core many times running gets the token
+/// It can be lent. Nearly always one thread has it again and again, three times a message, with a locked instruction
+/// each time (some 10 ns of a round trip of 140, bench/README.md). So a thread that has turned the core many times running gets the token
 /// for good: `held_` stays, and the thread takes and leaves it by a word of its own with plain stores. Who else tries
 /// takes it back: it crosses the loan out and has the borrower's processor pass a barrier (heavy_fence(), a system call
 /// of about a microsecond). Then either it sees the borrower's word raised, and its try was in vain as any other, or
 /// the borrower, which looks at the loan again after it has raised its word, sees that it is crossed out. After each
 /// such time twice as many turns are needed for the next loan, unless the last one went well for long, so that threads
-/// that share a core do without: one call in some thousands, later in millions, pays for a barrier.
+/// that share a core do without: at most one turn in 256 at first, and ever fewer, is paid for with a barrier.
 ///
 /// A borrower may be stopped between its look at the loan and its store, for as long as the system likes, while others
 /// borrow and give back. So each one has a word of its own, in a place that it keeps: kPlaces threads can borrow, whichever

@@ -263,8 +263,8 @@ inline BOOL tell_result(const WSAOVERLAPPED& overlapped, LPDWORD transferred, LP
     return TRUE;
 }
 
-// The same where another thread may have written it, as a core of its own does: the line is asked for once more, to be written, since who has
-// the result uses the structure for the next operation.
+// The same where another thread may have written it, as a core of its own does: the line is asked for once more, to be
+// written, since who has the result uses the structure for the next operation.
 inline BOOL tell_fetched(WSAOVERLAPPED& overlapped, LPDWORD transferred, LPDWORD flags,
                          LPINT error_number) noexcept {
     engine::claim_line(reinterpret_cast<std::uint64_t>(&overlapped));

@@ -8,7 +8,7 @@
 // The time counts from when the other side can see the question, not from when it is written: the store may wait for the
 // line as long as a hand-off takes, and does so above all when the other side has looked too early and taken the line. Counted
 // from the writing, such a look would make the answer late, the next look of the one who waits for that too early, and so the
-// answer to that late in turn: once begun it went on for long (a quarter of all round trips, and two modes of their median).
+// answer to that late in turn: once begun it went on (README.md has the figures).
 // So who waits makes sure first that the question is out, which takes no longer than it would wait anyway (settle()).
 //
 // How long the other side takes is not known, so it is learned, for questions of each size: an answer that the first look

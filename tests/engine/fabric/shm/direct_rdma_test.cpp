@@ -130,6 +130,8 @@ protected:
     const bool fences_ = register_heavy_fence();  // before there is a link
     Socket a_;
     Socket b_;
+    Socket other_a_;
+    Socket other_b_;
     Bytes bytes_ = message_of(7, kRoom);
     Descriptor to_{};
     std::uint64_t stores_ = 0;
@@ -203,6 +205,35 @@ TEST_F(DirectRdmaTest, LongerOnesGoTheSameWay) {
     EXPECT_FALSE(direct::rdma_of_any_length(way(), true, &to_.name, 0, a_.region,
                                             reinterpret_cast<std::uint64_t>(bytes_.data()), 200,
                                             []() noexcept {}));
+}
+
+// What one turn may copy is for all connections of a core together; what is short is not counted.
+TEST_F(DirectRdmaTest, LongOnesBesideAnotherConnectionEndWithTheTurnsShare) {
+    ports_.connect(other_a_, other_b_);
+    ASSERT_NO_FATAL_FAILURE(warm_up());
+    const auto write_long = [&] {
+        return direct::rdma_of_any_length(way(), true, &to_.name, 0, a_.region,
+                                          reinterpret_cast<std::uint64_t>(bytes_.data()), kRoom,
+                                          []() noexcept {});
+    };
+    ASSERT_TRUE(core().try_acquire());
+    (void)core().turn();
+    core().release();
+    std::uint32_t written = 0;
+    while (written < 1000 && write_long()) {
+        ++written;
+    }
+    EXPECT_GT(written, 0U);
+    EXPECT_LT(written, 1000U);
+    std::fill_n(memory(), 2 * kRoom, std::byte{0x55});
+    stores_ = stores();
+    EXPECT_FALSE(write_long());
+    expect_untouched();
+    EXPECT_TRUE(write(to_)) << "a short one";
+    ASSERT_TRUE(core().try_acquire());
+    (void)core().turn();
+    core().release();
+    EXPECT_TRUE(write_long()) << "the next turn has a share of its own";
 }
 
 TEST_F(DirectRdmaTest, WhatWasWrittenToIsNotReadWithoutALook) {
