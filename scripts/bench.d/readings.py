@@ -203,6 +203,10 @@ def paced_tail(results, load):
     queued = sample(row, "machine_queued_p99_ns")
     if queued:
         detail += f"; where the machine's gaps are worked off at the peak rate their p99 is {queued.value:.0f} ns"
+    bare, beside = sample(row, "bare_busy_p99_ns"), sample(row, "p99_beside_bare")
+    if bare and beside:
+        detail += (f"; a bare exchange of cache lines at the same load of its own peak, in turn with ours: p99 {bare.value:.0f} ns, "
+                   f"ours by its {beside.value:.2f}")
     return Reading(Sample(p99.value / (2 * p50.value + gap.value), each), detail)
 
 

@@ -29,6 +29,15 @@ TEST(TailBench, MeasuresEachLoadOfEachSize) {
         EXPECT_LE(one.at("p99_ns"), one.at("p999_ns")) << one;
         EXPECT_LE(one.at("p999_ns"), one.at("max_ns")) << one;
         EXPECT_GT(one.at("machine_p99_gap_ns"), 0) << one;
+        EXPECT_LE(one.at("bare_p50_ns"), one.at("bare_p99_ns")) << one;
+        EXPECT_LE(one.at("bare_busy_p50_ns"), one.at("bare_busy_p99_ns")) << one;
+        EXPECT_GT(one.at("bare_busy_per_second"), 0) << one;
+        const json& round = one.at("rounds").at(0);
+        EXPECT_DOUBLE_EQ(
+            one.at("p99_beside_bare").get<double>(),
+            round.at("p99_ns").get<double>() / round.at("bare_busy_p99_ns").get<double>())
+            << one;
+        EXPECT_FALSE(one.at("bare_histogram").empty()) << one;
         EXPECT_FALSE(one.at("histogram").empty()) << one;
     }
     EXPECT_EQ(figures.at("noise").size(), 2U);
@@ -44,6 +53,7 @@ TEST(TailBench, PrintsATable) {
     ASSERT_EQ(result.status, 0) << result.err;
     EXPECT_NE(result.out.find("peak of 64 bytes"), std::string::npos) << result.out;
     EXPECT_NE(result.out.find("64 bytes at half load: p99"), std::string::npos) << result.out;
+    EXPECT_NE(result.out.find("bare, as busy"), std::string::npos) << result.out;
 }
 
 TEST(TailBench, RefusesInOneLine) {

@@ -101,6 +101,9 @@ class Targets(unittest.TestCase):
         self.assertNotIn("worked off", entry["detail"])
         results["tail"]["tail"]["results"][1]["machine_queued_p99_ns"] = 450
         self.assertIn("their p99 is 450 ns", self.entry(results, "p99 of paced")["detail"])
+        self.assertNotIn("bare", self.entry(results, "p99 of paced")["detail"])
+        results["tail"]["tail"]["results"][1] |= {"bare_busy_p99_ns": 610, "p99_beside_bare": 0.82}
+        self.assertIn("p99 610 ns, ours by its 0.82", self.entry(results, "p99 of paced")["detail"])
         results["tail"]["tail"]["results"][1]["machine_p99_gap_ns"] = 0
         self.assertIs(self.entry(results, "p99 of paced")["met"], False)
 
