@@ -31,7 +31,8 @@ using ConnectData = std::vector<std::byte>;
 inline constexpr std::size_t kMaxConnectData = 256;
 
 /// A connection request that waits for its answer. Any thread may call; exactly one of accept() and
-/// reject() has an effect, the first.
+/// reject() has an effect, the first. It may be kept beyond the end of its fabric, which withdraws it: then neither has.
+/// The fabric must not end while one of them runs.
 class IncomingConnection {
 public:
     virtual ~IncomingConnection() = default;

@@ -48,6 +48,10 @@ Status Incoming::accept(const EndpointOwner& owner, const ConnectData& callee_da
     if (answered_.exchange(true)) {
         return Status::kNotOpen;
     }
+    if (withdrawn()) {
+        return Status::
+            kWithdrawn;  // by the end of the fabric, perhaps, which is not there any more then
+    }
     Status status = Status::kNoMemory;
     fabric_.control().call([&] { status = accept_here(owner, callee_data); });
     return status;
@@ -87,7 +91,7 @@ Status Incoming::accept_here(const EndpointOwner& owner, const ConnectData& call
 }
 
 void Incoming::reject(Status reason) {
-    if (answered_.exchange(true)) {
+    if (answered_.exchange(true) || withdrawn()) {
         return;
     }
     const auto tell = [self = shared_from_this(), reason] {

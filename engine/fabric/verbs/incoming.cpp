@@ -20,6 +20,7 @@ void reject_session(Session& session, Status reason) {
 Incoming::Incoming(VerbsFabric& fabric, const Address& remote, const Address& local,
                    const PrivateData& request, ConnectData caller_data)
     : fabric_(fabric),
+      presence_(fabric.presence()),
       remote_(remote),
       local_(local),
       attempt_(request.attempt),
@@ -27,17 +28,25 @@ Incoming::Incoming(VerbsFabric& fabric, const Address& remote, const Address& lo
       caller_data_(std::move(caller_data)) {}
 
 Incoming::~Incoming() {
-    if (session_ != nullptr) {
-        const auto tell = [session = std::move(session_)] {
-            if (session->state() != Session::State::kOver) {
-                reject_session(*session, Status::kRefused);
-            }
-        };
-        if (fabric_.control().is_this_thread()) {
-            tell();
-        } else {
-            fabric_.control().post_apart(tell);
+    if (session_ == nullptr) {
+        return;
+    }
+    // Held by other threads until the task is posted: the fabric waits with its end, and sees to the session itself
+    // if it was first.
+    std::unique_lock lock(presence_->mutex);
+    if (!presence_->there) {
+        return;
+    }
+    const auto tell = [session = std::move(session_)] {
+        if (session->state() != Session::State::kOver) {
+            reject_session(*session, Status::kRefused);
         }
+    };
+    if (fabric_.control().is_this_thread()) {
+        lock.unlock();  // nobody else ends the fabric
+        tell();
+    } else {
+        fabric_.control().post_apart(tell);
     }
 }
 
@@ -46,6 +55,9 @@ Incoming::~Incoming() {
 Status Incoming::accept(const EndpointOwner& owner, const ConnectData& callee_data) {
     if (answered_.exchange(true)) {
         return Status::kNotOpen;
+    }
+    if (withdrawn()) {
+        return Status::kWithdrawn;  // by the end of the fabric, perhaps
     }
     // Shared: it must outlive set_value(), which this thread does not wait for.
     const auto promise = std::make_shared<std::promise<Status>>();
@@ -125,7 +137,7 @@ void Incoming::accept_session() {
 }
 
 void Incoming::reject(Status reason) {
-    if (answered_.exchange(true)) {
+    if (answered_.exchange(true) || withdrawn()) {
         return;
     }
     const auto tell = [self = shared_from_this(), reason] {

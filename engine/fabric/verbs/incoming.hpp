@@ -5,13 +5,22 @@
 #include <cstdint>
 #include <future>
 #include <memory>
+#include <mutex>
 
 #include "engine/fabric/fabric.hpp"
 #include "engine/fabric/verbs/session.hpp"
 
 namespace sanpoll::engine::verbs {
 
-/// See IncomingConnection. accept() waits until the originator has confirmed.
+/// Whether a fabric is there yet, for requests that are kept beyond its end: whoever was asked about one may take its
+/// time, and drop it when it likes. The fabric clears it on its control thread; others hold the mutex while they use
+/// what is there.
+struct FabricPresence {
+    std::mutex mutex;
+    bool there = true;
+};
+
+/// See IncomingConnection. Withdrawn when its fabric stops; after that the fabric is not touched. accept() waits until the originator has confirmed.
 class Incoming final : public IncomingConnection,
                        public Opening,
                        public std::enable_shared_from_this<Incoming> {
@@ -52,6 +61,7 @@ private:
     void drop_session();
 
     VerbsFabric& fabric_;
+    const std::shared_ptr<FabricPresence> presence_;
     const Address remote_;
     const Address local_;
     const std::uint64_t attempt_;

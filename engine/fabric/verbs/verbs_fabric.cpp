@@ -121,6 +121,10 @@ void VerbsFabric::stop() {
     accepts_.stop();
     control_.call([&] {
         running_ = false;
+        {
+            const std::lock_guard lock(presence_->mutex);
+            presence_->there = false;
+        }
         const std::set<std::shared_ptr<Session>> left = sessions_;
         for (const std::shared_ptr<Session>& session : left) {
             session->dispose();
@@ -149,7 +153,9 @@ void VerbsFabric::end_all() {
     const std::set<std::shared_ptr<Session>> sessions = sessions_;
     for (const std::shared_ptr<Session>& session : sessions) {
         if (session->state() == Session::State::kNew) {
-            session->dispose();  // requests that nobody has answered
+            // Requests that nobody has answered: who holds one finds it withdrawn, and this fabric gone.
+            session->device_lost();
+            session->dispose();
         }
     }
 }

@@ -75,6 +75,9 @@ public:
     [[nodiscard]] std::uint64_t now_ns() noexcept { return clock_.now_ns(); }
     [[nodiscard]] VerbsPort& next_port() noexcept { return *ports_[next_port_++ % ports_.size()]; }
 
+    [[nodiscard]] const std::shared_ptr<FabricPresence>& presence() const noexcept {
+        return presence_;
+    }
     [[nodiscard]] std::shared_ptr<Session> new_session();
     void forget(const std::shared_ptr<Session>& session) { sessions_.erase(session); }
     void know(Connection* connection, const std::shared_ptr<Session>& session);
@@ -121,6 +124,7 @@ private:
     const Config& config_;
     Clock& clock_;
     ControlThread& control_;
+    const std::shared_ptr<FabricPresence> presence_ = std::make_shared<FabricPresence>();
     std::vector<VerbsPort*> ports_;
     std::size_t next_port_ = 0;
     int ended_error_ = 0;  // why there is no ended_fd_

@@ -293,6 +293,35 @@ TEST_F(VerbsFabricTest, StopEndsWhatIsUnderWay) {
     EXPECT_TRUE(eventually([&] { return request->withdrawn(); }));
 }
 
+// Whoever was asked about it answers late: there is nobody left to hear of it.
+TEST_F(VerbsFabricTest, ARequestMayOutliveItsFabric) {
+    start();
+    VerbsBacklog backlog(*there_, {kThere, kPort});
+    Socket sockets[3];
+    std::unique_ptr<tests::VerbsDial> outcomes[3];
+    std::shared_ptr<IncomingConnection> requests[3];
+    for (std::uint16_t i = 0; i < 3; ++i) {
+        outcomes[i] = dial(*here_, {kHere, i}, {kThere, kPort}, sockets[i]);
+        requests[i] = backlog.next();
+        ASSERT_NE(requests[i], nullptr);
+    }
+    backlog.stop();
+    there_.reset();
+    for (const auto& request : requests) {
+        ASSERT_TRUE(request->withdrawn());
+    }
+    Socket to;
+    EXPECT_EQ(requests[0]->accept(to.owner(), {}), Status::kWithdrawn);
+    EXPECT_EQ(to.gate.view().state, PostGate::State::kShut);
+    requests[1]->reject(Status::kRefused);
+    for (auto& request : requests) {
+        request.reset();
+    }
+    for (const auto& outcome : outcomes) {
+        EXPECT_NE(outcome->result().status, Status::kOk);
+    }
+}
+
 TEST_F(VerbsFabricTest, SocketsDoNotChangeProcess) {
     start();
     VerbsBacklog backlog(*there_, {kThere, kPort});
