@@ -20,7 +20,9 @@ struct Waiter {
     const bool for_notifier;  // the socket's end is waited for, and not its signals
     const bool on_notifier;
     const SignalUnderway* const signals = signals_underway;
-    std::uint64_t number = 0;  // in the order in which they came
+    std::uint64_t number = 0;   // in the order in which they came
+    std::uint64_t bit = 0;      // names it in masks; 0: there were no more
+    std::uint64_t excuses = 0;  // those that it gives way to, as of the last look
     bool waits_for_us = false;
     Waiter* next = nullptr;
 
@@ -46,25 +48,37 @@ public:
         {
             const std::lock_guard lock(mutex_);
             waiter.number = ++came_;
+            waiter.bit = ~bits_ & (bits_ + 1);  // the lowest that is free
+            bits_ |= waiter.bit;
             waiter.next = first_;
             first_ = &waiter;
         }
         changed();  // somebody may have to give way to it
     }
     void leave(Waiter& waiter) noexcept {
-        const std::lock_guard lock(mutex_);
-        remove(waiter);
+        {
+            const std::lock_guard lock(mutex_);
+            remove(waiter);
+        }
+        changed();
     }
 
     /// Whether its socket's signals are over, but for those that it must not wait for: its own, and those of threads
     /// that wait for it, be it by way of others, if it is the last to have come of the circle that this would close. The
-    /// others go on waiting, and who waits for the notifier thread cannot but wait. Leaves, if so.
+    /// others go on waiting, and who waits for the notifier thread cannot but wait. Who gives way to another one does not
+    /// wait for it, whatever else it may wait for: no circle leads along there. Leaves, if so.
+    ///
+    /// Somebody goes on always: of a circle of waits in which nobody gives way, the last to come would see all others wait
+    /// for it, and so give way.
     [[nodiscard]] bool leave_if_over(Waiter& waiter) noexcept {
-        const std::lock_guard lock(mutex_);
-        if (waiter.socket.signalling.load(std::memory_order_acquire) > excused(waiter)) {
-            return false;
+        {
+            const std::lock_guard lock(mutex_);
+            if (waiter.socket.signalling.load(std::memory_order_acquire) > excused(waiter)) {
+                return false;
+            }
+            remove(waiter);
         }
-        remove(waiter);
+        changed();  // others may not be excused any more, and so be waited for
         return true;
     }
 
@@ -88,37 +102,61 @@ private:
             at = &(*at)->next;
         }
         *at = waiter.next;
+        bits_ &= ~waiter.bit;
     }
-    [[nodiscard]] std::uint32_t excused(const Waiter& waiter) noexcept {
+    [[nodiscard]] std::uint32_t excused(Waiter& waiter) noexcept {
+        // From the first to come to this one: whom each gives way to depends on those before it.
+        for (Waiter* at = after(0); at != &waiter; at = after(at->number)) {
+            if (!at->for_notifier) {
+                find_who_waits_for(*at);
+            }
+        }
+        find_who_waits_for(waiter);
+        std::uint32_t count = 0;
+        for (const Waiter* at = first_; at != nullptr; at = at->next) {
+            count += at->waits_for_us ? at->signals_of(waiter.socket) : 0;
+        }
+        return count;
+    }
+    // Marks them, itself too, and keeps in `excuses` which ones they were.
+    void find_who_waits_for(Waiter& waiter) noexcept {
         for (Waiter* at = first_; at != nullptr; at = at->next) {
             at->waits_for_us = at == &waiter;
         }
-        std::uint32_t count = waiter.signals_of(waiter.socket);
+        waiter.excuses = 0;
         for (bool found = true; found;) {
             found = false;
             for (Waiter* at = first_; at != nullptr; at = at->next) {
                 if (!at->waits_for_us && (at->for_notifier || at->number < waiter.number) &&
                     waits_for_marked(*at)) {
                     at->waits_for_us = true;
-                    count += at->signals_of(waiter.socket);
+                    waiter.excuses |= at->bit;
                     found = true;
                 }
             }
         }
-        return count;
     }
     [[nodiscard]] bool waits_for_marked(const Waiter& waiter) const noexcept {
         for (const Waiter* at = first_; at != nullptr; at = at->next) {
-            if (at->waits_for_us && waiter.waits_for(*at)) {
+            if (at->waits_for_us && (waiter.excuses & at->bit) == 0 && waiter.waits_for(*at)) {
                 return true;
             }
         }
         return false;
     }
+    // The next to have come; there is one.
+    [[nodiscard]] Waiter* after(std::uint64_t number) const noexcept {
+        Waiter* next = nullptr;
+        for (Waiter* at = first_; at != nullptr && at->number > number; at = at->next) {
+            next = at;  // the last to come is first
+        }
+        return next;
+    }
 
     std::mutex mutex_;
     Waiter* first_ = nullptr;
     std::uint64_t came_ = 0;
+    std::uint64_t bits_ = 0;  // that are taken
     std::atomic<std::uint32_t> changes_{0};
 };
 constinit Waiters waiters;
