@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <functional>
 #include <thread>
 
 #include "tests/provider/provider_fixture.hpp"
@@ -213,6 +214,30 @@ TEST_F(CleanupTest, NoStartFromWithinACallThatTheLastOneWaitsFor) {  // project 
     upcalls.on_create_handle({});
     ending.join();
     EXPECT_EQ(refused, WSASYSNOTREADY);
+}
+
+// Who is asked about a request ends the provider and starts it again: the request was the first one's.
+TEST_F(CleanupTest, AndAStartWhileARequestIsDecidedOn) {
+    static std::function<int()> decide;
+    const LPCONDITIONPROC condition = [](LPWSABUF, LPWSABUF, LPQOS, LPQOS, LPWSABUF, LPWSABUF,
+                                         GROUP*, DWORD_PTR) { return decide(); };
+    for (const int answer : {CF_ACCEPT, CF_REJECT, CF_DEFER}) {
+        const sockaddr_in address = fresh_address();
+        const SOCKET listener = listening(address);
+        (void)connecting(address);
+        ASSERT_TRUE(wait_for_request(listener, upcalls.create_event()));
+        decide = [&] {
+            stop();
+            ProviderTest::SetUp();
+            return answer;
+        };
+        int error = 0;
+        EXPECT_EQ(san.accept(listener, &error, condition), INVALID_SOCKET);
+        EXPECT_EQ(error, answer == CF_ACCEPT   ? WSAECONNRESET
+                         : answer == CF_REJECT ? WSAECONNREFUSED
+                                               : WSAENOTSOCK);
+    }
+    decide = {};
 }
 
 }  // namespace
