@@ -48,9 +48,9 @@ Status Incoming::accept(const EndpointOwner& owner, const ConnectData& callee_da
     if (answered_.exchange(true)) {
         return Status::kNotOpen;
     }
+    // Perhaps by the end of the fabric, which is not there any more then.
     if (withdrawn()) {
-        return Status::
-            kWithdrawn;  // by the end of the fabric, perhaps, which is not there any more then
+        return Status::kWithdrawn;
     }
     Status status = Status::kNoMemory;
     fabric_.control().call([&] { status = accept_here(owner, callee_data); });

@@ -20,7 +20,8 @@ struct FabricPresence {
     bool there = true;
 };
 
-/// See IncomingConnection. Withdrawn when its fabric stops; after that the fabric is not touched. accept() waits until the originator has confirmed.
+/// See IncomingConnection. Withdrawn when its fabric stops; after that the fabric is not touched. accept() waits until the
+/// originator has confirmed.
 class Incoming final : public IncomingConnection,
                        public Opening,
                        public std::enable_shared_from_this<Incoming> {
