@@ -46,7 +46,7 @@ def parse(arguments):
         epilog="Exit status: 0; 1 if a part could not be run in full (the report says which and why); 2 for a wrong option. "
                "A target that was missed is no failure: the report says so.")
     parser.add_argument("--quick", action="store_true",
-                        help="fewer samples: under five minutes without the build, instead of about half an hour")
+                        help="fewer samples: under five minutes without the build, instead of some ten minutes")
     parser.add_argument("--output", metavar="DIR", default=None,
                         help="where results go; made if it is not there (default: build/bench/DATE-TIME)")
     parser.add_argument("--only", metavar="PART", type=_part, action="append", default=[],

@@ -9,4 +9,4 @@ ABOUT = ("`connect_bench`: connections opened, accepted and closed, one after an
 
 def commands(plan):
     quick = ["--quick"] if plan.quick else []
-    return [Command("connect", ["connect_bench", *quick, *plan.round_arguments(), "--json", JSON], plan.pick(6, 30))]
+    return [Command("connect", ["connect_bench", *quick, *plan.round_arguments(), "--json", JSON], plan.pick(6, 10))]

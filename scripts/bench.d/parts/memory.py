@@ -41,15 +41,15 @@ def _google(plan, program, seconds):
 def commands(plan):
     return [
         Command("message_bench", ["message_bench", "--count", plan.pick("200", "1000"), *plan.round_arguments(3, 9),
-                                  "--json", JSON], plan.pick(5, 25)),
+                                  "--json", JSON], plan.pick(5, 12)),
         Command("message_bench, 64 KiB", ["message_bench", "--message", "64", "--count", plan.pick("2000", "10000"),
-                                          *plan.round_arguments(3, 9), "--json", JSON], plan.pick(5, 25)),
+                                          *plan.round_arguments(3, 9), "--json", JSON], plan.pick(5, 12)),
         Command("register_bench", ["register_bench", "--count", plan.pick("5000", "20000"), "--json", JSON],
-                plan.pick(3, 6)),
-        _google(plan, "memory_bench", plan.pick(5, 30)),
-        _google(plan, "registration_bench", plan.pick(10, 60)),
+                3),
+        _google(plan, "memory_bench", plan.pick(5, 20)),
+        _google(plan, "registration_bench", plan.pick(10, 25)),
         Command("footprint", ["footprint", "--connections", "10000", "--json", JSON],
-                plan.pick(3, 12)),
+                plan.pick(3, 4)),
         Command("footprint with receives", ["footprint", "--connections", "10000", "--receives", "8",
-                                            "--no-tcp", "--json", JSON], plan.pick(3, 12)),
+                                            "--no-tcp", "--json", JSON], plan.pick(3, 4)),
     ]

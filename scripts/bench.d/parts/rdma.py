@@ -14,7 +14,7 @@ ABOUT = ("`rdma_bench --compare`: RDMA between two processes out of the provider
 def commands(plan):
     size = ["--moved", "64", "--count", "5000"] if plan.quick else []
     return [Command("rdma", ["rdma_bench", "--compare", *size, *plan.round_arguments(5, 9), "--json", JSON],
-                    plan.pick(25, 180))]
+                    plan.pick(25, 40))]
 
 
 # Figure, what its table says, and what the cells are multiplied by.

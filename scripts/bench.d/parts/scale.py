@@ -9,4 +9,4 @@ ABOUT = ("`scale_bench`: one busy connection among idle ones, many busy ones, se
 
 def commands(plan):
     quick = ["--quick"] if plan.quick else []
-    return [Command("scale", ["scale_bench", *quick, *plan.round_arguments(), "--json", JSON], plan.pick(40, 180))]
+    return [Command("scale", ["scale_bench", *quick, *plan.round_arguments(), "--json", JSON], plan.pick(40, 60))]
