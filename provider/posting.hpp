@@ -1,4 +1,6 @@
-// How a captured request is handed to its core: shared by the functions that post.
+// How a captured request is handed to its core: shared by the functions that post. Any thread; nothing here blocks, allocates
+// or calls the system, except that a thread's first post in dedicated mode makes its lane (engine/lane.hpp). From start() until
+// finish() the WSAOVERLAPPED is the provider's (ws2san.h); where start() fails, it stays the caller's, with `Internal` as it was.
 #pragma once
 
 #include <atomic>
@@ -36,7 +38,8 @@ inline void begin(WSAOVERLAPPED& overlapped) noexcept {
         .store(WSS_OPERATION_IN_PROGRESS, std::memory_order_relaxed);
 }
 
-// Hands a captured request over. Returns WSA_IO_PENDING, or why nothing was started.
+// Hands a captured request over; its pieces have been found registered. Returns WSA_IO_PENDING, after which it ends exactly once,
+// perhaps before this returns; or why nothing was started, an error of why_not_open() or of wsa_error().
 [[nodiscard]] inline int start(Socket& socket, SOCKET descriptor, LPWSAOVERLAPPED overlapped,
                                engine::WorkRequest& request) noexcept {
     request.context = reinterpret_cast<std::uint64_t>(overlapped);

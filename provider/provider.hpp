@@ -165,7 +165,8 @@ inline void set_error(LPINT error_number, int error) noexcept {
 }
 [[nodiscard]] int why_not_open(SOCKET descriptor) noexcept;
 
-/// Runs the body of a control-plane function: running out of memory is an answer, not a crash.
+/// Runs the body of a control-plane function: memory that this thread lacks for it is an answer, not a crash. (What a body hands to
+/// the engine's control thread is not covered: a task there that finds no memory ends the process.)
 template <typename Body>
 [[nodiscard]] int guarded(Body body) noexcept {
     try {
