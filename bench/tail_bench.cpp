@@ -4,8 +4,7 @@
 // The peak rate is measured first: echoes with --window of them under way. Then so many percent of it, evenly paced,
 // each latency from the moment at which the message was meant to go. In turn with it, some 20 ms each, echoes through
 // bare cache lines (bench/bare_exchange.hpp): as many a second, and at the same load of their own peak. That is what the
-// machine makes of it. Before and after each sample the noise
-// of both cores.
+// machine makes of it. Before and after each sample the noise of both cores.
 //
 // --json: {"program": "tail_bench", "sentinels": [{round_trip_ns, overwrite_ns_per_line, placement}], "window",
 // "rounds", "sample_ms", "repeated", "moved",
@@ -15,9 +14,9 @@
 // paced likewise on cores with the noise measured), "machine_p999_gap_ns", "machine_queued_p99_ns" (the same where
 // what a gap has held up is worked off at no more than the peak rate), "held_up" (messages due while the window
 // was full), "bare_p50_ns", "bare_p90_ns", "bare_p99_ns", "bare_p999_ns" (of the bare exchange of as many a second),
-// "bare_busy_per_second", "bare_busy_p50_ns", "bare_busy_p99_ns" (of one at the same load of its own peak), "p99_beside_bare"
-// (p99 of ours by that of the latter, median of the rounds' ratios), "rounds": [the same of each], "histogram": [[upper end in ns, count]] of all rounds,
-// "machine_histogram", "bare_histogram"}],
+// "bare_busy_per_second", "bare_busy_p50_ns", "bare_busy_p99_ns" (of one at the same load of its own peak),
+// "p99_beside_bare" (p99 of ours by that of the latter, median of the rounds' ratios), "rounds": [the same of each],
+// "histogram": [[upper end in ns, count]] of all rounds, "machine_histogram", "bare_histogram" (as many a second)}],
 // "noise": [{"core": "client" | "server", "gaps_over_1us_per_second", "gaps_over_10us_per_second",
 // "gaps_over_50us_per_second", "gap_p50_ns", "gap_p99_ns", "longest_gap_ns" (of gaps over 1 us), "lost_percent"}],
 // "targets": [{"name", "value", "target", "met"}]}
@@ -46,9 +45,9 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kName = "tail_bench";
-constexpr std::uint64_t kSkip = 1000;        // of each sample
+constexpr std::uint64_t kSkip = 1000;        // of each slice
 constexpr std::uint64_t kPeakTrial = 20000;  // messages that tell how many make a sample
-constexpr std::uint64_t kFewest = 1000;      // messages in a sample
+constexpr std::uint64_t kFewest = 1000;      // messages in a slice
 constexpr std::uint64_t kSliceMs = 20;       // of a sample, until the bare exchange has its turn
 constexpr std::uint32_t kLongest = 4096;
 

@@ -10,4 +10,4 @@ ABOUT = ("`tail_bench`: messages sent at fixed moments, at 10 %, 50 % and 90 % o
 
 def commands(plan):
     quick = ["--quick"] if plan.quick else []
-    return [Command("tail", ["tail_bench", *quick, *plan.round_arguments(), "--json", JSON], plan.pick(30, 80))]
+    return [Command("tail", ["tail_bench", *quick, *plan.round_arguments(), "--json", JSON], plan.pick(25, 100))]
