@@ -244,6 +244,16 @@ TEST_F(RdmaRefusalTest, ARevokedDescriptorGivesNothing) {
     }
 }
 
+// [F.WSPSend.WSAECONNABORTED F.WSPRecv.WSAECONNABORTED R10.16]
+TEST_F(RdmaRefusalTest, AConnectionThatFailedTakesNothingMore) {
+    Descriptor descriptor = expose(pair.server, 0, 100);
+    EXPECT_EQ(conceal(pair.server, descriptor), 0);
+    expect_refused(true, descriptor);
+    Polled operation;
+    EXPECT_EQ(send(pair.client, &operation), WSAECONNABORTED);
+    EXPECT_EQ(recv(pair.client, &operation), WSAECONNABORTED);
+}
+
 // [R7.7 C2 C6 R20.10]
 TEST_F(RdmaRefusalTest, AnotherConnectionsDescriptorGivesNothing) {
     Pair other = connected();

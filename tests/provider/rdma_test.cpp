@@ -299,9 +299,14 @@ protected:
         ASSERT_EQ(writes ? write(pair.client, pair.client.at(0), bytes, target, offset, &operation)
                          : read(pair.client, pair.client.at(0), bytes, target, offset, &operation),
                   WSA_IO_PENDING);
-        ASSERT_EQ(san.send(pair.client.s, pair.client.at(0), 4, &behind), WSA_IO_PENDING);
+        // A polling core of its own may have heard the refusal by now: then the send is refused itself.
+        const int sent = san.send(pair.client.s, pair.client.at(0), 4, &behind);
         EXPECT_EQ(san.finish(pair.client.s, &operation).error, WSAECONNABORTED);
-        EXPECT_EQ(san.finish(pair.client.s, &behind).error, WSAECONNABORTED);
+        if (sent == WSA_IO_PENDING) {
+            EXPECT_EQ(san.finish(pair.client.s, &behind).error, WSAECONNABORTED);
+        } else {
+            EXPECT_EQ(sent, WSAECONNABORTED);
+        }
         EXPECT_EQ(san.finish(pair.client.s, &receive).error, WSAECONNABORTED);
         EXPECT_EQ(san.finish(pair.server.s, &waiting).error, WSAECONNABORTED);
         EXPECT_EQ(san.send(pair.client.s, pair.client.at(0), 4, &behind), WSAECONNABORTED);
