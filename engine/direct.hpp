@@ -20,9 +20,10 @@
 
 namespace sanpoll::engine::direct {
 
-/// What the owner of a connection has: see EndpointOwner. `handle` was found direct a moment ago.
+/// What the owner of a connection has: see EndpointOwner. `handle` was found direct a moment ago. Until the token is ours and
+/// the handle still direct, the connection, its core and the whole engine may have ended: nothing else is touched.
 struct Way {
-    PollingCore& core;
+    PollToken& token;  // of its core; in memory that is never freed, as the owner is
     const PostGate& gate;
     std::uint64_t handle;
     const std::atomic<Endpoint*>& slot;
@@ -42,18 +43,18 @@ enum class Outcome {
 // The token with a gate that is direct. The second part takes it back from a thread that it is lent to.
 template <bool second_part = false>
 [[gnu::always_inline]] inline bool begin(const Way& way) noexcept {
-    const bool got = second_part ? way.core.try_acquire() : way.core.try_at_once();
+    const bool got = second_part ? way.token.try_acquire() : way.token.try_at_once();
     if (!got) [[unlikely]] {
         return false;
     }
     if (!way.gate.is_direct(way.handle)) [[unlikely]] {
-        way.core.release();
+        way.token.release();
         return false;
     }
     return true;
 }
 [[gnu::always_inline]] inline Outcome nothing(const Way& way) noexcept {
-    way.core.release();
+    way.token.release();
     return Outcome::kNothing;
 }
 
@@ -81,7 +82,7 @@ template <typename Ended>
     if (link->sender.reader_sleeps()) [[unlikely]] {
         return Outcome::kHeld;
     }
-    PollingCore& core = *connection.core;  // way.core, which need not be kept till here
+    PollingCore& core = *connection.core;
     if (core.somebody_waits()) [[unlikely]] {
         return Outcome::kHeld;
     }
@@ -93,11 +94,12 @@ template <typename Ended>
 
 /// The second part of one that is held.
 inline void end_send(const Way& way) noexcept {
-    connection_of(way).link->sender.ring_doorbell();
-    way.core.count_direct_post();
-    way.core.count_direct_end();
-    way.core.after_completion();
-    way.core.release();
+    shm::Connection& connection = connection_of(way);
+    connection.link->sender.ring_doorbell();
+    connection.core->count_direct_post();
+    connection.core->count_direct_end();
+    connection.core->after_completion();
+    way.token.release();
 }
 
 /// The second part of one where nothing was done, so of a longer one too. True: it is posted, and `begun` was called
@@ -115,18 +117,18 @@ template <typename Begun, typename Ended>
         shm::Connection& connection = connection_of(way);
         if (shm::ShmPort::send_longer(connection, address, length)) [[likely]] {
             ended();
-            way.core.count_direct_post();
-            way.core.count_direct_end();
+            connection.core->count_direct_post();
+            connection.core->count_direct_end();
             connection.link->sender.ring_doorbell();
-            way.core.after_completion();
+            connection.core->after_completion();
         } else if (shm::ShmPort& port = port_of(connection);
                    (may = port.may_post(connection, Opcode::kSend, length))) {
             begun();
-            way.core.count_direct_post();
+            connection.core->count_direct_post();
             port.post_whole(connection, Opcode::kSend, context, {address, length, region.ref});
         }
     }
-    way.core.release();
+    way.token.release();
     return may;
 }
 
@@ -150,12 +152,12 @@ template <typename Begun>
         return nothing(way);
     }
     begun();
-    way.core.count_direct_post();
+    connection.core->count_direct_post();
     shm::ShmPort::receive_directly(connection, context, address, length, *region.holds);
     if (shm::ShmPort::credit_is_due(connection)) [[unlikely]] {
         return Outcome::kHeld;
     }
-    way.core.release();
+    way.token.release();
     return Outcome::kDone;
 }
 
@@ -163,7 +165,7 @@ template <typename Begun>
 inline void end_receive(const Way& way) noexcept {
     shm::Connection& connection = connection_of(way);
     port_of(connection).report_credit(connection);
-    way.core.release();
+    way.token.release();
 }
 
 /// The second part of one where nothing was done. True: it is posted; `begun` was called before it could end, which may
@@ -181,11 +183,11 @@ template <typename Begun>
         region.contains(address, length) && port.may_post(connection, Opcode::kReceive, length);
     if (may) {
         begun();
-        way.core.count_direct_post();
+        connection.core->count_direct_post();
         port.post_whole(connection, Opcode::kReceive, context, {address, length, region.ref});
         port.look_for_room(connection);
     }
-    way.core.release();
+    way.token.release();
     return may;
 }
 
@@ -195,13 +197,13 @@ template <typename Begun>
 /// `ended(context, bytes)` is called, or Handlers::completed by the second part.
 template <typename Ended>
 [[nodiscard, gnu::always_inline]] inline Outcome look(const Way& way, Ended ended) noexcept {
-    if (way.core.is_wanted()) [[unlikely]] {
+    if (way.token.wanted()) [[unlikely]] {
         return Outcome::kNothing;  // PollingCore::poll_once() gives way
     }
     if (!begin(way)) [[unlikely]] {
         return Outcome::kNothing;
     }
-    if (!way.core.may_look_at_one()) [[unlikely]] {
+    if (!connection_of(way).core->may_look_at_one()) [[unlikely]] {
         return Outcome::kHeld;
     }
     shm::Connection& connection = connection_of(way);
@@ -209,7 +211,7 @@ template <typename Ended>
     if (taken == shm::ShmPort::Taken::kNothing) {
         return Outcome::kHeld;
     }
-    PollingCore& core = *connection.core;  // way.core, which need not be kept till here
+    PollingCore& core = *connection.core;
     if (taken == shm::ShmPort::Taken::kOneAndMore) {
         core.note_one_taken();
         return Outcome::kHeld;
@@ -227,14 +229,14 @@ template <typename Ended>
 inline void end_look(const Way& way) noexcept {
     shm::Connection& connection = connection_of(way);
     shm::ShmPort& port = port_of(connection);
-    if (way.core.one_was_taken()) {
+    if (connection.core->one_was_taken()) {
         port.end_look(connection);
-        way.core.after_completion();
-    } else if (way.core.has_looked_enough() || !port.look_at_link(connection)) {
+        connection.core->after_completion();
+    } else if (connection.core->has_looked_enough() || !port.look_at_link(connection)) {
         port.look_once();
-        way.core.turn_instead();
+        connection.core->turn_instead();
     }
-    way.core.release();
+    way.token.release();
 }
 
 }  // namespace sanpoll::engine::direct

@@ -33,7 +33,7 @@ template <typename Ended>
         return nothing(way);
     }
     ended();
-    PollingCore& core = *connection.core;  // way.core, which need not be kept till here
+    PollingCore& core = *connection.core;
     if (core.somebody_waits()) [[unlikely]] {
         return Outcome::kHeld;
     }
@@ -59,20 +59,21 @@ template <typename Ended>
         port_of(connection).rdma_again(connection, write, name, offset, address, length);
     if (done) {
         ended();
-        way.core.count_direct_post();
-        way.core.count_direct_end();
-        way.core.after_completion();
+        connection.core->count_direct_post();
+        connection.core->count_direct_end();
+        connection.core->after_completion();
     }
-    way.core.release();
+    way.token.release();
     return done;
 }
 
 /// The second part of one that is held.
 inline void end_rdma(const Way& way) noexcept {
-    way.core.count_direct_post();
-    way.core.count_direct_end();
-    way.core.after_completion();
-    way.core.release();
+    const shm::Connection& connection = connection_of(way);
+    connection.core->count_direct_post();
+    connection.core->count_direct_end();
+    connection.core->after_completion();
+    way.token.release();
 }
 
 }  // namespace sanpoll::engine::direct

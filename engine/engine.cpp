@@ -199,6 +199,9 @@ Engine::~Engine() {
     for (const auto& core : cores_) {
         core->stop();
     }
+    for (const auto& core : cores_) {
+        core->end_for_good();
+    }
     LaneRegistry::forget_all();
     ports_.clear();
     verbs_ports_.clear();

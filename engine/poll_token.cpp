@@ -3,7 +3,9 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <ctime>
+#include <mutex>
 
 namespace sanpoll::engine {
 
@@ -103,6 +105,37 @@ bool PollToken::take_back() noexcept {
     // held_ is ours now. Only one gets it, and of this loan: its number does not come again.
     return loan_.compare_exchange_strong(loan, 0, std::memory_order_acq_rel,
                                          std::memory_order_relaxed);
+}
+
+namespace {
+
+struct Pooled {
+    PollToken token;
+    Pooled* next = nullptr;  // among those that are free
+};
+constinit std::mutex pool_mutex;
+constinit Pooled* pool_free = nullptr;
+
+}  // namespace
+
+PollToken& TokenPool::take() {
+    const std::lock_guard lock(pool_mutex);
+    if (pool_free != nullptr) {
+        Pooled* const pooled = pool_free;
+        pool_free = pooled->next;
+        return pooled->token;
+    }
+    auto* const pooled = new Pooled;
+    (void)pooled->token.try_acquire();
+    return pooled->token;
+}
+
+void TokenPool::give(PollToken& token) noexcept {
+    const std::lock_guard lock(pool_mutex);
+    static_assert(offsetof(Pooled, token) == 0);
+    auto* const pooled = reinterpret_cast<Pooled*>(&token);
+    pooled->next = pool_free;
+    pool_free = pooled;
 }
 
 }  // namespace sanpoll::engine

@@ -161,4 +161,14 @@ private:
 
 static_assert(sizeof(PollToken) == 2 * rings::kCacheLine);
 
+/// Tokens that are never freed: a thread may try one, on its way into a call, when the core that it was of has ended. Then
+/// it is held, or another core's, whose holder finds that what it wanted is not that core's. Any thread; takes a lock.
+class TokenPool {
+public:
+    /// One that is held: the caller's. Throws std::bad_alloc.
+    [[nodiscard]] static PollToken& take();
+    /// `token` is held by the caller, and by nobody ever again until take() hands it out.
+    static void give(PollToken& token) noexcept;
+};
+
 }  // namespace sanpoll::engine

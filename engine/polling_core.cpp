@@ -59,13 +59,23 @@ PollingCore::PollingCore(const Config& config, Clock& clock, const Handlers& han
       notifier_(notifier),
       index_(index),
       dedicated_(config.mode == Mode::kDedicated),
+      token_(TokenPool::take()),
       notices_(config.notifier_slots) {
     lanes_.reserve(64);
     overflow_.reserve(64);
+    token_.release();
+}
+
+void PollingCore::end_for_good() noexcept {
+    if (!dedicated_) {  // where nobody else ever has it
+        token_.acquire_first();
+    }
 }
 
 PollingCore::~PollingCore() {
     stop();
+    (void)token_.try_acquire();  // unless it has been taken for good, or is this thread's
+    TokenPool::give(token_);
     adopt_lanes();
     for (Lane* lane : lanes_) {
         delete lane;

@@ -70,6 +70,9 @@ public:
     [[nodiscard]] std::string start();
     /// Stops and joins it. Pending operations have been closed before.
     void stop();
+    /// After stop(), before its ports end: takes the token for good, so that whoever tries the direct way of a connection that
+    /// has ended gets no further (direct.hpp). Blocks until the token is free.
+    void end_for_good() noexcept;
 
     [[nodiscard]] bool dedicated() const noexcept { return dedicated_; }
     [[nodiscard]] std::uint32_t index() const noexcept { return index_; }
@@ -201,13 +204,22 @@ public:
     /// Wakes the core's thread if it sleeps.
     void wake() noexcept;
 
+    /// Tells a connection's owner of it, and that it is ours: before its gate opens.
+    void introduce(Endpoint& endpoint) noexcept {
+        endpoint.core_slot->store(this, std::memory_order_relaxed);
+        if (endpoint.token_slot != nullptr) {
+            endpoint.token_slot->store(&token_, std::memory_order_relaxed);
+        }
+        // Release: who finds the endpoint finds its core. Posts find both by the gate's opening.
+        endpoint.slot->store(&endpoint, std::memory_order_release);
+    }
+
     // ---- token ---------------------------------------------------------------------------------
 
+    /// In memory that outlives the core (TokenPool).
+    [[nodiscard]] PollToken& token() noexcept { return token_; }
     [[nodiscard]] bool try_acquire() noexcept { return token_.try_acquire(); }
-    [[nodiscard]] bool try_at_once() noexcept { return token_.try_at_once(); }
     void release() noexcept { token_.release(); }
-    /// Whether a control operation waits for the token: who looks again and again is to give way (poll_once()).
-    [[nodiscard]] bool is_wanted() const noexcept { return token_.wanted(); }
 
     /// One bounded turn. True if there was anything to do. Token holder.
     bool turn() noexcept;
@@ -358,7 +370,7 @@ private:
     const bool dedicated_;
     int cpu_ = -1;
 
-    PollToken token_;  // front end and backstop meet here; alone in its line
+    PollToken& token_;  // front end and backstop meet there
     // Read on every completion or post, written rarely.
     alignas(rings::kCacheLine) std::atomic<std::uint32_t> asleep_{0};
     std::atomic<std::uint32_t> waiters_{0};

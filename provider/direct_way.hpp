@@ -10,7 +10,7 @@ namespace sanpoll::provider {
 
 /// What a direct way needs of a socket whose gate was found direct.
 [[gnu::always_inline]] inline engine::direct::Way way_of(Socket& socket, SOCKET s) noexcept {
-    return {*socket.core.load(std::memory_order_relaxed), socket.gate, s, socket.endpoint,
+    return {*socket.token.load(std::memory_order_relaxed), socket.gate, s, socket.endpoint,
             socket.regions};
 }
 

@@ -7,6 +7,7 @@
 
 #include "engine/memory/arena.hpp"
 #include "engine/memory/registration_cache.hpp"
+#include "provider/engine_stay.hpp"
 #include "provider/memory_handle.hpp"
 #include "provider/provider.hpp"
 
@@ -93,8 +94,9 @@ HANDLE WSPAPI wsp_register_memory(SOCKET s, PVOID buffer, DWORD length, DWORD fl
 int WSPAPI wsp_deregister_memory(SOCKET s, HANDLE handle, LPINT error_number) {
     return result(
         error_number, guarded([&]() -> int {
+            const EngineStay stay;
             SocketTable::Found found;
-            if (const int error = find_socket(s, found); error != 0) {
+            if (const int error = stay.up() ? find_socket(s, found) : stay.error(); error != 0) {
                 return error;
             }
             Socket& socket = *found.socket;
@@ -106,7 +108,7 @@ int WSPAPI wsp_deregister_memory(SOCKET s, HANDLE handle, LPINT error_number) {
             if (ref == 0 || !socket.regions.live(ref)) {
                 return refused();
             }
-            engine::PollingCore* core = socket.core.load(std::memory_order_acquire);
+            engine::PollingCore* core = core_of(socket);
             if (core == nullptr) {
                 return refused();
             }

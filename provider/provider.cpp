@@ -8,6 +8,7 @@
 #include "engine/lane_registry.hpp"
 #include "engine/log.hpp"
 #include "engine/memory/registration_cache.hpp"
+#include "provider/engine_stay.hpp"
 
 namespace sanpoll::provider {
 
@@ -84,7 +85,7 @@ int Provider::start(const WSPUPCALLTABLEEX& upcalls) {
 // Where the last WSPCleanup would wait for its own caller.
 bool Provider::inside_upcall() noexcept {
     // While it sets an event, a close in another thread may wait for that, and the last WSPCleanup for the close.
-    return EngineUse::here() || sets_an_event() || engine::Notifier::is_any();
+    return EngineUse::here() || EngineStay::here() || sets_an_event() || engine::Notifier::is_any();
 }
 
 int Provider::cleanup() {
@@ -138,6 +139,7 @@ void Provider::end_engine() noexcept {
          closings != Closing::here(); closings = closings_.load(std::memory_order_seq_cst)) {
         closings_.wait(closings, std::memory_order_seq_cst);
     }
+    EngineStay::wait_for_all();
     engine_.reset();
 }
 

@@ -133,9 +133,9 @@ inline void set_error(LPINT error_number, int error) noexcept {
     return error == 0 ? 0 : SOCKET_ERROR;
 }
 
-/// The error of a call that cannot find its provider running: 0 if it does.
-[[nodiscard]] inline int life_error() noexcept {
-    switch (common().life.load(std::memory_order_acquire)) {
+/// The error of a call that finds the provider so: 0 if it runs.
+[[nodiscard]] inline int error_of(Life life) noexcept {
+    switch (life) {
         case Life::kUp:
             return 0;
         case Life::kForked:
@@ -144,6 +144,9 @@ inline void set_error(LPINT error_number, int error) noexcept {
             break;
     }
     return WSANOTINITIALISED;
+}
+[[nodiscard]] inline int life_error() noexcept {
+    return error_of(common().life.load(std::memory_order_acquire));
 }
 
 /// Finds the record behind a descriptor, or says why not.

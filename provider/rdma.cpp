@@ -9,6 +9,7 @@
 #include "engine/memory/arena.hpp"
 #include "engine/memory/registration_cache.hpp"
 #include "provider/direct_way.hpp"
+#include "provider/engine_stay.hpp"
 #include "provider/memory_handle.hpp"
 #include "provider/posting.hpp"
 #include "provider/provider.hpp"
@@ -305,6 +306,10 @@ bool do_long_directly(bool write, SOCKET s, const WSABUFEX* buffers, DWORD count
                                    DWORD target_length, DWORD offset, LPDWORD, DWORD flags,
                                    LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE,
                                    LPWSATHREADID, LPINT error_number) noexcept {
+    const EngineStay stay;
+    if (!stay.up()) [[unlikely]] {
+        return result(error_number, stay.error());
+    }
     const bool done =
         do_long_directly(true, s, buffers, count, target, target_length, offset, flags,
                          overlapped) ||
@@ -318,6 +323,10 @@ bool do_long_directly(bool write, SOCKET s, const WSABUFEX* buffers, DWORD count
                                   DWORD target_length, DWORD offset, LPDWORD, DWORD flags,
                                   LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE,
                                   LPWSATHREADID, LPINT error_number) noexcept {
+    const EngineStay stay;
+    if (!stay.up()) [[unlikely]] {
+        return result(error_number, stay.error());
+    }
     const bool done =
         do_long_directly(false, s, buffers, count, target, target_length, offset, flags,
                          overlapped) ||
@@ -361,8 +370,9 @@ int WSPAPI wsp_register_rdma_memory(SOCKET s, PVOID buffer, DWORD length, DWORD 
                                     LPINT error_number) {
     return result(
         error_number, guarded([&]() -> int {
+            const EngineStay stay;
             SocketTable::Found found;
-            if (const int error = find_socket(s, found); error != 0) {
+            if (const int error = stay.up() ? find_socket(s, found) : stay.error(); error != 0) {
                 return error;
             }
             if (descriptor_length == nullptr) {
@@ -377,7 +387,7 @@ int WSPAPI wsp_register_rdma_memory(SOCKET s, PVOID buffer, DWORD length, DWORD 
                 return WSAEINVAL;
             }
             Socket& socket = *found.socket;
-            engine::PollingCore* core = socket.core.load(std::memory_order_acquire);
+            engine::PollingCore* core = core_of(socket);
             if (found.view.state != engine::PostGate::State::kOpen || core == nullptr) {
                 return WSAENOTCONN;
             }
@@ -434,13 +444,14 @@ int WSPAPI wsp_deregister_rdma_memory(SOCKET s, LPVOID descriptor, DWORD descrip
                                       LPINT error_number) {
     return result(
         error_number, guarded([&]() -> int {
+            const EngineStay stay;
             SocketTable::Found found;
-            if (const int error = find_socket(s, found); error != 0) {
+            if (const int error = stay.up() ? find_socket(s, found) : stay.error(); error != 0) {
                 return error;
             }
             RdmaDescriptor given;
             Socket& socket = *found.socket;
-            engine::PollingCore* core = socket.core.load(std::memory_order_acquire);
+            engine::PollingCore* core = core_of(socket);
             if (!read_descriptor(descriptor, descriptor_length, kind_of(socket), given) ||
                 core == nullptr) {
                 return WSAEINVAL;

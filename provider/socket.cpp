@@ -159,7 +159,7 @@ bool end_connection(Socket& socket, const engine::PostGate::View& view) noexcept
     // There is an endpoint: everything that was admitted before completes first, then the abort of what
     // is left, then this.
     engine::Endpoint* endpoint = socket.endpoint.load(std::memory_order_acquire);
-    engine::PollingCore* core = socket.core.load(std::memory_order_acquire);
+    engine::PollingCore* core = core_of(socket);
     struct CloseOp final : engine::ControlOp {
         CloseOp(engine::Endpoint& target, Socket& record, bool notifier)
             : endpoint(target), socket(record), on_notifier(notifier) {}

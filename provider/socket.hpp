@@ -48,7 +48,10 @@ struct alignas(rings::kCacheLine) Socket {
     // ---- data path: read by every post
     engine::PostGate gate;
     std::atomic<engine::Endpoint*> endpoint{nullptr};
+    // The last connection's, for a record that is used again as well: calls of threads that still think it the one before
+    // find a core of this engine. Each looks at the gate before it does anything.
     std::atomic<engine::PollingCore*> core{nullptr};
+    std::atomic<engine::PollToken*> token{nullptr};  // of that core; outlives the engine
     engine::Saturation saturation;
     // nullptr: the fabric needs none. Called with the mutex held and the generation checked, for a close
     // ends it together with the endpoint.
@@ -109,6 +112,7 @@ struct alignas(rings::kCacheLine) Socket {
         result.owner = this;
         result.slot = &endpoint;
         result.core_slot = &core;
+        result.token_slot = &token;
         result.registrar_slot = &registrar;
         result.gate = &gate;
         result.generation = generation;
@@ -119,5 +123,14 @@ struct alignas(rings::kCacheLine) Socket {
         return result;
     }
 };
+
+/// The core of the record's connection; nullptr if it has never had one. Any thread; the core lives while the engine is kept
+/// (EngineUse, EngineStay).
+[[nodiscard]] inline engine::PollingCore* core_of(const Socket& socket) noexcept {
+    // Acquire pairs with the release in PollingCore::introduce().
+    return socket.endpoint.load(std::memory_order_acquire) != nullptr
+               ? socket.core.load(std::memory_order_relaxed)
+               : nullptr;
+}
 
 }  // namespace sanpoll::provider

@@ -68,7 +68,6 @@ Socket* SocketTable::allocate(SOCKET& descriptor) {
         socket.callee_data = nullptr;
         socket.swapping = false;
         socket.endpoint.store(nullptr, std::memory_order_relaxed);
-        socket.core.store(nullptr, std::memory_order_relaxed);
         socket.registrar.store(nullptr, std::memory_order_relaxed);
         socket.saturation.sends.store(false, std::memory_order_relaxed);
         socket.saturation.receives.store(false, std::memory_order_relaxed);

@@ -4,6 +4,7 @@
 
 #include "engine/log.hpp"
 #include "provider/direct_way.hpp"
+#include "provider/engine_stay.hpp"
 #include "provider/posting.hpp"
 #include "provider/provider.hpp"
 
@@ -88,6 +89,10 @@ inline int capture(Socket& socket, const WSABUF* buffers, DWORD count, std::uint
 // Any post: what is wrong with it is told here.
 int send_any(SOCKET s, const WSABUF* buffers, DWORD count, DWORD flags,
              LPWSAOVERLAPPED overlapped) noexcept {
+    const EngineStay stay;
+    if (!stay.up()) [[unlikely]] {
+        return stay.error();
+    }
     Socket* socket = find_open(s);
     if (socket == nullptr) {
         return why_not_open(s);
@@ -116,6 +121,10 @@ constexpr std::uint32_t kLongestReceive = 0xFFFFFFFFU;
 
 int receive_any(SOCKET s, const WSABUF* buffers, DWORD count, const DWORD* flags,
                 LPWSAOVERLAPPED overlapped) noexcept {
+    const EngineStay stay;
+    if (!stay.up()) [[unlikely]] {
+        return stay.error();
+    }
     Socket* socket = find_open(s);
     if (socket == nullptr) {
         return why_not_open(s);
@@ -177,8 +186,9 @@ int receive_any(SOCKET s, const WSABUF* buffers, DWORD count, const DWORD* flags
         core->poll_once();
         return in_progress(overlapped) ? WSA_IO_INCOMPLETE : 0;
     }
-    core->wait_until([&] { return !in_progress(overlapped); });
-    return 0;
+    // What was never posted does not end: the last WSPCleanup, which has closed all sockets, ends the wait for it.
+    core->wait_until([&] { return !in_progress(overlapped) || common().life.load() != Life::kUp; });
+    return in_progress(overlapped) ? WSANOTINITIALISED : 0;
 }
 
 // The signatures of these three are those of the functions that end in calling them: the way there is a jump.
@@ -197,7 +207,7 @@ int receive_any(SOCKET s, const WSABUF* buffers, DWORD count, const DWORD* flags
 
 // Whether a direct way may be tried once more without a look at anything else.
 inline bool still_direct(const Socket& socket, SOCKET s) noexcept {
-    return socket.core.load(std::memory_order_relaxed) != nullptr && socket.gate.is_direct(s);
+    return socket.gate.is_direct(s);
 }
 
 // The second parts of the direct way. What is known by then need not be handed on.
@@ -206,8 +216,9 @@ inline bool still_direct(const Socket& socket, SOCKET s) noexcept {
                               LPWSAOVERLAPPED_COMPLETION_ROUTINE routine, LPWSATHREADID thread,
                               LPINT error_number) noexcept {
     Socket& socket = common().sockets.at(s);
+    const EngineStay stay;
     // It may have been closed since, and its record be another's, or the engine be gone.
-    if (!still_direct(socket, s)) [[unlikely]] {
+    if (!stay.up() || !still_direct(socket, s)) [[unlikely]] {
         return send_slowly(s, buffers, 1, nullptr, 0, overlapped, routine, thread, error_number);
     }
     const std::uint32_t length = buffers->len;
@@ -231,8 +242,9 @@ inline bool still_direct(const Socket& socket, SOCKET s) noexcept {
                                  LPWSAOVERLAPPED_COMPLETION_ROUTINE routine, LPWSATHREADID thread,
                                  LPINT error_number) noexcept {
     Socket& socket = common().sockets.at(s);
+    const EngineStay stay;
     // It may have been closed since, and its record be another's, or the engine be gone.
-    if (!still_direct(socket, s)) [[unlikely]] {
+    if (!stay.up() || !still_direct(socket, s)) [[unlikely]] {
         return receive_slowly(s, buffers, 1, nullptr, nullptr, overlapped, routine, thread,
                               error_number);
     }
@@ -289,10 +301,11 @@ inline BOOL tell_fetched(WSAOVERLAPPED& overlapped, LPDWORD transferred, LPDWORD
 // Of one that had not when it was looked at.
 [[gnu::noinline]] BOOL poll_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
                                    BOOL wait, LPDWORD flags, LPINT error_number) noexcept {
+    const EngineStay stay;
     SocketTable::Found found;
-    int error = find_socket(s, found);
+    int error = stay.up() ? find_socket(s, found) : stay.error();
     if (error == 0) {
-        engine::PollingCore* core = found.socket->core.load(std::memory_order_relaxed);
+        engine::PollingCore* core = core_of(*found.socket);
         if (wait || core == nullptr) [[unlikely]] {
             error = wait_for(core, *overlapped, wait);
         } else {

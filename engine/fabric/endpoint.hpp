@@ -11,6 +11,7 @@ namespace sanpoll::engine {
 
 class FabricPort;
 class MemoryRegistrar;
+class PollToken;
 class PollingCore;
 class RemoteRegions;
 struct Endpoint;
@@ -21,6 +22,7 @@ struct EndpointOwner {
     void* owner = nullptr;  // comes back in every Completion and in Handlers::closed
     std::atomic<Endpoint*>* slot = nullptr;          // set before the gate opens; posts read it
     std::atomic<PollingCore*>* core_slot = nullptr;  // likewise: the core to post to
+    std::atomic<PollToken*>* token_slot = nullptr;   // likewise, unless nullptr: that core's
     PostGate* gate = nullptr;
     std::uint32_t generation = 0;
     std::uint64_t handle = 0;  // what PostGate::is_direct is asked with; 0: no post goes directly

@@ -185,8 +185,7 @@ bool ShmPort::establish(Connection& connection, std::uint32_t peer_id) noexcept 
     connection.peer_id = peer_id;
     connection.established = true;
     // Before the gate opens: a post reads the slot after the gate has let it in.
-    connection.slot->store(&connection, std::memory_order_relaxed);
-    connection.core_slot->store(&core_, std::memory_order_relaxed);
+    core_.introduce(connection);
     if (!connection.gate->open(connection.generation)) {
         return false;
     }

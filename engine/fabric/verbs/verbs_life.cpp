@@ -67,8 +67,7 @@ bool VerbsPort::establish(Connection& connection, const PeerTerms& terms) noexce
         connection.credit_due = true;  // the first word is ours
     }
     // Before the gate opens: a post reads the slot after the gate has let it in.
-    connection.slot->store(&connection, std::memory_order_relaxed);
-    connection.core_slot->store(&core_, std::memory_order_relaxed);
+    core_.introduce(connection);
     if (connection.registrar_slot != nullptr) {
         connection.registrar_slot->store(connection.keys.get(), std::memory_order_relaxed);
     }

@@ -62,7 +62,9 @@ protected:
     }
     [[nodiscard]] PollingCore& core() { return *a_.core_slot.load(); }
     [[nodiscard]] Connection& connection() { return static_cast<Connection&>(*a_.slot.load()); }
-    [[nodiscard]] direct::Way way() { return {core(), a_.gate, handle(), a_.slot, a_.regions}; }
+    [[nodiscard]] direct::Way way() {
+        return {core().token(), a_.gate, handle(), a_.slot, a_.regions};
+    }
     [[nodiscard]] std::uint64_t stores() const {
         return ports_.a.port.counters().rdma_stores.value();
     }

@@ -31,7 +31,9 @@ public:
         return static_cast<std::uint64_t>(generation) << 32 | 1U;
     }
     [[nodiscard]] bool is_direct() const { return gate.is_direct(handle()); }
-    [[nodiscard]] direct::Way way() { return {*core_slot.load(), gate, handle(), slot, regions}; }
+    [[nodiscard]] direct::Way way() {
+        return {core_slot.load()->token(), gate, handle(), slot, regions};
+    }
 
     // Each returns whether it went the direct way; the operation is the last one then.
     bool send_directly(std::uint64_t number, std::size_t size) {
@@ -427,13 +429,13 @@ TEST_F(DirectTest, ALookLeavesTheTokenToWhoWaitsForIt) {
             Nothing nothing;
             core.run(nothing);
         });
-        while (!core.is_wanted())
+        while (!core.token().wanted())
             std::this_thread::yield();
         core.release();
         const bool looked = a_.poll_directly();
         // It could still be had, and is still waited for: so it was left.
         const bool free = core.try_acquire();
-        left = !looked && free && core.is_wanted();
+        left = !looked && free && core.token().wanted();
         if (free) core.release();
         waiter.join();
     }
