@@ -1,11 +1,9 @@
 // WSPRegisterMemory and WSPDeregisterMemory (spec, section 7).
-#include <sys/mman.h>
-#include <unistd.h>
+#include <atomic>
 
-#include <algorithm>
-#include <cerrno>
-
+#include "engine/log.hpp"
 #include "engine/memory/arena.hpp"
+#include "engine/memory/page_rights.hpp"
 #include "engine/memory/registration_cache.hpp"
 #include "provider/engine_stay.hpp"
 #include "provider/memory_handle.hpp"
@@ -13,36 +11,47 @@
 
 namespace sanpoll::provider {
 
+namespace memory = engine::memory;
+
 namespace {
 
-bool walk(std::uint64_t address, std::uint64_t length) noexcept {
-    const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-    constexpr std::uint64_t kPagesAtOnce = 1024;
-    unsigned char residence[kPagesAtOnce];
-    std::uint64_t at = address & ~(page - 1);
-    const std::uint64_t end = address + length;
-    while (at < end) {
-        const std::uint64_t step = std::min(end - at, kPagesAtOnce * page);
-        if (::mincore(reinterpret_cast<void*>(at), step, residence) != 0 && errno != EAGAIN) {
-            return false;
-        }
-        at += step;
+// For the person who runs the program, who has nothing but a number otherwise. Once for each cause: what is tried in
+// vain is tried again.
+void tell(const memory::PageRights& rights, std::uint64_t address, std::uint64_t length) {
+    static std::atomic<std::uint32_t> told{0};  // orders nothing
+    const std::uint32_t cause = 1U << static_cast<std::uint32_t>(rights.lack);
+    const bool first = (told.fetch_or(cause, std::memory_order_relaxed) & cause) == 0;
+    const auto level = first ? engine::LogLevel::kWarn : engine::LogLevel::kDebug;
+    if (engine::log_enabled(level)) {
+        engine::log(level, "memory cannot be registered: {}",
+                    memory::to_words(rights, address, length));
     }
-    return true;
 }
 
 }  // namespace
 
-bool mapped(std::uint64_t address, std::uint64_t length) noexcept {
-    // Arenas stay mapped as long as the process lives.
-    if (engine::memory::Arenas::of_process().find(address, length) != nullptr) {
-        return true;
+int range_error(const void* buffer, DWORD length, DWORD access) {
+    const auto address = reinterpret_cast<std::uint64_t>(buffer);
+    if (buffer == nullptr || length == 0 || address + length < address) {
+        return WSAEFAULT;
     }
-    auto& cache = engine::memory::RegistrationCache::of_process();
-    if (!cache.on()) {
-        return walk(address, length);
+    // Arenas stay mapped, to be read and written, as long as the process lives.
+    if (memory::Arenas::of_process().find(address, length) != nullptr) {
+        return 0;
     }
-    return cache.known_mapped(address, length) || cache.note_mapped(address, length, walk);
+    memory::PageRights rights;
+    const auto fit = [&] {
+        rights = memory::page_rights(address, length, access);
+        return rights.lack == memory::Lack::kNothing;
+    };
+    auto& cache = memory::RegistrationCache::of_process();
+    if (cache.on() ? cache.known_fit(address, length, access) ||
+                         cache.note_fit(address, length, access, fit)
+                   : fit()) {
+        return 0;
+    }
+    tell(rights, address, length);
+    return rights.lack == memory::Lack::kMemory ? WSAENOBUFS : WSAEFAULT;
 }
 
 HANDLE WSPAPI wsp_register_memory(SOCKET s, PVOID buffer, DWORD length, DWORD flags,
@@ -59,11 +68,10 @@ HANDLE WSPAPI wsp_register_memory(SOCKET s, PVOID buffer, DWORD length, DWORD fl
         if (found.view.state != engine::PostGate::State::kOpen) {
             return WSAENOTCONN;
         }
-        const auto address = reinterpret_cast<std::uint64_t>(buffer);
-        if (buffer == nullptr || length == 0 || address + length < address ||
-            !mapped(address, length)) {
-            return WSAEFAULT;
+        if (const int error = range_error(buffer, length, flags); error != 0) {
+            return error;
         }
+        const auto address = reinterpret_cast<std::uint64_t>(buffer);
         static_assert(MEM_READ == engine::kRead && MEM_WRITE == engine::kWrite);
         // A close drops the registrations; none may be added behind its back. The table sees to that. Only a connection
         // with a device is kept from ending meanwhile as well. Who finds no device here although there was one

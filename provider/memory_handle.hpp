@@ -48,9 +48,11 @@ bool with_registrar(Socket& socket, std::uint32_t generation, Use use) {
     return true;
 }
 
-/// Whether every page of the range is mapped: a bad pointer is an error here, and not a crash on the
-/// polling core later. A look-up for memory in an arena, or known to the registration
-/// cache; else the kernel is asked, page by page.
-[[nodiscard]] bool mapped(std::uint64_t address, std::uint64_t length) noexcept;
+/// Whether the range may be registered for `access` (MEM_*): every page of it is there, and this process may
+/// read or write it. What is wrong is an error here, and not a crash on the polling core, or of the peer, later.
+/// Arenas are known to be good, and so is what the registration cache has asked about; else the kernel is asked. 0;
+/// WSAEFAULT, or WSAENOBUFS if the pages are not to be had for want of memory: the log then says more. Off the data
+/// path. May throw std::bad_alloc.
+[[nodiscard]] int range_error(const void* buffer, DWORD length, DWORD access);
 
 }  // namespace sanpoll::provider

@@ -391,11 +391,10 @@ int WSPAPI wsp_register_rdma_memory(SOCKET s, PVOID buffer, DWORD length, DWORD 
             if (found.view.state != engine::PostGate::State::kOpen || core == nullptr) {
                 return WSAENOTCONN;
             }
-            const auto address = reinterpret_cast<std::uint64_t>(buffer);
-            if (buffer == nullptr || length == 0 || address + length < address ||
-                !mapped(address, length)) {
-                return WSAEFAULT;
+            if (const int error = range_error(buffer, length, flags); error != 0) {
+                return error;
             }
+            const auto address = reinterpret_cast<std::uint64_t>(buffer);
             ExposeOp op(socket, found.view.generation);
             op.address = address;
             op.length = length;

@@ -234,7 +234,8 @@ std::uint32_t RegistrationCache::make_room(std::unique_lock<std::mutex>& lock,
 
 std::uint32_t RegistrationCache::look(Domain& domain, std::uint64_t address, std::uint64_t length,
                                       std::uint32_t access, bool exactly) noexcept {
-    // Of what only has to be mapped, whoever has the addresses now has mapped them.
+    // Of what is fit for its process, whoever has the addresses now has mapped them. That it was with fewer rights than
+    // the last one had is missed here, as it is after mprotect().
     if (&domain != &process_ && watch_->changing()) {
         return kNone;
     }
@@ -277,12 +278,13 @@ RegistrationCache::Found RegistrationCache::find(Domain& domain, std::uint64_t a
     return {index + 1, entry.registration};
 }
 
-bool RegistrationCache::known_mapped(std::uint64_t address, std::uint64_t length) {
+bool RegistrationCache::known_fit(std::uint64_t address, std::uint64_t length,
+                                  std::uint32_t access) {
     const std::lock_guard lock(mutex_);
     if (!on()) {
         return false;
     }
-    const std::uint32_t index = look(process_, address, length, 0, true);
+    const std::uint32_t index = look(process_, address, length, access, false);
     if (index == kNone) {
         ++counts_.misses;
         return false;

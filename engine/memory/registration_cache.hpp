@@ -15,7 +15,7 @@
 namespace sanpoll::engine::memory {
 
 /// Off unless the user wants it. Holds registrations of memory ranges for domains: a domain is where a
-/// registration is good, that is one connection's device, or, for what only asks whether memory is mapped, the
+/// registration is good, that is one connection's device, or, for what only asks whether memory is fit for it, the
 /// process. A registration that is used or kept may be found by any range within it.
 ///
 /// A range whose mapping has changed is stale at once: nobody finds it from then on (MappingWatch says how
@@ -109,15 +109,16 @@ public:
     /// kept either, when they are released. False: something of it could not be dropped.
     bool invalidate(std::uint64_t address, std::uint64_t length);
 
-    // ---- memory that is mapped, as far as is known
+    // ---- memory that may be read or written by the process, as far as is known
 
-    /// Whether the range lies in one that was noted and has been mapped all the time.
-    [[nodiscard]] bool known_mapped(std::uint64_t address, std::uint64_t length);
-    /// `mapped` finds out whether it is. Returns what it says, and remembers.
-    template <typename Mapped>
-    bool note_mapped(std::uint64_t address, std::uint64_t length, Mapped mapped) {
-        const Handle handle = begin(process_, address, length, 0);
-        const bool answer = mapped(address, length);
+    /// Whether the range lies in one that was noted to be fit for `access`, or for more, and has been mapped all the
+    /// time. Nobody tells of rights that mprotect() takes away: who does that says so by invalidate().
+    [[nodiscard]] bool known_fit(std::uint64_t address, std::uint64_t length, std::uint32_t access);
+    /// `fit` finds out whether it is. Returns what it says, and remembers.
+    template <typename Fit>
+    bool note_fit(std::uint64_t address, std::uint64_t length, std::uint32_t access, Fit fit) {
+        const Handle handle = begin(process_, address, length, access);
+        const bool answer = fit();
         if (handle != 0) {
             if (answer) {
                 complete(handle, nullptr);

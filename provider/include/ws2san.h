@@ -99,9 +99,13 @@ typedef struct WSPUPCALLTABLEEX {
 
 /*
  * Registers [lpBuffer, lpBuffer + dwBufferLength) for transfers on a connected socket; dwFlags
- * MEM_*. The memory stays the caller's and must stay mapped as long as it is registered: a transfer
- * that finds it gone ends this process by SIGSEGV, as any other access to it would. The handle is good
- * for this socket in this process. NULL on failure.
+ * MEM_*. Every page of it has to be mapped, readable, and writable for MEM_WRITE: WSAEFAULT
+ * otherwise, with a line in the log; WSAENOBUFS if there is no memory for its pages. Short ranges are
+ * faulted in by that, so that transfers need not; a mapping of a file or copied on write then has
+ * pages as if it had been written to. The memory stays the caller's, and so do its mapping and
+ * protection: both are looked at during this call only, and must stay good as long as the memory is
+ * registered. A transfer that finds the memory gone or protected ends this process by SIGSEGV, as any
+ * other access to it would. The handle is good for this socket in this process. NULL on failure.
  */
 typedef HANDLE(WSPAPI* LPFN_WSPREGISTERMEMORY)(SOCKET s, PVOID lpBuffer, DWORD dwBufferLength,
                                                DWORD dwFlags, LPINT lpErrno);
@@ -112,8 +116,8 @@ typedef int(WSPAPI* LPFN_WSPDEREGISTERMEMORY)(SOCKET s, HANDLE Handle, LPINT lpE
 /*
  * Exposes memory to the connected peer (dwFlags MEM_*: what the peer may do) and writes an opaque
  * descriptor, which the caller sends to the peer. *lpdwDescriptorLength in: space, out: size; too
- * small is WSAEFAULT with the size. The memory must stay mapped until it is deregistered, as above: the
- * peer's transfers, too, may be carried out by this process.
+ * small is WSAEFAULT with the size. The memory is checked as above, and must stay mapped and as accessible
+ * as it is until it is deregistered: the peer's transfers, too, may be carried out by this process.
  */
 typedef int(WSPAPI* LPFN_WSPREGISTERRDMAMEMORY)(SOCKET s, PVOID lpBuffer, DWORD dwBufferLength,
                                                 DWORD dwFlags, LPVOID lpRdmaBufferDescriptor,

@@ -39,11 +39,12 @@ protected:
     Pair pair;
 };
 
-TEST_F(MemoryArenaTest, MemoryOfAnArenaIsMapped) {
+TEST_F(MemoryArenaTest, MemoryOfAnArenaIsKnownToBeGood) {
     for (std::uint32_t i = 0; i < 2; ++i) {
         const Arena& arena = Arenas::of_process().arena(i);
-        EXPECT_TRUE(provider::mapped(arena.base, arena.size));
-        EXPECT_TRUE(provider::mapped(arena.base + arena.size - 1, 1));
+        EXPECT_EQ(
+            provider::range_error(at(arena, 0), static_cast<DWORD>(arena.size), MEM_READWRITE), 0);
+        EXPECT_EQ(provider::range_error(at(arena, arena.size - 1), 1, MEM_READWRITE), 0);
     }
 }
 
@@ -99,7 +100,7 @@ TEST_F(MemoryArenaTest, WhatReachesOutOfAnArenaIsAskedFor) {
             arena = &candidate;
         }
     }
-    EXPECT_FALSE(provider::mapped(arena->base + arena->size - 1, 2));
+    EXPECT_EQ(provider::range_error(at(*arena, arena->size - 1), 2, MEM_READ), WSAEFAULT);
     int error = 0;
     EXPECT_EQ(san.register_memory(pair.client.s, at(*arena, arena->size - 1), 2, MEM_READ, &error),
               nullptr);

@@ -279,26 +279,39 @@ TEST_F(RegistrationCacheTest, AChangeWhileItIsRegisteredEndsIt) {
     EXPECT_EQ(device.dropped.count(numbered(7)), 1U);
 }
 
-TEST_F(RegistrationCacheTest, WhetherMemoryIsMappedIsKeptUntilItChanges) {
+TEST_F(RegistrationCacheTest, WhetherMemoryIsFitIsKeptUntilItChanges) {
     int asked = 0;
-    const auto mapped = [&](std::uint64_t address, std::uint64_t length) {
-        return cache.known_mapped(address, length) ||
-               cache.note_mapped(address, length, [&](std::uint64_t, std::uint64_t) {
+    const auto fit = [&](std::uint64_t address, std::uint64_t length, std::uint32_t access) {
+        return cache.known_fit(address, length, access) ||
+               cache.note_fit(address, length, access, [&] {
                    ++asked;
                    return true;
                });
     };
-    EXPECT_TRUE(mapped(pages.address(0), 8192));
-    EXPECT_TRUE(mapped(pages.address(0) + 5, 8000));
+    EXPECT_TRUE(fit(pages.address(0), 8192, kRead));
+    EXPECT_TRUE(fit(pages.address(0) + 5, 8000, kRead));
     EXPECT_EQ(asked, 1);
-    EXPECT_TRUE(mapped(pages.address(1), 8192));
+    EXPECT_TRUE(fit(pages.address(1), 8192, kRead));
     EXPECT_EQ(asked, 2);
+    EXPECT_FALSE(cache.known_fit(pages.address(0), 8192, kWrite)) << "nobody has asked for that";
+    EXPECT_TRUE(fit(pages.address(0), 8192, kRead | kWrite));
+    EXPECT_EQ(asked, 3);
+    for (const std::uint32_t access : {kRead, kWrite}) {
+        EXPECT_TRUE(fit(pages.address(0), 8192, access));
+    }
+    EXPECT_EQ(asked, 3) << "both are more than one";
     pages.unmap(1, 1);
-    EXPECT_FALSE(cache.known_mapped(pages.address(0), 8192));
-    EXPECT_FALSE(cache.note_mapped(pages.address(0), 8192,
-                                   [](std::uint64_t, std::uint64_t) { return false; }));
-    EXPECT_FALSE(cache.known_mapped(pages.address(0), 8192));
+    EXPECT_FALSE(cache.known_fit(pages.address(0), 8192, kRead));
+    EXPECT_FALSE(cache.note_fit(pages.address(0), 8192, kRead, [] { return false; }));
+    EXPECT_FALSE(cache.known_fit(pages.address(0), 8192, kRead));
     EXPECT_EQ(cache.counts().bytes, 0U) << "nothing is pinned";
+}
+
+TEST_F(RegistrationCacheTest, WhoTakesRightsAwaySaysSo) {
+    EXPECT_TRUE(cache.note_fit(pages.address(0), 8192, kWrite, [] { return true; }));
+    ASSERT_EQ(::mprotect(pages.at(0), MappedPages::size(), PROT_READ), 0);
+    EXPECT_TRUE(cache.invalidate(pages.address(0), MappedPages::size()));
+    EXPECT_FALSE(cache.known_fit(pages.address(0), 8192, kWrite));
 }
 
 TEST_F(RegistrationCacheTest, OffItKeepsNothing) {
