@@ -190,7 +190,13 @@ bool ShmPort::establish(Connection& connection, std::uint32_t peer_id) noexcept 
         return false;
     }
     if (connection.broken && connection.early == nullptr) {
-        (void)connection.gate->break_off(connection.generation, PostGate::State::kReset);
+        (void)connection.gate->break_off(connection.generation,
+                                         connection.reason == Status::kTransportFailed
+                                             ? PostGate::State::kFailed
+                                             : PostGate::State::kReset);
+    }
+    if (connection.failure_due && !flush_control(connection)) {
+        queue(connection);
     }
     if (connection.remote != nullptr) {
         connection.remote->set_board(&connection);

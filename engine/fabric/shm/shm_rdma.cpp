@@ -382,11 +382,11 @@ void ShmPort::fail_copy(Connection& connection, std::int64_t result) noexcept {
     }
 }
 
-// Ends this connection and no other, and lets the peer know why.
+// Ends this connection and no other, and lets the peer know why: if the connection is still being made, when it has been.
 void ShmPort::fail_connection(Connection& connection) noexcept {
     break_connection(connection, Status::kTransportFailed);
     connection.failure_due = true;
-    if (!flush_control(connection)) {
+    if (connection.established && !flush_control(connection)) {
         queue(connection);
     }
 }

@@ -68,12 +68,16 @@ bool ShmPort::take_rdma_request(Connection* connection, Link& link, const Record
     std::string_view why = nonsense(request, record.pieces, count, link.copy);
     if (in.phase != Phase::kIdle) {
         why = "it asks for an RDMA operation before the last one has ended";
-    } else if (!connection->established) {
-        why = "it asks for an RDMA operation before the connection stands";
     }
     if (!why.empty()) {
         fail_link(link, why);
         return false;
+    }
+    if (!connection->established) {
+        // Nobody can have told it what is exposed; nor can it be answered. The others on the link have no part in it.
+        counters_.rdma_refused.add();
+        fail_connection(*connection);
+        return true;
     }
     const bool read = request.read != 0;
     for (std::uint32_t i = 0; i < count && request.arenas != 0; ++i) {

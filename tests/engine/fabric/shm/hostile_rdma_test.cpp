@@ -226,6 +226,66 @@ TEST_F(HostileRdmaTest, APieceOfMemoryThatIsNotThereEndsItsConnectionOnly) {
     expect_honest_link_works();
 }
 
+// What it does to a connection that is still being made is no concern of those that share the link with it.
+TEST_F(HostileRdmaTest, ARequestBeforeItsConnectionStandsEndsThatConnectionOnly) {
+    constexpr std::uint32_t kTheirs = 9;
+    ASSERT_NO_FATAL_FAILURE(begin(false));
+    Socket early;
+    Connection* connection = victim().port.make_connection(early.owner());
+    ASSERT_NE(connection, nullptr);
+    victim().port.install(*connection, *link_);
+    const std::uint32_t standing = std::exchange(id_, connection->id);
+    for (int i = 0; i < 3; ++i) {  // what follows is passed over
+        ask(bytes_of(request(true, kLength, false)));
+    }
+    (void)victim().core.turn();
+    EXPECT_FALSE(link_->failed.load());
+    EXPECT_EQ(socket_->gate.view().state, PostGate::State::kOpen);
+    const Direction direction = segment_->direction(1);
+    rings::SpscConsumer heard(direction.slots, 256, direction.slots_consumed);
+    EXPECT_EQ(heard.front(), nullptr) << "nobody is there yet to be told";
+
+    ASSERT_TRUE(victim().port.establish(*connection, kTheirs));
+    EXPECT_EQ(early.gate.view().state, PostGate::State::kFailed) << "its owner learns of it";
+    (void)victim().core.turn();
+    ASSERT_NE(heard.front(), nullptr);
+    const RecordHeader farewell = read_header(heard.front());
+    EXPECT_EQ(farewell.kind, RecordKind::kFailed);
+    EXPECT_EQ(farewell.connection, kTheirs);
+
+    // The other one works.
+    id_ = standing;
+    ask(bytes_of(request(true, 100, false)));
+    (void)victim().core.turn();
+    heard.release(1);
+    ASSERT_NE(heard.front(), nullptr);
+    EXPECT_EQ(read_header(heard.front()).kind, RecordKind::kRdmaData);
+    early.close();
+    EXPECT_EQ(early.closures.load(), 1);
+    ASSERT_NO_FATAL_FAILURE(end());
+    expect_honest_link_works();
+}
+
+TEST_F(HostileRdmaTest, AConnectionThatIsGivenUpAfterSuchARequestLeavesNothing) {
+    ASSERT_NO_FATAL_FAILURE(begin(false));
+    Socket early;
+    Connection* connection = victim().port.make_connection(early.owner());
+    ASSERT_NE(connection, nullptr);
+    victim().port.install(*connection, *link_);
+    const std::uint32_t standing = std::exchange(id_, connection->id);
+    ask(bytes_of(request(false, kLength, false)));
+    (void)victim().core.turn();
+    EXPECT_FALSE(link_->failed.load());
+    victim().port.abandon(*connection);
+    ask(bytes_of(request(false, kLength, false)));
+    (void)victim().core.turn();
+    EXPECT_FALSE(link_->failed.load());
+    id_ = standing;
+    EXPECT_EQ(socket_->gate.view().state, PostGate::State::kOpen);
+    ASSERT_NO_FATAL_FAILURE(end());
+    expect_honest_link_works();
+}
+
 TEST_F(HostileRdmaTest, AGrantThatIsNeverUsedHoldsTheRegionUntilTheEnd) {
     ASSERT_NO_FATAL_FAILURE(begin());
     ask(bytes_of(request(true, kLength, true)));
