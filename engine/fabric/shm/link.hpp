@@ -310,9 +310,10 @@ public:
     ProcessCopy copy;                     // set before the core has the link, constant then
     CopyChoice copy_choice[2];            // of writes and of reads, if Config::copy leaves it open
     MessageChoices message_choices;       // of messages that arrive, likewise
-    bool unreadable = false;     // the peer's memory, in spite of `copy`: messages come in pieces
-    std::uint32_t awaiting = 0;  // RDMA operations of ours that the peer has to do something for
-    std::uint64_t knock_at = 0;  // when to knock if it stays silent; while awaiting
+    bool unreadable = false;        // the peer's memory, in spite of `copy`: all comes in pieces
+    bool unreadable_there = false;  // ours, as the peer has found out: writes go in pieces
+    std::uint32_t awaiting = 0;     // RDMA operations of ours that the peer has to do something for
+    std::uint64_t knock_at = 0;     // when to knock if it stays silent; while awaiting
     std::uint64_t knock_every = 0;
     bool knocked = false;          // since it was last heard of
     std::uint32_t seen_taken = 0;  // what it had taken when we looked last

@@ -52,6 +52,13 @@ namespace sanpoll::engine::shm {
 ///   direct read    kIdle --request--> kAsked --grant--> kFetching --all read--> kIdle
 ///                  kFetching --the target took back a grant meanwhile--> kConfirming --done--> kIdle
 ///   staged read    kIdle --request--> kAsked --last data--> kIdle
+///
+/// The right to copy may be lost meanwhile (the other process becomes another user's, or is not dumpable any more): then
+/// the operation goes through the staging area after all, from its beginning, and so do all later ones on the link.
+/// Memory that is not there is the end of the connection.
+///
+///   direct write   kAsked --grant, which asks for pieces--> kPutting
+///   direct read    kFetching --fetched is said--> kIdle --request of the other kind--> kAsked
 struct RdmaInitiator {
     enum class Phase : std::uint8_t { kIdle, kPutting, kAsked, kFetching, kConfirming, kStoring };
     Phase phase = Phase::kIdle;
@@ -100,10 +107,12 @@ struct StoreTarget {
 ///   staged write   kIdle --request--> kTaking --last piece--> kAnswering --done is said--> kIdle
 ///   direct read    kIdle --request--> kAnswering --grant is said--> kGranted --fetched--> kIdle
 ///   staged read    kIdle --request--> kServing --last data is put--> kIdle
+///   right lost     kPulling --cannot be read--> kAnswering --grant is said--> kTaking
 struct RdmaTarget {
     enum class Phase : std::uint8_t { kIdle, kPulling, kTaking, kServing, kAnswering, kGranted };
     Phase phase = Phase::kIdle;
     bool holds = false;               // the region `key`
+    bool writes = false;              // the peer does: what it may be granted is to put pieces
     bool arenas = false;              // kPulling: the pieces are where we have mapped them
     std::uint32_t granted_arena = 0;  // of a grant; 0: of the process
     RecordKind answer{};              // while kAnswering: kRdmaGrant or kRdmaDone

@@ -34,7 +34,8 @@ namespace sanpoll::engine::shm {
 ///   kRdmaRequest   an RdmaRequest and the pieces to copy from, if any
 ///   kRdmaPiece     `length` bytes of the write that was asked for, in the staging area
 ///   kRdmaData      `length` bytes of the read that the receiver asked for, in the staging area
-///   kRdmaGrant     RdmaAnswer: the receiver may read what it asked for at `address`, or in an arena
+///   kRdmaGrant     RdmaAnswer: the receiver may read what it asked for at `address`, or in an arena; or, of a direct
+///                  write: it cannot be copied out of the receiver's memory after all, send the pieces
 ///   kRdmaFetched   RdmaAnswer: it has been read
 ///   kRdmaDone      RdmaAnswer: the operation has ended well
 ///

@@ -66,7 +66,7 @@ struct ControlMessage {
     std::byte data[kMaxConnectData] = {};
 
     static constexpr std::uint32_t kMagic = 0x6C6F7073;
-    static constexpr std::uint16_t kVersion = 6;
+    static constexpr std::uint16_t kVersion = 7;
 };
 
 /// Whether it is a message of ours at all. What it says is for the reader to check.

@@ -313,10 +313,11 @@ private:
     [[nodiscard]] bool take_rdma_answer(Connection* connection, Link& link,
                                         const RecordHeader& header, const std::byte* head) noexcept;
     void enter(Connection& connection, RdmaInitiator::Phase phase) noexcept;
+    void give_grant_back(Connection& connection) noexcept;
     void finish_rdma(Connection& connection) noexcept;
     void expect_answer(Link& link, std::uint32_t bytes) noexcept;
     void knock_at_silent_peers(bool now) noexcept;
-    void fail_copy(Connection& connection, std::int64_t result) noexcept;
+    [[nodiscard]] static bool is_right_lost(Link& link, std::int64_t result) noexcept;
     void fail_connection(Connection& connection) noexcept;
     void end_rdma(Connection& connection) noexcept;
 

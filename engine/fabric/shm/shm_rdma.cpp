@@ -1,4 +1,5 @@
 // RDMA that this side asks for.
+#include <cerrno>
 #include <utility>
 
 #include "engine/fabric/shm/pieces.hpp"
@@ -112,7 +113,8 @@ bool ShmPort::ask_rdma(Connection& connection) noexcept {
               : !link.lent.empty() && (count = describe_pieces(connection, connection.sends.first(),
                                                                record.pieces)) != 0);
     const bool choice =
-        is_long && !(out.arenas && !read) && (read ? link.copy.ours : link.copy.theirs);
+        is_long && !(out.arenas && !read) &&
+        (read ? link.copy.ours && !link.unreadable : link.copy.theirs && !link.unreadable_there);
     const bool automatic = choice && config_.copy == Copy::kAuto;
     out.direct = automatic ? link.copy_choice[read ? 1 : 0].direct(front.length) : choice;
     if (out.direct && !read) {
@@ -209,7 +211,11 @@ bool ShmPort::fetch_rdma(Connection& connection) noexcept {
         const iovec remote{reinterpret_cast<void*>(out.granted + out.progress), step};
         const ssize_t copied = copy_from_process(link.copy, local, count, &remote, 1);
         if (copied <= 0) [[unlikely]] {
-            fail_copy(connection, copied);
+            if (is_right_lost(link, copied)) {
+                give_grant_back(connection);
+            } else {
+                fail_connection(connection);
+            }
             return false;
         }
         out.progress += static_cast<std::uint32_t>(copied);
@@ -239,6 +245,21 @@ bool ShmPort::fetch_rdma(Connection& connection) noexcept {
     }
     finish_rdma(connection);
     return true;
+}
+
+// Of a read that is asked for again then, from its beginning, and comes through the staging area.
+void ShmPort::give_grant_back(Connection& connection) noexcept {
+    Link& link = *connection.link;
+    RdmaInitiator& out = connection.rdma_out;
+    if (!link.sender.room_for_control()) {
+        counters_.full_rings.add();
+    } else {
+        const RdmaAnswer answer{0, out.operation, 0};
+        link.sender.put_control(header_for(connection, RecordKind::kRdmaFetched, sizeof(answer)),
+                                answer);
+        enter(connection, Phase::kIdle);
+    }
+    queue(connection);
 }
 
 void ShmPort::finish_rdma(Connection& connection) noexcept {
@@ -330,6 +351,16 @@ bool ShmPort::take_rdma_answer(Connection* connection, Link& link, const RecordH
         queue(*connection);
         return true;
     }
+    if (header.kind == RecordKind::kRdmaGrant && asked && !read && out.direct &&
+        answer.address == 0 && !in_arena) {
+        // It cannot read here any more; what it may have copied counts for nothing.
+        link.unreadable_there = true;
+        out.direct = false;
+        out.began_ns = 0;
+        enter(*connection, Phase::kPutting);
+        queue(*connection);
+        return true;
+    }
     const bool confirmed = out.phase == Phase::kConfirming && answer.operation == out.operation;
     if (header.kind == RecordKind::kRdmaDone && (confirmed || (asked && (!read || length == 0)))) {
         finish_rdma(*connection);
@@ -373,13 +404,13 @@ void ShmPort::knock_at_silent_peers(bool now) noexcept {
 
 // ---- ends -------------------------------------------------------------------------------------------
 
-// A copy between the processes brought `result` (at most 0) instead of bytes.
-void ShmPort::fail_copy(Connection& connection, std::int64_t result) noexcept {
-    if (result == -ESRCH) {
-        break_connection(connection, Status::kReset);  // the peer has died
-    } else {
-        fail_connection(connection);
-    }
+// A copy between the processes brought `result` (at most 0) instead of bytes: because this memory is gone, which is the
+// end of the connection, or because the right to read the peer is. Then nothing is copied on this link any more. If it is
+// the peer that is gone, and not just hidden, the control thread hears of it.
+bool ShmPort::is_right_lost(Link& link, std::int64_t result) noexcept {
+    const bool lost = result != 0 && result != -EFAULT;
+    link.unreadable |= lost;
+    return lost;
 }
 
 // Ends this connection and no other, and lets the peer know why: if the connection is still being made, when it has been.

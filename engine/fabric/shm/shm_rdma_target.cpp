@@ -113,7 +113,8 @@ bool ShmPort::take_rdma_request(Connection* connection, Link& link, const Record
     in.piece_count = count;
     std::copy_n(record.pieces, count, in.pieces);
     in.arenas = !read && request.arenas != 0;
-    in.granted = address;
+    in.writes = !read;
+    in.granted = read ? address : 0;
     in.granted_arena = 0;
     if (read && request.arenas != 0) {
         const LentArenas::Place place = link.lent.place_of(address, request.length);
@@ -208,7 +209,12 @@ void ShmPort::pull_rdma(Connection& connection) noexcept {
         const iovec local{reinterpret_cast<void*>(in.address + in.progress), step};
         const ssize_t copied = copy_from_process(connection.link->copy, &local, 1, remote, count);
         if (copied <= 0) [[unlikely]] {
-            fail_copy(connection, copied);
+            if (is_right_lost(*connection.link, copied)) {
+                in.progress = 0;
+                answer_rdma(connection, RecordKind::kRdmaGrant);  // to put the pieces
+            } else {
+                fail_connection(connection);
+            }
             return;
         }
         in.progress += static_cast<std::uint32_t>(copied);
@@ -270,7 +276,7 @@ bool ShmPort::put_rdma_answer(Connection& connection) noexcept {
     const bool grant = in.answer == RecordKind::kRdmaGrant;
     const RdmaAnswer answer{grant ? in.granted : 0, in.operation, grant ? in.granted_arena : 0};
     sender.put_control(header_for(connection, in.answer, sizeof(answer)), answer);
-    in.phase = grant ? Phase::kGranted : Phase::kIdle;
+    in.phase = !grant ? Phase::kIdle : in.writes ? Phase::kTaking : Phase::kGranted;
     return true;
 }
 

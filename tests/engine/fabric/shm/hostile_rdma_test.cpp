@@ -341,6 +341,27 @@ TEST_F(HostileRdmaTest, RandomRequestsTouchNothingButWhatIsExposed) {
     expect_honest_link_works();
 }
 
+// What a target may ask for once, if it cannot read here any more.
+TEST_F(HostileRdmaTest, PiecesInsteadOfACopyAreAskedForOnce) {
+    for (const bool twice : {false, true}) {
+        ASSERT_NO_FATAL_FAILURE(begin());
+        link_->unreadable_there = false;
+        (void)socket_->rdma(Opcode::kRdmaWrite, {1, 1, 0}, Bytes(kLength));
+        (void)victim().core.turn();
+        const auto grant = [&](std::uint64_t address) {
+            put(RecordKind::kRdmaGrant, sizeof(RdmaAnswer), bytes_of(RdmaAnswer{address, 1, 0}));
+        };
+        grant(twice ? 0 : 0x1000);
+        (void)victim().core.turn();
+        EXPECT_EQ(link_->failed.load(), !twice) << "a write is not granted a place to write to";
+        if (twice) {
+            EXPECT_EQ(victim().port.counters().rdma_bytes_staged.value(), kLength);
+            grant(0);
+        }
+        ASSERT_NO_FATAL_FAILURE(expect_link_fails("pieces"));
+    }
+}
+
 // The victim asks; the forger answers as it likes.
 TEST_F(HostileRdmaTest, ForgedAnswersDoNotReachBeyondTheLocalBuffer) {
     std::mt19937 random(4);
