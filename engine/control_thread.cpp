@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <exception>
 #include <system_error>
 
 #include "engine/limit_error.hpp"
@@ -128,20 +129,36 @@ void ControlThread::post_apart(std::function<void()> task) {
     wake();
 }
 
-void ControlThread::call(const std::function<void()>& task) {
+void ControlThread::call_borrowed(Borrowed task) {
     enter();
     (void)run_tasks(true);
-    [&]() noexcept { task(); }();  // as on the thread: what it throws has nobody to catch it
+    std::exception_ptr failure;
+    try {
+        task.run(task.task);
+    } catch (...) {
+        failure = std::current_exception();
+    }
     (void)run_timers();
     finish_turn();
+    if (failure != nullptr) {
+        std::rethrow_exception(failure);
+    }
 }
 
-bool ControlThread::try_call(const std::function<void()>& task) {
+bool ControlThread::try_call_borrowed(Borrowed task) {
     if (!try_enter()) {
         return false;
     }
-    [&]() noexcept { task(); }();
+    std::exception_ptr failure;
+    try {
+        task.run(task.task);
+    } catch (...) {
+        failure = std::current_exception();
+    }
     finish_turn();
+    if (failure != nullptr) {
+        std::rethrow_exception(failure);
+    }
     return true;
 }
 
@@ -181,10 +198,13 @@ bool ControlThread::watch(int fd, std::uint32_t epoll_events, Handler handler) {
     epoll_event event{};
     event.events = epoll_events;
     event.data.u64 = static_cast<std::uint64_t>(watched.serial) << 32 | static_cast<unsigned>(fd);
+    handlers_[fd] = std::move(watched);  // first: what has no handler must not ring
     if (::epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, fd, &event) != 0) {
+        const int error = errno;
+        handlers_.erase(fd);
+        errno = error;
         return false;
     }
-    handlers_[fd] = std::move(watched);
     return true;
 }
 
@@ -208,8 +228,13 @@ void ControlThread::forget(int fd) noexcept {
 std::uint64_t ControlThread::add_timer(std::uint64_t delay_ms, std::function<void()> task) {
     const std::uint64_t id = next_timer_++;
     const std::uint64_t due = clock_.now_ns() + delay_ms * 1000000;
-    due_[id] = due;
-    timers_.emplace(std::pair(due, id), std::move(task));
+    const auto timer = timers_.emplace(std::pair(due, id), std::move(task)).first;
+    try {
+        due_[id] = due;
+    } catch (...) {
+        timers_.erase(timer);
+        throw;
+    }
     if (due < sleeps_until_) {
         sleeps_until_ = due;
         wake();  // to sleep anew, not so long

@@ -36,10 +36,18 @@ public:
     /// has nothing to do with it. In order among themselves, not with the others. A call() waits for these too.
     void post_apart(std::function<void()> task);
     /// Any thread that has not the turn: waits for it and runs `task`, after those posted before. What a task
-    /// must not do under a lock of its own, the caller must not either.
-    void call(const std::function<void()>& task);
+    /// must not do under a lock of its own, the caller must not either. Needs no memory. What the task throws is thrown
+    /// here, when the turn has ended.
+    template <typename Task>
+    void call(const Task& task) {
+        call_borrowed({&task, [](const void* called) { (*static_cast<const Task*>(called))(); }});
+    }
     /// The same if the turn is free, and without waiting for what was posted apart. False: nothing was done.
-    [[nodiscard]] bool try_call(const std::function<void()>& task);
+    template <typename Task>
+    [[nodiscard]] bool try_call(const Task& task) {
+        return try_call_borrowed(
+            {&task, [](const void* called) { (*static_cast<const Task*>(called))(); }});
+    }
 
     /// While it lives, what its thread posts does not wake the control thread; its end runs that instead,
     /// here, unless somebody has the turn. Its end must come with nothing locked.
@@ -61,6 +69,8 @@ public:
 
     // ---- with the turn only ---------------------------------------------------------------------
 
+    // What throws std::bad_alloc has done nothing.
+
     /// Watches `fd`. Returns false when the system refuses.
     [[nodiscard]] bool watch(int fd, std::uint32_t epoll_events, Handler handler);
     void change(int fd, std::uint32_t epoll_events) noexcept;
@@ -79,6 +89,14 @@ private:
         std::shared_ptr<Handler> handler;
     };
 
+    // A task that the caller of call() keeps.
+    struct Borrowed {
+        const void* task;
+        void (*run)(const void*);
+    };
+
+    void call_borrowed(Borrowed task);
+    [[nodiscard]] bool try_call_borrowed(Borrowed task);
     void thread_main();
     void enter() noexcept;
     [[nodiscard]] bool try_enter() noexcept;

@@ -25,6 +25,7 @@ thread_local const Notifier* this_thread_notifier = nullptr;
 Notifier::~Notifier() { stop(); }
 
 std::string Notifier::start() {
+    jobs_.reserve(kRoom);
     try {
         thread_ = std::thread([this] { thread_main(); });
     } catch (const std::system_error& failure) {
@@ -51,6 +52,10 @@ void Notifier::wake() noexcept {
 void Notifier::post(std::function<void()> job) {
     {
         const std::lock_guard lock(jobs_mutex_);
+        if (jobs_.size() == jobs_.capacity() && next_job_ >= jobs_.size() / 2) {
+            jobs_.erase(jobs_.begin(), jobs_.begin() + static_cast<std::ptrdiff_t>(next_job_));
+            next_job_ = 0;
+        }
         jobs_.push_back(std::move(job));
     }
     job_count_.fetch_add(1, std::memory_order_seq_cst);
@@ -75,11 +80,14 @@ bool Notifier::work() noexcept {
         std::function<void()> job;
         {
             const std::lock_guard lock(jobs_mutex_);
-            if (jobs_.empty()) {
+            if (next_job_ == jobs_.size()) {
                 break;
             }
-            job = std::move(jobs_.front());
-            jobs_.pop_front();
+            job = std::move(jobs_[next_job_++]);
+            if (next_job_ == jobs_.size()) {
+                jobs_.clear();
+                next_job_ = 0;
+            }
         }
         job_count_.fetch_sub(1, std::memory_order_relaxed);
         job();

@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <mutex>
 #include <string>
@@ -43,7 +42,8 @@ public:
         }
     }
 
-    /// Has `job` run on the notifier thread, after the notices and jobs that came before. Control plane.
+    /// Has `job` run on the notifier thread, after the notices and jobs that came before. Control plane. Needs memory only
+    /// beyond kRoom jobs that wait; may throw std::bad_alloc then.
     void post(std::function<void()> job);
 
     [[nodiscard]] bool is_this_thread() const noexcept;
@@ -51,6 +51,8 @@ public:
     [[nodiscard]] static bool is_any() noexcept;
 
 private:
+    static constexpr std::size_t kRoom = 512;  // bytes are 32 times as many
+
     void wake() noexcept;
     void thread_main() noexcept;
     bool work() noexcept;
@@ -63,7 +65,8 @@ private:
     alignas(rings::kCacheLine) std::atomic<std::uint32_t> asleep_{0};  // futex
     std::atomic<std::uint32_t> job_count_{0};
     std::mutex jobs_mutex_;
-    std::deque<std::function<void()>> jobs_;
+    std::vector<std::function<void()>> jobs_;  // those that have run, then those that wait
+    std::size_t next_job_ = 0;
     bool delivered_ = false;  // the last look found notices; the thread's own
 };
 

@@ -106,15 +106,16 @@ int WSPAPI wsp_connect(SOCKET s, const struct sockaddr* name, int namelen, LPWSA
                 // the answer that lets it try TCP/IP.
                 return WSAETIMEDOUT;
             }
-            socket.state = State::kConnecting;
-            socket.connect_unreported = false;
-            socket.recorded &= ~FD_CONNECT;
-            socket.callee_data = callee_data;
+            // May throw, and has done nothing then. Whoever brings the result waits for the lock.
             socket.outgoing =
                 fabric.connect(socket.local, remote, std::move(data), socket.owner(generation),
                                [&socket, generation](const engine::Fabric::ConnectResult& outcome) {
                                    connect_ended(socket, generation, outcome);
                                });
+            socket.state = State::kConnecting;
+            socket.connect_unreported = false;
+            socket.recorded &= ~FD_CONNECT;
+            socket.callee_data = callee_data;
             return WSAEWOULDBLOCK;
         }));
 }

@@ -1,4 +1,5 @@
 // WSPEventSelect, WSPEnumNetworkEvents and the signalling of events (spec, section 11).
+#include "engine/log.hpp"
 #include "provider/provider.hpp"
 
 namespace sanpoll::provider {
@@ -220,12 +221,20 @@ bool ControlCall::take(Socket& socket, std::uint32_t version) noexcept {
     return true;
 }
 
-void signal_event_later(Socket& socket, std::uint32_t version) {
+void signal_event_later(Socket& socket, std::uint32_t version) noexcept {
     if (ControlCall::take(socket, version)) {
         return;
     }
-    Provider::instance().engine().notifier().post(
-        [&socket, version] { signal_event(socket, version); });
+    try {
+        Provider::instance().engine().notifier().post(
+            [&socket, version] { signal_event(socket, version); });
+    } catch (const std::bad_alloc&) {
+        // The notifier has room for hundreds: so many wait only if an upcall does not return.
+        engine::log(
+            engine::LogLevel::kError,
+            "there is no memory to tell of an event of a socket; WSPEnumNetworkEvents knows of "
+            "it. Do upcalls return?");
+    }
 }
 
 void wait_for_signals(Socket& socket) noexcept {

@@ -121,7 +121,8 @@ struct Heritage {
     DWORD catalog_entry = 0;
 };
 
-// Makes the socket of an accepted connection. 0 and its descriptor, or the error.
+// Makes the socket of an accepted connection. 0 and its descriptor, or the error. When it throws std::bad_alloc there
+// is no socket, and the request has not been answered.
 int make_accepted(engine::IncomingConnection& request, const engine::ConnectData& callee_data,
                   const Heritage& heritage, SOCKET& descriptor) {
     const EngineUse use;
@@ -154,11 +155,16 @@ int make_accepted(engine::IncomingConnection& request, const engine::ConnectData
         socket->catalog_entry = heritage.catalog_entry;
     }
     engine::Status status = engine::Status::kNotOpen;
-    {
+    try {
         const ControlCall call;  // around no upcall
         if (call.up()) {
             status = request.accept(socket->owner(generation), callee_data);
         }
+    } catch (const std::bad_alloc&) {
+        if (socket->gate.close(generation)) {
+            finish_close(*socket);
+        }
+        throw;
     }
     if (status != engine::Status::kOk) {
         if (socket->gate.close(generation)) {
@@ -168,6 +174,26 @@ int make_accepted(engine::IncomingConnection& request, const engine::ConnectData
         return WSAECONNRESET;  // the last WSPCleanup has closed it meanwhile
     }
     return 0;
+}
+
+// A request that WSPAccept has taken out, `counted` or not among the undecided, goes back to the head of the queue. If that
+// is not there any more, its originator is told so, and the result is the error of the call; else 0.
+int put_back(Socket& socket, std::uint32_t generation, RequestList& taken, bool counted) noexcept {
+    bool closed = false;
+    {
+        const std::lock_guard lock(socket.mutex);
+        closed = socket.gate.generation() != generation;
+        if (!closed) {
+            socket.undecided -= counted ? 1 : 0;
+            if (socket.state == State::kListening) {
+                socket.requests.splice(socket.requests.begin(), taken);
+                return 0;
+            }
+        }
+    }
+    // Closed, or given to another process meanwhile.
+    turn_down(*taken.front(), closed ? engine::Status::kRefused : engine::Status::kMoved);
+    return closed ? WSAENOTSOCK : WSAEINVAL;
 }
 
 }  // namespace
@@ -196,8 +222,11 @@ int WSPAPI wsp_listen(SOCKET s, int backlog, LPINT error_number) {
             }
             Socket& socket = *found.socket;
             const std::uint32_t generation = found.view.generation;
-            std::vector<std::shared_ptr<engine::IncomingConnection>> excess;
+            RequestList excess;
             engine::Address local;
+            // One after the other: whether a socket listens is known when the one that is under way has ended.
+            static std::mutex under_way;
+            const std::lock_guard alone(under_way);
             {
                 const std::lock_guard lock(socket.mutex);
                 if (socket.gate.generation() != generation) {
@@ -214,11 +243,10 @@ int WSPAPI wsp_listen(SOCKET s, int backlog, LPINT error_number) {
                 socket.backlog = std::clamp(backlog, 1, kMaxBacklog);
                 drop_withdrawn(socket);  // they must not cost a living one its place
                 while (!socket.requests.empty() && waiting_requests(socket) > socket.backlog) {
-                    excess.push_back(std::move(socket.requests.back()));
-                    socket.requests.pop_back();
+                    excess.splice(excess.end(), socket.requests, std::prev(socket.requests.end()));
                 }
                 if (!again) {
-                    socket.state = State::kListening;
+                    socket.state = State::kListening;  // requests may come at once
                     local = socket.local;
                 }
             }
@@ -229,12 +257,17 @@ int WSPAPI wsp_listen(SOCKET s, int backlog, LPINT error_number) {
                 return 0;  // only the backlog was to be changed
             }
             std::unique_ptr<engine::Listening> listening;
-            const engine::Status status = Provider::instance().engine().fabric().listen(
-                local,
-                [&socket, generation](std::shared_ptr<engine::IncomingConnection> request) {
-                    return take_request(socket, generation, std::move(request));
-                },
-                listening);
+            engine::Status status = engine::Status::kNoMemory;
+            try {
+                status = Provider::instance().engine().fabric().listen(
+                    local,
+                    [&socket, generation](std::shared_ptr<engine::IncomingConnection> request) {
+                        return take_request(socket, generation, std::move(request));
+                    },
+                    listening);
+            } catch (const std::bad_alloc&) {
+                status = engine::Status::kNoMemory;
+            }
             if (status == engine::Status::kAddressInUse) {
                 engine::log(
                     engine::LogLevel::kError,
@@ -280,7 +313,8 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
             }
             Provider::instance().engine().fabric().progress();
         }
-        std::shared_ptr<engine::IncomingConnection> request;
+        RequestList
+            taken;  // the one that is decided on, still in its place of a list: to put it back needs no memory
         Heritage heritage;
         // Asked outside the socket's lock: the table takes its own before a socket's.
         const bool room = Provider::instance().sockets().has_room();
@@ -303,8 +337,7 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
             } else if (!room) {
                 refused = WSAEMFILE;
             } else {
-                request = std::move(socket.requests.front());
-                socket.requests.pop_front();
+                taken.splice(taken.end(), socket.requests, socket.requests.begin());
                 ++socket.undecided;
                 heritage = {socket.options, socket.catalog_entry};
             }
@@ -314,59 +347,55 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
                          generation);  // a failure does so too: what is queued is told again
             return refused;
         }
+        engine::IncomingConnection& request = *taken.front();
         Decision decision;
         bool asked = true;
         try {
-            decision = ask(*request, condition, callback_data);
+            decision = ask(request, condition, callback_data);
         } catch (const std::bad_alloc&) {
             asked = false;
         }
         if (addr != nullptr) {
-            const sockaddr_in remote = to_sockaddr(request->remote());
+            const sockaddr_in remote = to_sockaddr(request.remote());
             std::memcpy(addr, &remote, sizeof(remote));
             *addrlen = sizeof(remote);
         }
-        const bool put_back = !asked || (decision.sound && decision.answer == CF_DEFER);
-        WSAEVENT event = nullptr;
-        bool closed = false;
-        bool moved = false;  // given to another process meanwhile
-        {
-            const std::lock_guard lock(socket.mutex);
-            closed = socket.gate.generation() != generation;
-            if (!closed) {
-                // Before the peer is told: its next connect may come at once and finds the place free.
-                --socket.undecided;
-                event = (socket.event_mask & FD_ACCEPT) != 0 ? socket.event : nullptr;
-                moved = socket.state != State::kListening;
-                if (put_back && !moved) {
-                    socket.requests.push_front(request);
-                }
+        if (!asked || (decision.sound && decision.answer == CF_DEFER)) {
+            const int outcome = put_back(socket, generation, taken, true);
+            if (outcome != 0) {
+                return outcome;
             }
-        }
-        if (put_back && closed) {
-            turn_down(*request, engine::Status::kRefused);
-            return WSAENOTSOCK;
-        }
-        if (put_back && moved) {
-            turn_down(*request, engine::Status::kMoved);
-            return WSAEINVAL;
-        }
-        if (put_back) {
             if (asked) {
                 return WSATRY_AGAIN;  // the one result that does not make FD_ACCEPT possible again
             }
             rearm_accept(socket, generation);
             return WSAENOBUFS;
         }
+        WSAEVENT event = nullptr;
+        {
+            const std::lock_guard lock(socket.mutex);
+            if (socket.gate.generation() == generation) {
+                // Before the peer is told: its next connect may come at once and finds the place free.
+                --socket.undecided;
+                event = (socket.event_mask & FD_ACCEPT) != 0 ? socket.event : nullptr;
+            }
+        }
         int outcome = 0;
         if (!decision.sound) {
-            turn_down(*request, engine::Status::kRefused);
+            turn_down(request, engine::Status::kRefused);
             outcome = WSAEINVAL;
         } else if (decision.answer == CF_REJECT) {
-            turn_down(*request, engine::Status::kRefused);
+            turn_down(request, engine::Status::kRefused);
             outcome = WSAECONNREFUSED;
         } else {
-            outcome = make_accepted(*request, decision.callee_data, heritage, descriptor);
+            try {
+                outcome = make_accepted(request, decision.callee_data, heritage, descriptor);
+            } catch (const std::bad_alloc&) {
+                outcome = put_back(socket, generation, taken, false);
+                if (outcome == 0) {
+                    outcome = WSAENOBUFS;
+                }
+            }
             if (outcome == 0 && event != nullptr) {
                 INT upcall_error = 0;
                 (void)Provider::instance().upcalls().lpWPUResetEvent(event, &upcall_error);

@@ -168,8 +168,9 @@ inline void set_error(LPINT error_number, int error) noexcept {
 }
 [[nodiscard]] int why_not_open(SOCKET descriptor) noexcept;
 
-/// Runs the body of a control-plane function: memory that this thread lacks for it is an answer, not a crash. (What a body hands to
-/// the engine's control thread is not covered: a task there that finds no memory ends the process.)
+/// Runs the body of a control-plane function: memory that this thread lacks for it is an answer, not a crash. What a body hands to
+/// the engine's control thread ends with Status::kNoMemory there, if it is a listen, a connect or an accept; other
+/// tasks that find no memory end the process.
 template <typename Body>
 [[nodiscard]] int guarded(Body body) noexcept {
     try {
@@ -200,7 +201,7 @@ void drop_withdrawn(Socket& socket) noexcept;
 void signal_event(Socket& socket, std::uint32_t version) noexcept;
 /// The same for callers that must not make upcalls: at the end of this thread's innermost ControlCall, or on
 /// the notifier thread. Mutex may be held.
-void signal_event_later(Socket& socket, std::uint32_t version);
+void signal_event_later(Socket& socket, std::uint32_t version) noexcept;
 
 /// A call of the switch that manages connections does itself what that needs, and signals in its own thread what
 /// comes of it: each thread that had to be woken instead would cost more than all of it. Its end runs the tasks

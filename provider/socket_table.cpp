@@ -29,7 +29,8 @@ Socket* SocketTable::allocate(SOCKET& descriptor) {
         }
         free_.erase(free_.begin(), free_.begin() + static_cast<std::ptrdiff_t>(free_head_));
         free_head_ = 0;
-        free_.reserve(kChunk);  // what throws does so before anything is changed
+        // What throws does so before anything is changed. Twice as many as there are records, for free().
+        free_.reserve(2 * (std::size_t{made_} + kChunk));
         auto* chunk = new (std::nothrow) Socket[kChunk];
         if (chunk == nullptr) {
             return nullptr;
@@ -84,6 +85,11 @@ void SocketTable::free(Socket& socket) {
         socket.state = State::kFree;
     }
     const std::lock_guard lock(mutex_);
+    if (free_.size() == free_.capacity()) {
+        // At least half of them have been taken: there are not as many records. So this needs no memory.
+        free_.erase(free_.begin(), free_.begin() + static_cast<std::ptrdiff_t>(free_head_));
+        free_head_ = 0;
+    }
     free_.push_back(socket.index);
 }
 

@@ -41,7 +41,8 @@ public:
     [[nodiscard]] virtual const ConnectData& caller_data() const noexcept = 0;
     /// The originator has gone or changed its mind.
     [[nodiscard]] virtual bool withdrawn() const noexcept = 0;
-    /// Makes the endpoint, opens the owner's gate, tells the originator. kWithdrawn when it is gone.
+    /// Makes the endpoint, opens the owner's gate, tells the originator. kWithdrawn when it is gone. Throws std::bad_alloc
+    /// only while it is unanswered, and leaves it so.
     [[nodiscard]] virtual Status accept(const EndpointOwner& owner,
                                         const ConnectData& callee_data) = 0;
     /// `reason`: kRefused, kNoListener, or kMoved: the originator is to ask once more, by itself.
@@ -104,7 +105,8 @@ public:
 
     /// Called with the turn of the control thread for every request. False: refuse it at once (backlog full).
     using OnRequest = std::function<bool(std::shared_ptr<IncomingConnection>)>;
-    /// Blocks shortly. kOk, kAddressInUse (another process listens there), kNoMemory.
+    /// Blocks shortly. kOk, kAddressInUse (another process listens there), kNoMemory; may throw std::bad_alloc. If it does
+    /// not succeed on_request may have been called all the same.
     [[nodiscard]] virtual Status listen(const Address& local, OnRequest on_request,
                                         std::unique_ptr<Listening>& listening) = 0;
 
@@ -114,7 +116,8 @@ public:
         Why why = Why::kOnlyFabric;  // for FabricChoice to say
     };
     using OnResult = std::function<void(ConnectResult)>;
-    /// Returns at once; on_result is called once, with the turn of the control thread, perhaps before this returns.
+    /// Returns at once; on_result is called once, with the turn of the control thread, perhaps before this returns. May throw
+    /// std::bad_alloc: it is never called then.
     /// `local` with the wildcard: this host's address on the way to `remote` is taken. kNoListener: certainly
     /// nobody listens there; in doubt it is another status.
     [[nodiscard]] virtual std::shared_ptr<OutgoingConnection> connect(const Address& local,

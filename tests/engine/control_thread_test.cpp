@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <future>
+#include <new>
 #include <string>
 #include <thread>
 #include <vector>
@@ -72,6 +73,21 @@ TEST_F(ControlThreadTest, CallWaitsForItsTask) {
     int value = 0;
     control_.call([&] { value = 7; });
     EXPECT_EQ(value, 7);
+}
+
+TEST_F(ControlThreadTest, WhatACalledTaskThrowsReachesTheCallerBehindTheTurn) {
+    EXPECT_THROW(control_.call([] { throw std::bad_alloc(); }), std::bad_alloc);
+    EXPECT_FALSE(control_.is_this_thread());
+    EXPECT_THROW(
+        {
+            while (!control_.try_call([] { throw std::bad_alloc(); })) {
+            }
+        },
+        std::bad_alloc);
+    EXPECT_FALSE(control_.is_this_thread());
+    control_.call([&] { log_ += "on"; });
+    settle();
+    EXPECT_EQ(log_, "on");
 }
 
 TEST_F(ControlThreadTest, PostedTasksRunOnItsThread) {

@@ -37,15 +37,24 @@ void Departures::begin(Departure departure) {
     one.what = std::move(departure);
     one.serial = ++last_serial_;
     const std::uint32_t serial = one.serial;
-    one.deadline = fabric_.control().add_timer(fabric_.config().connect_timeout_ms, [this, serial] {
-        const Item found = find(serial);
-        found->deadline = 0;
-        log(LogLevel::kWarn,
-            "the peer of a connection does not let it go to another process: it does not "
-            "answer; the connection stays");
-        fail(found, Status::kTimedOut);
-    });
-    attempt(serial);
+    try {
+        one.deadline =
+            fabric_.control().add_timer(fabric_.config().connect_timeout_ms, [this, serial] {
+                const Item found = find(serial);
+                found->deadline = 0;
+                log(LogLevel::kWarn,
+                    "the peer of a connection does not let it go to another process: it does not "
+                    "answer; the connection stays");
+                fail(found, Status::kTimedOut);
+            });
+        attempt(serial);
+    } catch (const std::bad_alloc&) {
+        // Nothing has been said to the peer.
+        if (const Item found = find(serial); found != list_.end()) {
+            found->peer.reset();
+            fail(found, Status::kNoMemory);
+        }
+    }
 }
 
 void Departures::attempt(std::uint32_t serial) {

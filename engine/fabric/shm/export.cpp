@@ -58,25 +58,31 @@ Status Exports::add(const ExportedState& state, Descriptor& carried, pid_t proce
             one.door = Descriptor(fd);
         }
     }
-    if (!fabric_.control().watch(one.door.get(), EPOLLIN,
-                                 [this, drawn](std::uint32_t) { knocked(drawn); })) {
-        return Status::kNoMemory;
+    Export& kept = list_[drawn] = std::move(one);
+    bool watched = false;
+    try {
+        ControlThread& control = fabric_.control();
+        watched = control.watch(kept.door.get(), EPOLLIN, [this, drawn](std::uint32_t) {
+            knocked(drawn);
+        }) && (!kept.life || control.watch(kept.life.get(), EPOLLIN, [this, drawn](std::uint32_t) {
+                      give_up(drawn);
+                  }));
+        kept.timer = control.add_timer(kFetchMs, [this, drawn] {
+            log(LogLevel::kWarn,
+                "the process that WSPDuplicateSocket named did not fetch the socket in {} seconds; "
+                "it is given up",
+                kFetchMs / 1000);
+            list_[drawn].timer = 0;
+            give_up(drawn);
+        });
+    } catch (const std::bad_alloc&) {
+        watched = false;
     }
-    if (one.life && !fabric_.control().watch(one.life.get(), EPOLLIN,
-                                             [this, drawn](std::uint32_t) { give_up(drawn); })) {
-        fabric_.control().forget(one.door.get());
-        return Status::kNoMemory;
-    }
-    one.carried = std::move(carried);
-    one.timer = fabric_.control().add_timer(kFetchMs, [this, drawn] {
-        log(LogLevel::kWarn,
-            "the process that WSPDuplicateSocket named did not fetch the socket in {} seconds; it "
-            "is given up",
-            kFetchMs / 1000);
-        list_[drawn].timer = 0;
+    if (!watched) {
         give_up(drawn);
-    });
-    list_[drawn] = std::move(one);
+        return Status::kNoMemory;
+    }
+    kept.carried = std::move(carried);
     token = drawn;
     return Status::kOk;
 }

@@ -2,10 +2,14 @@
 
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <new>
+#include <thread>
 #include <utility>
 
 #include "engine/clock.hpp"
@@ -34,7 +38,9 @@ bool has_closed(int fd) noexcept {
 
 void close_fds(const int* fds, int count) noexcept {
     for (int i = 0; i < count; ++i) {
-        ::close(fds[i]);
+        if (fds[i] >= 0) {
+            ::close(fds[i]);
+        }
     }
 }
 
@@ -70,26 +76,52 @@ bool Peer::begin() {
     return true;
 }
 
-void Peer::send(const ControlMessage& message) { send_with(message, {}); }
+void Peer::send(const ControlMessage& message) noexcept { send_with(message, {}); }
 
-void Peer::send(const ControlMessage& message, Descriptor along) {
+void Peer::send(const ControlMessage& message, Descriptor along) noexcept {
     const int fd = along.get();
     send_with(message, {fd}, std::move(along));
 }
 
-void Peer::send_with(const ControlMessage& message, std::vector<int> fds, Descriptor owned) {
+// Most messages go at once, and need no memory. One that cannot be kept until the peer reads ends the link, for what
+// follows would not make sense to the peer.
+void Peer::send_with(const ControlMessage& message, std::initializer_list<int> fds,
+                     Descriptor owned) noexcept {
     if (state_ == State::kGone || deaf_) {
         return;
     }
-    if (unsent_.size() >= kMostUnsent + outgoing.size()) {
-        // Not at once: our caller goes on with what the end takes away.
-        deaf_ = true;
-        fabric_.control().post(
-            [self = shared_from_this()] { self->end("it does not read what it is told"); });
+    if (unsent_.empty() &&
+        send_message(fd_, message, fds.begin(), static_cast<int>(fds.size())) != 0) {
+        return;  // gone, or the end of file follows
+    }
+    try {
+        if (unsent_.size() >= kMostUnsent + outgoing.size()) {
+            // Not at once: our caller goes on with what the end takes away.
+            deaf_ = true;
+            fabric_.control().post(
+                [self = shared_from_this()] { self->end("it does not read what it is told"); });
+            return;
+        }
+        unsent_.push_back({message, fds, std::move(owned)});
+    } catch (const std::bad_alloc&) {
+        run_out_of_memory();
         return;
     }
-    unsent_.push_back({message, std::move(fds), std::move(owned)});
     flush();
+}
+
+// The end of file follows, by which the link ends: not at once, and without memory.
+void Peer::hang_up() noexcept {
+    deaf_ = true;
+    (void)::shutdown(fd_, SHUT_RDWR);
+}
+
+// Ends the link: what a message was to bring about is missing, and nobody could say which of both ends lacks what.
+void Peer::run_out_of_memory() noexcept {
+    if (state_ != State::kGone) {
+        out_of_memory_ = true;
+        hang_up();
+    }
 }
 
 void Peer::flush() {
@@ -136,7 +168,12 @@ void Peer::ready(std::uint32_t epoll_events) {
             close_fds(fds, fd_count);
             return;
         }
-        take(message, fds, fd_count);
+        try {
+            take(message, fds, fd_count);
+        } catch (const std::bad_alloc&) {
+            close_fds(fds, fd_count);  // those that nobody has taken
+            run_out_of_memory();
+        }
     }
 }
 
@@ -222,6 +259,14 @@ void Peer::request(const std::shared_ptr<Outgoing>& one) {
     if (one->finished) {
         return;
     }
+    try {
+        ask(one);
+    } catch (const std::bad_alloc&) {
+        fabric_.finish(one, {Status::kNoMemory, {}});
+    }
+}
+
+void Peer::ask(const std::shared_ptr<Outgoing>& one) {
     one->peer = weak_from_this();
     if (state_ != State::kReady) {
         waiting_.push_back(one);
@@ -232,6 +277,12 @@ void Peer::request(const std::shared_ptr<Outgoing>& one) {
         fabric_.finish(one, {Status::kNoMemory, {}});
         return;
     }
+    try {
+        outgoing[one->connection->id] = one;
+    } catch (const std::bad_alloc&) {
+        port_.drop_connection(std::exchange(one->connection, nullptr));
+        throw;
+    }
     // Installed before the request leaves: the acceptor's first message may be faster than its answer.
     bool stocked = true;
     on_core(port_, [&]() noexcept {
@@ -239,12 +290,12 @@ void Peer::request(const std::shared_ptr<Outgoing>& one) {
         port_.install(*one->connection, *link_);
     });
     if (!stocked) {
+        outgoing.erase(one->connection->id);
         on_core(port_, [&]() noexcept { port_.abandon(*one->connection); });
         one->connection = nullptr;
         fabric_.finish(one, {Status::kNoMemory, {}});
         return;
     }
-    outgoing[one->connection->id] = one;
     if (one->resumption) {
         const ExportedState& state = one->resumption->state;
         ControlMessage message = message_of(MessageKind::kResume);
@@ -279,11 +330,24 @@ void Peer::take_connect(const ControlMessage& message) {
         mail_or_send(answer);
         return;
     }
-    const auto request = std::make_shared<Incoming>(fabric_, weak_from_this(), message);
-    incoming[message.connector_id] = request;
-    const Fabric::OnRequest call = *listener;  // it may stop listening while it is asked
-    if (!call(request)) {
+    std::shared_ptr<Incoming> request;
+    bool taken = false;
+    try {
+        request = std::make_shared<Incoming>(fabric_, weak_from_this(), message);
+        incoming[message.connector_id] = request;
+        const Fabric::OnRequest call = *listener;  // it may stop listening while it is asked
+        taken = call(request);
+    } catch (const std::bad_alloc&) {
+        taken = false;
+    }
+    if (taken) {
+        return;
+    }
+    if (request) {
         request->reject(Status::kRefused);
+    } else {
+        answer.status = 1;
+        mail_or_send(answer);
     }
 }
 
@@ -316,28 +380,33 @@ void Peer::take_answer(const ControlMessage& message) {
         fabric_.finish(one, {message.status == 2 ? Status::kNoListener : Status::kRefused, {}});
         return;
     }
-    bool open = false;
+    Fabric::ConnectResult result;
+    try {
+        result.callee_data.assign(message.data, message.data + message.data_length);
+    } catch (const std::bad_alloc&) {
+        result.status = Status::kNoMemory;
+    }
     on_core(port_, [&]() noexcept {
-        open = one->resumption
-                   ? port_.establish_with(*one->connection, message.acceptor_id, message.credit)
-                   : port_.establish(*one->connection, message.acceptor_id);
+        bool open = false;
+        if (result.status == Status::kOk) {
+            open = one->resumption
+                       ? port_.establish_with(*one->connection, message.acceptor_id, message.credit)
+                       : port_.establish(*one->connection, message.acceptor_id);
+            result.status = open ? Status::kOk : Status::kAborted;
+        }
         if (!open) {
             port_.abandon(*one->connection);
         }
     });
     one->connection = nullptr;
-    if (!open) {
+    if (result.status != Status::kOk) {
         ControlMessage abandon = message_of(MessageKind::kAbandon);
         abandon.acceptor_id = message.acceptor_id;
         mail_or_send(abandon);
-        fabric_.finish(one, {Status::kAborted, {}});
-        return;
-    }
-    if (!one->resumption) {
+    } else if (!one->resumption) {
         fabric_.remember_route(one->remote, shared_from_this());
     }
-    fabric_.finish(one,
-                   {Status::kOk, ConnectData(message.data, message.data + message.data_length)});
+    fabric_.finish(one, std::move(result));
 }
 
 // ---- changes of process, see suspension.hpp ---------------------------------------------------------
@@ -376,12 +445,17 @@ void Peer::end(std::string_view why) {
         return;
     }
     state_ = State::kGone;
+    if (out_of_memory_) {
+        why = "there is no memory for what is to be said";
+    }
     if (!why.empty()) {
         log(LogLevel::kWarn, "ends the link to another process: {}", why);
     }
     // If the process that listened is gone, a connect by other means would be reset as well. If it is
     // there and we cannot agree with it, other means may do better.
-    lost_by_ = why.empty() ? Status::kNoListener : Status::kTimedOut;
+    lost_by_ = out_of_memory_ ? Status::kNoMemory
+               : why.empty()  ? Status::kNoListener
+                              : Status::kTimedOut;
     const std::shared_ptr<Peer> self = shared_from_this();
     fabric_.control().forget(fd_);
     for (const auto& [id, one] : incoming) {
@@ -390,11 +464,11 @@ void Peer::end(std::string_view why) {
         }
     }
     incoming.clear();
-    for (const auto& [id, one] : std::exchange(outgoing, {})) {
+    lost_ = std::exchange(outgoing, {});
+    for (const auto& [id, one] : lost_) {
         on_core(port_,
                 [&connection = *one->connection, this]() noexcept { port_.abandon(connection); });
         one->connection = nullptr;
-        lost_.push_back(one);
     }
     outbox_.reset();
     inbox_.reset();
@@ -412,7 +486,14 @@ void Peer::end(std::string_view why) {
 void Peer::await_copies() {
     finish_end_in_time();
     if (!over_) {
-        fabric_.control().add_timer(1, [self = shared_from_this()] { self->await_copies(); });
+        try {
+            fabric_.control().add_timer(1, [self = shared_from_this()] { self->await_copies(); });
+        } catch (const std::bad_alloc&) {
+            while (!over_) {
+                std::this_thread::sleep_for(std::chrono::milliseconds(1));
+                finish_end_in_time();
+            }
+        }
     }
 }
 
@@ -441,10 +522,11 @@ void Peer::finish_end() {
     fabric_.departures().peer_ended(*this);
     fabric_.suspensions().peer_ended(*this);
     fabric_.forget(self);
-    for (auto* const list : {&lost_, &waiting_}) {
-        for (const auto& one : std::exchange(*list, {})) {
-            fabric_.finish(one, {lost_by_, {}});
-        }
+    for (const auto& [id, one] : std::exchange(lost_, {})) {
+        fabric_.finish(one, {lost_by_, {}});
+    }
+    for (const auto& one : std::exchange(waiting_, {})) {
+        fabric_.finish(one, {lost_by_, {}});
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -36,12 +37,12 @@ public:
 
     /// Watches the socket; the initiator says hello. False when the system refuses.
     [[nodiscard]] bool begin();
-    /// Sends the request now or when the link stands.
+    /// Sends the request now or when the link stands. Or ends it, for lack of memory.
     void request(const std::shared_ptr<Outgoing>& outgoing);
-    void send(const ControlMessage& message);
+    void send(const ControlMessage& message) noexcept;
     /// By the link's mailbox: costs no system call unless the peer sleeps. False: there is no room.
-    [[nodiscard]] bool mail(const ControlMessage& message);
-    void mail_or_send(const ControlMessage& message);
+    [[nodiscard]] bool mail(const ControlMessage& message) noexcept;
+    void mail_or_send(const ControlMessage& message) noexcept;
     /// Takes in the letters that are there.
     void take_mail();
     /// The same, and asks to be told of the next one.
@@ -51,7 +52,7 @@ public:
         return state_ == State::kReady && inbox_->anything();
     }
     /// With a descriptor that is closed here as soon as it is sent.
-    void send(const ControlMessage& message, Descriptor along);
+    void send(const ControlMessage& message, Descriptor along) noexcept;
     /// Initiator, before begin(): makes a link of its own even if there is one to the other engine.
     void keep_to_itself() noexcept { keeps_to_itself_ = true; }
     /// Offers it the shareable arenas that it has not been offered yet.
@@ -84,6 +85,9 @@ private:
     };
 
     void ready(std::uint32_t epoll_events);
+    void hang_up() noexcept;
+    void run_out_of_memory() noexcept;
+    void ask(const std::shared_ptr<Outgoing>& outgoing);
     void take(const ControlMessage& message, int fds[2], int fd_count);
     void take_hello(const ControlMessage& message);
     [[nodiscard]] bool take_offer(const ControlMessage& message, int fds[2], int fd_count);
@@ -95,12 +99,13 @@ private:
     [[nodiscard]] bool take_arena_answer(const ControlMessage& message);
     [[nodiscard]] ControlMessage hello() const;
     void probe(const ControlMessage& message);
-    void send_with(const ControlMessage& message, std::vector<int> fds, Descriptor owned = {});
+    void send_with(const ControlMessage& message, std::initializer_list<int> fds,
+                   Descriptor owned = {}) noexcept;
     [[nodiscard]] bool take_swap(const ControlMessage& message, int fds[2], int fd_count);
     void flush();
     void await_copies();
     void finish_end();
-    void install_link(std::unique_ptr<Segment> segment, int own_doorbell, int peer_doorbell);
+    void install_link(std::unique_ptr<Segment> segment, int peer_doorbell);
 
     ShmFabric& fabric_;
     int fd_;
@@ -115,9 +120,11 @@ private:
     std::uint32_t arenas_seen_ = 0;  // of this process, offered or not to be
     ProcessCopy copy_;
     std::deque<Unsent> unsent_;
-    bool deaf_ = false;                               // too much of it: the end is on its way
+    bool deaf_ = false;           // too much of it, or no memory for it: the end is on its way
+    bool out_of_memory_ = false;  // the reason of the end that is on its way
     std::vector<std::shared_ptr<Outgoing>> waiting_;  // until the link stands
-    std::vector<std::shared_ptr<Outgoing>> lost_;     // by the end of it, and not told yet
+    std::map<std::uint32_t, std::shared_ptr<Outgoing>>
+        lost_;  // what was outgoing at the end, and is not told yet
     Status lost_by_ = Status::kNoListener;
     std::uint64_t copies_until_ns_ = 0;  // what end() leaves may wait for a copy until then
     bool over_ = false;                  // nothing is left

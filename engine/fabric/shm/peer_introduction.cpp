@@ -118,10 +118,8 @@ bool Peer::take_offer(const ControlMessage& message, int fds[2], int fd_count) {
         end(error);
         return true;
     }
+    install_link(std::move(segment), fds[1]);
     ::close(fds[0]);
-    const int ours = doorbell_[0];
-    doorbell_[0] = -1;
-    install_link(std::move(segment), ours, fds[1]);
     send_with(message_of(MessageKind::kReady), {doorbell_[1]});
     offer_arenas();
     return true;
@@ -129,9 +127,7 @@ bool Peer::take_offer(const ControlMessage& message, int fds[2], int fd_count) {
 
 void Peer::take_ready(int fd) {
     segment_->close_fd();
-    const int ours = doorbell_[0];
-    doorbell_[0] = -1;
-    install_link(std::move(segment_), ours, fd);
+    install_link(std::move(segment_), fd);
     offer_arenas();
     const std::vector<std::shared_ptr<Outgoing>> waiting = std::move(waiting_);
     waiting_.clear();
@@ -140,11 +136,15 @@ void Peer::take_ready(int fd) {
     }
 }
 
-void Peer::install_link(std::unique_ptr<Segment> segment, int own_doorbell, int peer_doorbell) {
-    outbox_.emplace(segment->mailbox(initiator_ ? 0 : 1));
-    inbox_.emplace(segment->mailbox(initiator_ ? 1 : 0));
+// The doorbells are the link's, unless this throws.
+void Peer::install_link(std::unique_ptr<Segment> segment, int peer_doorbell) {
+    MailboxMemory& to = segment->mailbox(initiator_ ? 0 : 1);
+    MailboxMemory& from = segment->mailbox(initiator_ ? 1 : 0);
+    link_ = std::make_unique<Link>(std::move(segment), initiator_, doorbell_[0], peer_doorbell);
+    doorbell_[0] = -1;
+    outbox_.emplace(to);
+    inbox_.emplace(from);
     inbox_->arm();  // before the peer can know that we have the link
-    link_ = std::make_unique<Link>(std::move(segment), initiator_, own_doorbell, peer_doorbell);
     link_->copy = copy_;
     link_->sharing = sharing_;
     if (is_engine(fabric_.engine_id()) && their_port_ == fabric_.index_of(port_)) {

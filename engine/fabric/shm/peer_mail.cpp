@@ -23,7 +23,7 @@ bool goes_by_mail(MessageKind kind) noexcept {
 
 }  // namespace
 
-bool Peer::mail(const ControlMessage& message) {
+bool Peer::mail(const ControlMessage& message) noexcept {
     bool knock = false;
     if (state_ != State::kReady || !outbox_ || !outbox_->put(message, knock)) {
         return false;
@@ -34,7 +34,7 @@ bool Peer::mail(const ControlMessage& message) {
     return true;
 }
 
-void Peer::mail_or_send(const ControlMessage& message) {
+void Peer::mail_or_send(const ControlMessage& message) noexcept {
     if (!mail(message)) {
         send(message);
     }
@@ -47,10 +47,14 @@ void Peer::take_mail() {
             // many look meanwhile.
             if (!mail_left_) {
                 mail_left_ = true;
-                fabric_.control().post_apart([self = shared_from_this()] {
-                    self->mail_left_ = false;
-                    self->take_mail();
-                });
+                try {
+                    fabric_.control().post_apart([self = shared_from_this()] {
+                        self->mail_left_ = false;
+                        self->take_mail();
+                    });
+                } catch (const std::bad_alloc&) {
+                    run_out_of_memory();
+                }
             }
             return;
         }
@@ -64,7 +68,11 @@ void Peer::take_mail() {
             return;
         }
         int none[2] = {-1, -1};
-        take(message, none, 0);
+        try {
+            take(message, none, 0);
+        } catch (const std::bad_alloc&) {
+            run_out_of_memory();
+        }
     }
 }
 
@@ -79,14 +87,15 @@ void Peer::await_mail() {
 
 void ShmFabric::progress() {
     const bool looked = control_.try_call([this] {
-        // Apart, for a peer may end while its letters are read.
-        std::vector<std::shared_ptr<Peer>> written;
-        for (const std::shared_ptr<Peer>& peer : unasked_) {
-            if (peer->has_mail()) {
-                written.push_back(peer);
+        for (std::size_t left = unasked_.size(); left != 0; --left) {
+            const auto written =
+                std::find_if(unasked_.begin(), unasked_.end(),
+                             [](const std::shared_ptr<Peer>& peer) { return peer->has_mail(); });
+            if (written == unasked_.end()) {
+                break;
             }
-        }
-        for (const std::shared_ptr<Peer>& peer : written) {
+            // Apart: the set changes if a peer ends while its letters are read.
+            const std::shared_ptr<Peer> peer = *written;
             peer->take_mail();
         }
     });

@@ -108,7 +108,11 @@ void Incoming::reject(Status reason) {
     if (fabric_.control().is_this_thread()) {
         tell();
     } else {
-        fabric_.control().post(tell);
+        try {
+            fabric_.control().post(tell);
+        } catch (const std::bad_alloc&) {
+            fabric_.control().call(tell);  // needs none
+        }
     }
 }
 
@@ -142,11 +146,16 @@ void ShmFabric::begin(const std::shared_ptr<Outgoing>& outgoing) {
         outgoing->finished = true;
         return;
     }
-    outgoing->timer = control_.add_timer(config_.connect_timeout_ms, [this, outgoing] {
-        outgoing->timer = 0;
-        withdraw(outgoing);
-        finish(outgoing, {Status::kTimedOut, {}});
-    });
+    try {
+        outgoing->timer = control_.add_timer(config_.connect_timeout_ms, [this, outgoing] {
+            outgoing->timer = 0;
+            withdraw(outgoing);
+            finish(outgoing, {Status::kTimedOut, {}});
+        });
+    } catch (const std::bad_alloc&) {
+        finish(outgoing, {Status::kNoMemory, {}});
+        return;
+    }
     if (const auto route = routes_.find(outgoing->remote); route != routes_.end()) {
         if (const std::shared_ptr<Peer> peer = route->second.lock();
             peer && peer->state() == Peer::State::kReady) {
@@ -169,6 +178,14 @@ void ShmFabric::dial(const std::shared_ptr<Outgoing>& outgoing) {
     if (outgoing->finished) {
         return;
     }
+    try {
+        dial_now(outgoing);
+    } catch (const std::bad_alloc&) {
+        finish(outgoing, {Status::kNoMemory, {}});
+    }
+}
+
+void ShmFabric::dial_now(const std::shared_ptr<Outgoing>& outgoing) {
     int fd = connect_rendezvous(outgoing->remote);
     if (fd == -ECONNREFUSED) {
         fd = connect_rendezvous({0, outgoing->remote.port});
@@ -198,13 +215,11 @@ void ShmFabric::dial(const std::shared_ptr<Outgoing>& outgoing) {
         finish(outgoing, {Status::kNotAllowed, {}});
         return;
     }
-    auto peer = std::make_shared<Peer>(*this, fd, true, any_port());
-    if (!peer->begin()) {
+    if (const std::shared_ptr<Peer> peer = meet(Descriptor(fd), Introduction::kOurs, any_port())) {
+        peer->request(outgoing);
+    } else {
         finish(outgoing, {Status::kNoMemory, {}});
-        return;
     }
-    peers_.insert(peer);
-    peer->request(outgoing);
 }
 
 std::shared_ptr<Peer> ShmFabric::twin_of(const Peer& peer, const std::uint64_t id[2]) const {
@@ -219,8 +234,12 @@ std::shared_ptr<Peer> ShmFabric::twin_of(const Peer& peer, const std::uint64_t i
     return nullptr;
 }
 
-void ShmFabric::remember_route(const Address& to, const std::shared_ptr<Peer>& peer) {
-    routes_[to] = peer;
+void ShmFabric::remember_route(const Address& to, const std::shared_ptr<Peer>& peer) noexcept {
+    try {
+        routes_[to] = peer;
+    } catch (const std::bad_alloc&) {
+        routes_.erase(to);  // it is found anew, then
+    }
 }
 
 void ShmFabric::forget(const std::shared_ptr<Peer>& peer) {

@@ -125,10 +125,12 @@ public:
     /// Another initiator peer of the same engine and port that is linked or linking.
     [[nodiscard]] std::shared_ptr<Peer> twin_of(const Peer& peer, const std::uint64_t id[2]) const;
     void forget(const std::shared_ptr<Peer>& peer);
+    // Memory that is lacking ends what it was for, with kNoMemory, and nothing else.
+
     /// Ends a connect, once. On success the connection belongs to its core.
     void finish(const std::shared_ptr<Outgoing>& outgoing, ConnectResult result);
     void retry_afresh(const std::shared_ptr<Outgoing>& outgoing);
-    void remember_route(const Address& to, const std::shared_ptr<Peer>& peer);
+    void remember_route(const Address& to, const std::shared_ptr<Peer>& peer) noexcept;
     /// A peer says that there are letters, and tells of no other until it is asked to.
     void mail_came(Peer& peer);
 
@@ -156,8 +158,19 @@ private:
         std::vector<std::pair<ListeningImpl*, OnRequest>> takers;  // the first gets the requests
     };
 
+    enum class Introduction : std::uint8_t {
+        kOurs,       // we speak first, and offer a link unless there is one
+        kOursAlone,  // the same, but a link of its own in any case
+        kTheirs
+    };
+
+    // Another process, known by a control socket: one of ours from now on. nullptr: no descriptors.
+    [[nodiscard]] std::shared_ptr<Peer> meet(Descriptor socket, Introduction introduction,
+                                             ShmPort& port);
     void begin(const std::shared_ptr<Outgoing>& outgoing);
     void dial(const std::shared_ptr<Outgoing>& outgoing);
+    void dial_now(const std::shared_ptr<Outgoing>& outgoing);
+    [[nodiscard]] Status open_listener(const Address& local, Listener& listener, Descriptor socket);
     void knock(int listener_fd);
     void stop_listening(ListeningImpl* taker, const Address& local);
     void withdraw(const std::shared_ptr<Outgoing>& outgoing);

@@ -52,35 +52,52 @@ Status ShmFabric::listen_with(const Address& local, Descriptor socket, OnRequest
     Status status = Status::kOk;
     auto taker = std::make_unique<ListeningImpl>(*this, local);
     control_.call([&] {
-        Listener& listener = listeners_[local];
-        if (listener.fd < 0) {
-            const int given = socket.release();
-            const int fd = given >= 0 ? given : bind_rendezvous(local);
-            if (fd < 0) {
-                listeners_.erase(local);
-                status = fd == -EADDRINUSE ? Status::kAddressInUse : Status::kNoMemory;
-                if (status == Status::kNoMemory) {
-                    log(LogLevel::kWarn, "{}",
-                        descriptor_error("listening at " + to_string(local), -fd));
-                }
-                return;
+        const auto place = listeners_.try_emplace(local).first;
+        Listener& listener = place->second;
+        try {
+            listener.takers.reserve(listener.takers.size() + 1);
+            status = open_listener(local, listener, std::move(socket));
+        } catch (const std::bad_alloc&) {
+            if (listener.fd < 0) {
+                listeners_.erase(place);
             }
-            listener.fd = fd;
-            close_in_child(fd);
-            if (!control_.watch(fd, EPOLLIN, [this, fd](std::uint32_t) { knock(fd); })) {
-                forget_in_child(fd);
-                ::close(fd);
-                listeners_.erase(local);
-                status = Status::kNoMemory;
-                return;
-            }
+            throw;
         }
-        listener.takers.emplace_back(taker.get(), std::move(on_request));
+        if (status == Status::kOk) {
+            listener.takers.emplace_back(taker.get(), std::move(on_request));
+        } else {
+            listeners_.erase(place);
+        }
     });
     if (status == Status::kOk) {
         listening = std::move(taker);
     }
     return status;
+}
+
+// Sees to it that it hears; one that does already stays as it is.
+Status ShmFabric::open_listener(const Address& local, Listener& listener, Descriptor socket) {
+    if (listener.fd >= 0) {
+        return Status::kOk;
+    }
+    if (!socket) {
+        const int fd = bind_rendezvous(local);
+        if (fd == -EADDRINUSE) {
+            return Status::kAddressInUse;
+        }
+        if (fd < 0) {
+            log(LogLevel::kWarn, "{}", descriptor_error("listening at " + to_string(local), -fd));
+            return Status::kNoMemory;
+        }
+        socket = Descriptor(fd);
+    }
+    const int fd = socket.get();
+    if (!control_.watch(fd, EPOLLIN, [this, fd](std::uint32_t) { knock(fd); })) {
+        return Status::kNoMemory;
+    }
+    listener.fd = socket.release();
+    close_in_child(fd);
+    return Status::kOk;
 }
 
 void ShmFabric::stop_listening(ListeningImpl* taker, const Address& local) {
@@ -134,16 +151,23 @@ void ShmFabric::knock(int listener_fd) {
             ::close(fd);
             continue;
         }
-        auto peer = std::make_shared<Peer>(*this, fd, false, any_port());
-        if (peer->begin()) {
-            // Who connects and then says nothing holds a descriptor of ours.
-            control_.add_timer(kIntroductionMs, [waiting = std::weak_ptr<Peer>(peer)] {
-                if (const std::shared_ptr<Peer> silent = waiting.lock();
-                    silent && silent->state() != Peer::State::kReady) {
-                    silent->end({});
-                }
-            });
-            peers_.insert(std::move(peer));
+        std::shared_ptr<Peer> peer;
+        try {
+            peer = meet(Descriptor(fd), Introduction::kTheirs, any_port());
+            if (peer) {
+                // Who connects and then says nothing holds a descriptor of ours.
+                control_.add_timer(kIntroductionMs, [waiting = std::weak_ptr<Peer>(peer)] {
+                    if (const std::shared_ptr<Peer> silent = waiting.lock();
+                        silent && silent->state() != Peer::State::kReady) {
+                        silent->end({});
+                    }
+                });
+            }
+        } catch (const std::bad_alloc&) {
+            log(LogLevel::kWarn, "turned away another process: there is no memory for it");
+            if (peer) {
+                peer->end({});
+            }
         }
     }
 }

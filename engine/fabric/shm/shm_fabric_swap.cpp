@@ -73,14 +73,34 @@ void ShmFabric::begin_resumption(const std::shared_ptr<Outgoing>& outgoing) {
             return;
         }
     }
-    auto peer = std::make_shared<Peer>(*this, resumption.lifeline.release(), true, any_port());
-    peer->keep_to_itself();
-    if (!peer->begin()) {
+    if (const std::shared_ptr<Peer> peer =
+            meet(std::move(resumption.lifeline), Introduction::kOursAlone, any_port())) {
+        peer->request(outgoing);
+    } else {
         finish(outgoing, {Status::kNoDescriptors, {}});
-        return;
+    }
+}
+
+std::shared_ptr<Peer> ShmFabric::meet(Descriptor socket, Introduction introduction, ShmPort& port) {
+    const auto peer =
+        std::make_shared<Peer>(*this, socket.get(), introduction != Introduction::kTheirs, port);
+    (void)socket.release();
+    if (introduction == Introduction::kOursAlone) {
+        peer->keep_to_itself();
     }
     peers_.insert(peer);
-    peer->request(outgoing);
+    bool begun = false;
+    try {
+        begun = peer->begin();
+    } catch (const std::bad_alloc&) {
+        peers_.erase(peer);
+        throw;
+    }
+    if (!begun) {
+        peers_.erase(peer);
+        return nullptr;
+    }
+    return peer;
 }
 
 std::shared_ptr<Peer> ShmFabric::peer_of(const Link* link) const {
@@ -93,11 +113,7 @@ std::shared_ptr<Peer> ShmFabric::peer_of(const Link* link) const {
 }
 
 const Peer* ShmFabric::expect_peer(int fd, ShmPort& port) {
-    auto peer = std::make_shared<Peer>(*this, fd, false, port);
-    if (!peer->begin()) {
-        return nullptr;
-    }
-    return peers_.insert(std::move(peer)).first->get();
+    return meet(Descriptor(fd), Introduction::kTheirs, port).get();
 }
 
 void ShmFabric::end_peer(const Peer& peer) {

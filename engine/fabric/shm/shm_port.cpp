@@ -17,6 +17,9 @@ namespace {
 constexpr std::uint32_t kServicedInATurn = 64;
 // A peer that loses its processor in the middle of a store has it again by then. One that is stopped may not.
 constexpr std::uint64_t kLingerNs = 200'000'000;
+constexpr std::size_t kIdsPassed =
+    4096;  // that free_ids_ keeps in front of its head before it moves up
+
 }  // namespace
 
 ShmPort::ShmPort(const Config& config, PollingCore& core, int trouble_fd)
@@ -28,6 +31,9 @@ ShmPort::ShmPort(const Config& config, PollingCore& core, int trouble_fd)
       looks_(config.mode == Mode::kInline ? kIdleLooks : 1),
       turn_most_(std::min(kTurnMost, std::max(config.eager_max, kMaxInRing))) {
     links_.reserve(64);
+    // All that can ever wait to be used again, so that an end needs no memory. Only what is used is ever touched.
+    free_ids_.reserve(std::max<std::size_t>(config.max_connections, kIdsPassed) +
+                      config.max_connections + 1);
     fill_early_pool();
 }
 
@@ -57,7 +63,7 @@ Connection* ShmPort::make_connection(const EndpointOwner& owner) {
     std::uint32_t id = 0;
     if (free_head_ < free_ids_.size()) {
         id = free_ids_[free_head_++];
-        if (free_head_ > 4096 && free_head_ * 2 > free_ids_.size()) {
+        if (free_head_ > kIdsPassed && free_head_ * 2 > free_ids_.size()) {
             free_ids_.erase(free_ids_.begin(),
                             free_ids_.begin() + static_cast<std::ptrdiff_t>(free_head_));
             free_head_ = 0;
