@@ -36,4 +36,23 @@ private:
     alignas(std::atomic_ref<std::uint64_t>::required_alignment) std::uint64_t value_ = 0;
 };
 
+/// One that counts, beside what is added to it, what some others do: where two rise together, only one of them
+/// need be written.
+class CounterWith {
+public:
+    explicit CounterWith(const Counter& first) noexcept : with_{&first, nullptr} {}
+    CounterWith(const Counter& first, const Counter& second) noexcept : with_{&first, &second} {}
+    CounterWith(const CounterWith&) = delete;
+    CounterWith& operator=(const CounterWith&) = delete;
+
+    void add(std::uint64_t amount = 1) noexcept { own_.add(amount); }
+    [[nodiscard]] std::uint64_t value() const noexcept {
+        return own_.value() + with_[0]->value() + (with_[1] != nullptr ? with_[1]->value() : 0);
+    }
+
+private:
+    Counter own_;
+    const Counter* const with_[2];
+};
+
 }  // namespace sanpoll::engine

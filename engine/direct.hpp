@@ -40,11 +40,20 @@ enum class Outcome {
 [[gnu::always_inline]] inline shm::Connection& connection_of(const Way& way) noexcept {
     return static_cast<shm::Connection&>(*way.slot.load(std::memory_order_relaxed));
 }
-// The token with a gate that is direct. The second part takes it back from a thread that it is lent to.
-template <bool second_part = false>
-[[gnu::always_inline]] inline bool begin(const Way& way) noexcept {
-    const bool got = second_part ? way.token.try_acquire() : way.token.try_at_once();
-    if (!got) [[unlikely]] {
+// The token with a gate that is direct; PollToken::leave() gives it back.
+[[gnu::always_inline]] inline bool begin(const Way& way, PollToken::Word*& token) noexcept {
+    if (!way.token.try_at_once(token)) [[unlikely]] {
+        return false;
+    }
+    if (!way.gate.is_direct(way.handle)) [[unlikely]] {
+        PollToken::leave(*token);
+        return false;
+    }
+    return true;
+}
+// The same for the second part, which takes it back from a thread that it is lent to; way.token.release() gives it back.
+inline bool begin_again(const Way& way) noexcept {
+    if (!way.token.try_acquire()) [[unlikely]] {
         return false;
     }
     if (!way.gate.is_direct(way.handle)) [[unlikely]] {
@@ -53,8 +62,8 @@ template <bool second_part = false>
     }
     return true;
 }
-[[gnu::always_inline]] inline Outcome nothing(const Way& way) noexcept {
-    way.token.release();
+[[gnu::always_inline]] inline Outcome nothing(PollToken::Word* token) noexcept {
+    PollToken::leave(*token);
     return Outcome::kNothing;
 }
 
@@ -67,37 +76,35 @@ template <typename Ended>
     if (length > shm::kTurnWhole) [[unlikely]] {
         return Outcome::kNothing;
     }
-    if (!begin(way)) [[unlikely]] {
+    PollToken::Word* token = nullptr;
+    if (!begin(way, token)) [[unlikely]] {
         return Outcome::kNothing;
     }
     if (!way.regions.last(kRead).contains(address, length)) [[unlikely]] {
-        return nothing(way);
+        return nothing(token);
     }
     shm::Connection& connection = connection_of(way);
     shm::Link* const link = connection.link;
     if (!shm::ShmPort::send_directly(connection, link, address, length)) [[unlikely]] {
-        return nothing(way);
+        return nothing(token);
     }
     ended();
+    connection.core->direct_counters().sends.add();
+    connection.core->direct_counters().bytes_sent.add(length);
     if (link->sender.reader_sleeps()) [[unlikely]] {
         return Outcome::kHeld;
     }
-    PollingCore& core = *connection.core;
-    if (core.somebody_waits()) [[unlikely]] {
+    if (connection.core->somebody_waits()) [[unlikely]] {
         return Outcome::kHeld;
     }
-    core.count_direct_post();
-    core.count_direct_end();
-    core.release();
+    PollToken::leave(*token);
     return Outcome::kDone;
 }
 
 /// The second part of one that is held.
 inline void end_send(const Way& way) noexcept {
-    shm::Connection& connection = connection_of(way);
+    const shm::Connection& connection = connection_of(way);
     connection.link->sender.ring_doorbell();
-    connection.core->count_direct_post();
-    connection.core->count_direct_end();
     connection.core->after_completion();
     way.token.release();
 }
@@ -108,7 +115,7 @@ template <typename Begun, typename Ended>
 [[nodiscard, gnu::always_inline]] inline bool post_send(const Way& way, std::uint64_t context,
                                                         std::uint64_t address, std::uint32_t length,
                                                         Begun begun, Ended ended) noexcept {
-    if (!begin<true>(way)) [[unlikely]] {
+    if (!begin_again(way)) [[unlikely]] {
         return false;
     }
     const RegionTable::Window& region = way.regions.last(kRead);
@@ -121,11 +128,13 @@ template <typename Begun, typename Ended>
             connection.core->count_direct_end();
             connection.link->sender.ring_doorbell();
             connection.core->after_completion();
+            connection.allow_direct_sends();
         } else if (shm::ShmPort& port = port_of(connection);
                    (may = port.may_post(connection, Opcode::kSend, length))) {
             begun();
             connection.core->count_direct_post();
             port.post_whole(connection, Opcode::kSend, context, {address, length, region.ref});
+            connection.allow_direct_sends();
         }
     }
     way.token.release();
@@ -140,24 +149,25 @@ template <typename Begun>
                                                          std::uint64_t address,
                                                          std::uint32_t length,
                                                          Begun begun) noexcept {
-    if (!begin(way)) [[unlikely]] {
+    PollToken::Word* token = nullptr;
+    if (!begin(way, token)) [[unlikely]] {
         return Outcome::kNothing;
     }
     const RegionTable::Window& region = way.regions.last(kWrite);
     if (!region.contains(address, length)) [[unlikely]] {
-        return nothing(way);
+        return nothing(token);
     }
     shm::Connection& connection = connection_of(way);
     if (!shm::ShmPort::may_receive_directly(connection)) [[unlikely]] {
-        return nothing(way);
+        return nothing(token);
     }
     begun();
-    connection.core->count_direct_post();
+    connection.core->direct_counters().receives.add();
     shm::ShmPort::receive_directly(connection, context, address, length, *region.holds);
     if (shm::ShmPort::credit_is_due(connection)) [[unlikely]] {
         return Outcome::kHeld;
     }
-    way.token.release();
+    PollToken::leave(*token);
     return Outcome::kDone;
 }
 
@@ -173,7 +183,7 @@ inline void end_receive(const Way& way) noexcept {
 template <typename Begun>
 [[nodiscard]] inline bool post_receive(const Way& way, std::uint64_t context, std::uint64_t address,
                                        std::uint32_t length, Begun begun) noexcept {
-    if (!begin<true>(way)) {
+    if (!begin_again(way)) {
         return false;
     }
     const RegionTable::Window& region = way.regions.last(kWrite);
@@ -185,7 +195,7 @@ template <typename Begun>
         begun();
         connection.core->count_direct_post();
         port.post_whole(connection, Opcode::kReceive, context, {address, length, region.ref});
-        port.look_for_room(connection);
+        port.allow_direct(connection);
     }
     way.token.release();
     return may;
@@ -197,30 +207,32 @@ template <typename Begun>
 /// `ended(context, bytes)` is called, or Handlers::completed by the second part.
 template <typename Ended>
 [[nodiscard, gnu::always_inline]] inline Outcome look(const Way& way, Ended ended) noexcept {
-    if (way.token.wanted()) [[unlikely]] {
+    PollToken::Word* token = nullptr;
+    if (!begin(way, token)) [[unlikely]] {
         return Outcome::kNothing;  // PollingCore::poll_once() gives way
     }
-    if (!begin(way)) [[unlikely]] {
-        return Outcome::kNothing;
-    }
-    if (!connection_of(way).core->may_look_at_one()) [[unlikely]] {
+    shm::Connection& connection = connection_of(way);
+    if (!connection.core->may_look_at_one()) [[unlikely]] {
         return Outcome::kHeld;
     }
-    shm::Connection& connection = connection_of(way);
-    const shm::ShmPort::Taken taken = shm::ShmPort::take_directly(connection, ended);
+    const shm::ShmPort::Taken taken = shm::ShmPort::take_directly(
+        connection, [&](std::uint64_t context, std::uint32_t bytes) __attribute__((always_inline)) {
+            ended(context, bytes);
+            connection.core->direct_counters().received.add();
+            connection.core->direct_counters().bytes_received.add(bytes);
+        });
     if (taken == shm::ShmPort::Taken::kNothing) {
         return Outcome::kHeld;
     }
-    PollingCore& core = *connection.core;
-    if (taken == shm::ShmPort::Taken::kOneAndMore) {
-        core.note_one_taken();
+    if (taken == shm::ShmPort::Taken::kOneAndMore) [[unlikely]] {
+        connection.core->note_one_taken();
         return Outcome::kHeld;
     }
-    if (core.somebody_waits()) [[unlikely]] {
-        core.note_one_taken();
+    if (connection.core->somebody_waits()) [[unlikely]] {
+        connection.core->note_one_taken();
         return Outcome::kHeld;
     }
-    core.release();
+    PollToken::leave(*token);
     return Outcome::kDone;
 }
 

@@ -17,20 +17,21 @@ template <typename Ended>
                                                       std::uint32_t offset, RegionRef region,
                                                       std::uint64_t address, std::uint32_t length,
                                                       Ended ended) noexcept {
-    if (!begin(way)) [[unlikely]] {
+    PollToken::Word* token = nullptr;
+    if (!begin(way, token)) [[unlikely]] {
         return Outcome::kNothing;
     }
     const RegionTable::Window& local = way.regions.last_of_rdma(write ? kRead : kWrite);
     if (local.ref != region) [[unlikely]] {
-        return nothing(way);
+        return nothing(token);
     }
     if (!local.contains(address, length)) [[unlikely]] {
-        return nothing(way);
+        return nothing(token);
     }
     shm::Connection& connection = connection_of(way);
     if (!shm::ShmPort::rdma_directly(connection, write, name, offset, address, length))
         [[unlikely]] {
-        return nothing(way);
+        return nothing(token);
     }
     ended();
     PollingCore& core = *connection.core;
@@ -39,7 +40,7 @@ template <typename Ended>
     }
     core.count_direct_post();
     core.count_direct_end();
-    core.release();
+    PollToken::leave(*token);
     return Outcome::kDone;
 }
 
@@ -49,7 +50,7 @@ template <typename Ended>
                                              std::uint32_t offset, RegionRef region,
                                              std::uint64_t address, std::uint32_t length,
                                              Ended ended) noexcept {
-    if (!begin(way)) {
+    if (!begin_again(way)) {
         return false;
     }
     const RegionTable::Window& local = way.regions.last_of_rdma(write ? kRead : kWrite);

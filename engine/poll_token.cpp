@@ -47,44 +47,46 @@ std::uint32_t PollToken::yield_to_waiter() noexcept {
 
 // kPlaces if there is none. No place is given up: a thread that lives may be about to write its word, however long ago it
 // has borrowed.
-std::uint32_t PollToken::place_of(std::uintptr_t thread) noexcept {
+std::uint32_t PollToken::place_of(std::uint64_t thread) noexcept {
     std::uint32_t place = 0;
-    while (place < kPlaces && borrowers_[place] != thread && borrowers_[place] != 0) {
+    while (place < kPlaces && thread_of(places_[place]) != thread &&
+           thread_of(places_[place]) != 0) {
         ++place;
     }
     return place;
 }
 
-void PollToken::lend(std::uintptr_t thread) noexcept {
+void PollToken::lend(std::uint64_t thread) noexcept {
     turns_ = 0;
-    const std::uint32_t place = thread % kPlaces == 0 && heavy_fence_registered()
+    const std::uint32_t place = thread % 2 == 0 && heavy_fence_registered()
                                     ? place_of(thread)
                                     : kPlaces;  // it could not be taken back
     if (place == kPlaces) {
         turns_needed_ = kTurnsAtMost;  // let us not ask again soon
         return;
     }
-    borrowers_[place] = thread;
     loans_ += kOneLoan;
     lent_at_ = __builtin_ia32_rdtsc();
-    // From here on what we hold is the loan. Release pairs with the acquire in take_back().
-    busy_[place].store(1, std::memory_order_relaxed);
-    loan_.store(thread + place, std::memory_order_release);
+    // From here on what we hold is the loan. Nobody takes it back before the state says that there is one, so loan_ is
+    // not written behind who crosses it out. Release pairs with the acquire in take_back().
+    places_[place].store(thread + 1, std::memory_order_relaxed);
+    loan_.store(&places_[place], std::memory_order_relaxed);
+    state_.store(loans_ + place * kPhases + kLent, std::memory_order_release);
 }
 
 bool PollToken::take_back() noexcept {
     // Acquire pairs with the release in lend(), or in here.
-    std::uintptr_t loan = loan_.load(std::memory_order_acquire);
-    if ((loan & kCrossedOut) != 0 || loan == 0) {
-        return false;  // another thread is at it, or it is shared again
+    std::uint64_t state = state_.load(std::memory_order_acquire);
+    if (state == 0 || phase_in(state) == kCrossedOut) {
+        return false;  // it is shared again, or another thread is at it
     }
-    const std::uintptr_t place = loan % kPlaces;
-    if ((loan & kGivenBack) == 0) {
+    if (phase_in(state) == kLent) {
         // Only one of us: what is the holder's is ours while the loan is crossed out, but for what its borrower uses.
-        if (!loan_.compare_exchange_strong(loan, kCrossedOut + place, std::memory_order_acq_rel,
-                                           std::memory_order_relaxed)) {
+        if (!state_.compare_exchange_strong(state, state - kLent + kCrossedOut,
+                                            std::memory_order_acq_rel, std::memory_order_relaxed)) {
             return false;
         }
+        loan_.store(&nobody_, std::memory_order_relaxed);
         if (!heavy_fence()) [[unlikely]] {
             // It was to be had when the token was lent, and has been forbidden since. No processor keeps a store to
             // itself for so long.
@@ -93,18 +95,18 @@ bool PollToken::take_back() noexcept {
         }
         const bool went_well = __builtin_ia32_rdtsc() - lent_at_ >= kLongTicks;
         turns_needed_ = went_well ? kTurnsAtFirst : std::min(turns_needed_ * 2, kTurnsAtMost);
-        loan = kGivenBack + loans_ + place;
+        state += kGivenBack - kLent;
         // Release pairs with the acquire above, of who comes to look whether the borrower has finished.
-        loan_.store(loan, std::memory_order_release);
+        state_.store(state, std::memory_order_release);
     }
-    // Acquire pairs with the release in release(): what the borrower did is seen. It will not come back: it sees
-    // that the loan is crossed out.
-    if (busy_[place].load(std::memory_order_acquire) != 0) {
+    // Acquire pairs with the release in leave(): what the borrower did is seen. It will not come back: it sees
+    // that the loan is another one.
+    if (places_[place_in(state)].load(std::memory_order_acquire) % 2 != 0) {
         return false;
     }
     // held_ is ours now. Only one gets it, and of this loan: its number does not come again.
-    return loan_.compare_exchange_strong(loan, 0, std::memory_order_acq_rel,
-                                         std::memory_order_relaxed);
+    return state_.compare_exchange_strong(state, 0, std::memory_order_acq_rel,
+                                          std::memory_order_relaxed);
 }
 
 namespace {

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "engine/fence.hpp"
+#include "engine/one_instruction.hpp"
 #include "rings/slot.hpp"
 
 namespace sanpoll::engine {
@@ -26,10 +27,15 @@ namespace sanpoll::engine {
 /// such time twice as many turns are needed for the next loan, unless the last one went well for long, so that threads
 /// that share a core do without: at most one turn in 256 at first, and ever fewer, is paid for with a barrier.
 ///
+/// Each borrower has a word of its own, in a place that it keeps: kPlaces threads can borrow, whichever come first. It holds
+/// the thread, and one more while the thread has the token. The loan is a pointer to the borrower's word, so
+/// that to take the token is: load the loan, compare what it points to with this thread, add one, look at the loan
+/// again; and to leave it: subtract one. While there is no loan it points to a word that is nobody's.
+///
 /// A borrower may be stopped between its look at the loan and its store, for as long as the system likes, while others
-/// borrow and give back. So each one has a word of its own, in a place that it keeps: kPlaces threads can borrow, whichever
-/// come first. A thread is told by where its control block is, so one that has the block of another that has ended has its
-/// place too, and cannot be in the midst of anything with it.
+/// borrow and give back; hence a word for each, which stays where it is as long as the token. A thread is told by where its
+/// control block is, so one that has the block of another that has ended has its place too, and cannot be in the midst of
+/// anything with it.
 class alignas(rings::kCacheLine) PollToken {
 public:
     /// How often a poller yields before one try, at most, while the token is wanted.
@@ -40,44 +46,56 @@ public:
     static constexpr std::uint32_t kTurnsAtFirst = 256;
     static constexpr std::uint32_t kTurnsAtMost = 1U << 24;
 
+    PollToken() = default;
+    PollToken(const PollToken&) = delete;
+    PollToken& operator=(const PollToken&) = delete;
+
+    /// What says that somebody has the token: a borrower's word, or the one of all the others.
+    using Word = std::atomic<std::uint64_t>;
+
     /// Any thread. Not recursive: false as well if this thread has it. A system call, once, if it is lent to another
     /// thread.
     [[nodiscard]] bool try_acquire() noexcept {
-        const std::uintptr_t place = loan_.load(std::memory_order_relaxed) - this_thread();
-        if (place < kPlaces) {
-            return take_lent(place);
+        Word& lent = *loan_.load(std::memory_order_relaxed);
+        if (is_now(lent, this_thread())) {
+            return take_lent(lent);
         }
         if (held_.load(std::memory_order_relaxed) == 0) {
             return take_shared();
         }
-        return loan_.load(std::memory_order_relaxed) != 0 && take_back();
+        return state_.load(std::memory_order_relaxed) != 0 && !is_now(lent, this_thread() + 1) &&
+               take_back();
     }
-    /// The same for who tries once and hardly ever in vain: calls nothing, and takes nothing back.
-    [[nodiscard]] bool try_at_once() noexcept {
-        const std::uintptr_t place = loan_.load(std::memory_order_relaxed) - this_thread();
-        if (place < kPlaces) [[likely]] {
-            return take_lent(place);
+    /// The same for who tries once and hardly ever in vain: calls nothing, takes nothing back, and goes without while it is
+    /// wanted. `word` is set to what
+    /// leave() needs.
+    [[nodiscard, gnu::always_inline]] bool try_at_once(Word*& word) noexcept {
+        word = loan_.load(std::memory_order_relaxed);
+        if (is_now(*word, this_thread())) [[likely]] {
+            return take_lent(*word);
         }
-        // Without a look before, which spares the others the line only if it is taken again and again.
-        return take_shared();
+        // Without a look whether it is free, which spares the others the line only if it is taken again and again.
+        word = &held_;
+        return !wanted() && take_shared();
+    }
+    /// release() for who knows the word, and has not called note_turn() since.
+    [[gnu::always_inline]] static void leave(Word& word) noexcept {
+        // Release pairs with the acquire in take_shared() and in take_back(). Nobody else changes the word of who has it:
+        // of held_ others set what is set.
+        add_alone(word, -1);
     }
     void release() noexcept {
-        // Nobody changes the loan from none to some or back while we have the token.
-        const std::uintptr_t loan = loan_.load(std::memory_order_relaxed);
-        if (loan != 0) [[likely]] {
-            // Pairs with the acquire in take_back().
-            busy_[loan % kPlaces].store(0, std::memory_order_release);
-        } else {
-            held_.store(0, std::memory_order_release);
-        }
+        // Nobody changes the state from shared to another one or back while we have the token.
+        const std::uint64_t state = state_.load(std::memory_order_relaxed);
+        leave(state != 0 ? places_[place_in(state)] : held_);
     }
 
     /// The holder turns the core for itself: what a loan is earned with.
     void note_turn() noexcept {
-        if (loan_.load(std::memory_order_relaxed) != 0) {
+        if (state_.load(std::memory_order_relaxed) != 0) {
             return;
         }
-        const std::uintptr_t self = this_thread();
+        const std::uint64_t self = this_thread();
         if (last_ != self) {
             last_ = self;
             turns_ = 0;
@@ -105,58 +123,71 @@ public:
     }
     /// Whether it is lent to this thread; a snapshot.
     [[nodiscard]] bool is_lent_to_us() const noexcept {
-        return loan_.load(std::memory_order_relaxed) - this_thread() < kPlaces;
+        return thread_of(*loan_.load(std::memory_order_relaxed)) == this_thread();
     }
 
 private:
-    // A loan that is being taken back is no thread's: these are no addresses. Each has a number of its own, so that what
-    // was read of one is not mistaken for another.
-    static constexpr std::uintptr_t kCrossedOut = std::uintptr_t{1} << 63;  // not fenced yet
-    static constexpr std::uintptr_t kGivenBack = std::uintptr_t{1} << 62;   // free if not busy
-    static constexpr std::uintptr_t kOneLoan = kPlaces;
+    // What has become of the last loan: 0 if the token is shared, else one of these, the place, and the number of the
+    // loan, so that what was read of one is not mistaken for another.
+    //
+    //   0 --lend()--> kLent --take_back()--> kCrossedOut --fenced--> kGivenBack --the borrower has left it--> 0
+    //
+    // From 0 by the holder, to kCrossedOut by one of those who try, to 0 by who becomes the holder.
+    enum Phase : std::uint64_t { kLent = 1, kCrossedOut = 2, kGivenBack = 3 };
+    static constexpr std::uint64_t kPhases = 4;
+    static constexpr std::uint64_t kOneLoan = kPhases * kPlaces;
+    [[nodiscard]] static std::uint64_t phase_in(std::uint64_t state) noexcept {
+        return state % kPhases;
+    }
+    [[nodiscard]] static std::uint64_t place_in(std::uint64_t state) noexcept {
+        return state / kPhases % kPlaces;
+    }
 
     // Where the thread's own control block is: its lowest bits are 0.
-    static std::uintptr_t this_thread() noexcept {
+    static std::uint64_t this_thread() noexcept {
         return reinterpret_cast<std::uintptr_t>(__builtin_thread_pointer());
+    }
+    [[nodiscard]] static std::uint64_t thread_of(const Word& word) noexcept {
+        return word.load(std::memory_order_relaxed) & ~std::uint64_t{1};
     }
 
     [[nodiscard]] bool take_shared() noexcept {
-        // Acquire pairs with the release in release(): the new holder sees all that the last one did. Of the lowest
+        // Acquire pairs with the release in leave(): the new holder sees all that the last one did. Of the lowest
         // bit only, which compilers make one instruction that tests and sets.
         return (held_.fetch_or(1, std::memory_order_acquire) & 1U) == 0;
     }
-    // `place` is this thread's, which writes that word and nobody else.
-    [[nodiscard]] bool take_lent(std::uintptr_t place) noexcept {
-        if (busy_[place].load(std::memory_order_relaxed) != 0) [[unlikely]] {
-            return false;
-        }
-        busy_[place].store(1, std::memory_order_relaxed);
+    // `word` is this thread's, which writes it and nobody else, and says that the thread does not have the token.
+    [[nodiscard, gnu::always_inline]] bool take_lent(Word& word) noexcept {
+        add_alone(word, 1);
         light_fence();  // the look comes after the store: pairs with the heavy fence in take_back()
-        if (loan_.load(std::memory_order_acquire) - this_thread() == place) [[likely]] {
+        if (is_now(loan_, &word)) [[likely]] {
             return true;
         }
         // Nobody who sees it raised for this moment takes it for more than a try in vain.
-        busy_[place].store(0, std::memory_order_release);
+        add_alone(word, -1);
         return false;
     }
     [[nodiscard]] bool take_back() noexcept;
-    void lend(std::uintptr_t thread) noexcept;
-    [[nodiscard]] std::uint32_t place_of(std::uintptr_t thread) noexcept;
+    void lend(std::uint64_t thread) noexcept;
+    [[nodiscard]] std::uint32_t place_of(std::uint64_t thread) noexcept;
     std::uint32_t yield_to_waiter() noexcept;
 
-    std::atomic<std::uint32_t> held_{0};    // stays 1 while it is lent
-    std::atomic<std::uint32_t> wanted_{0};  // threads in acquire_first(); in the line of `held_`
-    // Who has borrowed it, with its place in the lowest bits; 0: nobody. From 0 by the holder, to 0 by who becomes it.
-    std::atomic<std::uintptr_t> loan_{0};
-    std::atomic<std::uint8_t> busy_[kPlaces]{};  // the borrowers' words
+    static inline Word nobody_{0};  // as no thread's control block is there
+
+    // The borrower's word. To a place by the holder, before state_; away from it by who crosses the loan out.
+    std::atomic<Word*> loan_{&nobody_};
+    Word held_{0};                          // 1 while somebody has it, and while it is lent
+    std::atomic<std::uint64_t> state_{0};   // see Phase
+    std::atomic<std::uint32_t> wanted_{0};  // threads in acquire_first(); in the line of `loan_`
 
     // The holder's.
-    std::uintptr_t last_ = 0;  // who turned the core last
-    std::uint32_t turns_ = 0;  // how often, without another between
-    std::uint32_t turns_needed_ = kTurnsAtFirst;
-    std::uintptr_t loans_ = 0;   // how many there were, times kOneLoan
+    std::uint32_t turns_ = 0;    // of `last_`, without another's between
+    std::uint64_t last_ = 0;     // who turned the core last
+    std::uint64_t loans_ = 0;    // how many there were, times kOneLoan
     std::uint64_t lent_at_ = 0;  // ticks; read by who takes it back
-    std::uintptr_t borrowers_[kPlaces]{};
+    std::uint32_t turns_needed_ = kTurnsAtFirst;
+
+    alignas(rings::kCacheLine) Word places_[kPlaces]{};  // the borrowers' words
 };
 
 static_assert(sizeof(PollToken) == 2 * rings::kCacheLine);

@@ -34,12 +34,22 @@ struct Handlers {
     void (*closed)(void* owner) noexcept = nullptr;
 };
 
+/// What went the direct way (direct.hpp), counted once: it is in the counters of the core and of its fabric as well.
+struct DirectCounters {
+    Counter sends;  // posted and ended at once
+    Counter bytes_sent;
+    Counter receives;  // posted
+    Counter received;  // ended
+    Counter bytes_received;
+};
+
 /// Statistics of a core; written by the token holder, read by anybody.
 struct CoreCounters {
+    DirectCounters direct;
     Counter turns;
     Counter busy_turns;
-    Counter requests;     // work requests applied
-    Counter completions;  // polled and notified
+    CounterWith requests{direct.sends, direct.receives};     // work requests applied
+    CounterWith completions{direct.sends, direct.received};  // polled and notified
     Counter notifications;
     Counter sleeps;
     Counter lane_stalls;  // a request had to wait for an earlier one of its endpoint
@@ -258,6 +268,11 @@ public:
             wake_waiters();
         }
     }
+    [[nodiscard]] DirectCounters& direct_counters() noexcept { return counters_.direct; }
+    [[nodiscard]] const DirectCounters& direct_counters() const noexcept {
+        return counters_.direct;
+    }
+    /// A post that goes no further by the first parts.
     void count_direct_post() noexcept { counters_.requests.add(); }
     void count_direct_end() noexcept { counters_.completions.add(); }
     /// Whether the next look may be at one connection only: after some of these, or one that found nothing, it has to be
@@ -267,10 +282,12 @@ public:
     [[nodiscard]] bool has_looked_enough() const noexcept { return looks_left_ < 0; }
     /// The last look was as long as so many others more.
     void look_round_sooner(std::int32_t looks) noexcept { looks_left_ -= looks; }
+    /// The next look is to be a whole turn: there is something to do that no look at a connection finds.
+    void look_round_next() noexcept { looks_left_ = 0; }
     /// Somebody sleeps until something ends: after_completion() has something to do. After a result is out.
     [[nodiscard]] bool somebody_waits() const noexcept {
         light_fence();  // as in after_completion()
-        return waiters_.load(std::memory_order_relaxed) != 0;
+        return !is_now(waiters_, 0);
     }
     /// What the first part of a look has to say to the second.
     void note_one_taken() noexcept { one_taken_ = true; }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "engine/one_instruction.hpp"
 #include "engine/status.hpp"
 
 namespace sanpoll::engine {
@@ -101,7 +102,7 @@ public:
     /// it so without the token knows that the handle was good just now.
     [[nodiscard]] bool is_direct(std::uint64_t handle) const noexcept {
         // Acquire pairs with the store in let_direct(): the connection and its core are there.
-        return direct_.load(std::memory_order_acquire) == handle;
+        return is_now(direct_, handle);
     }
 
     /// Makes it so if the gate is open and has admitted nothing beyond `sequence` posts, which have taken effect.

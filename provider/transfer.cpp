@@ -171,8 +171,7 @@ int receive_any(SOCKET s, const WSABUF* buffers, DWORD count, const DWORD* flags
 
 [[nodiscard]] bool in_progress(WSAOVERLAPPED& overlapped) noexcept {
     // Acquire pairs with the release of whoever completes: the result fields are there.
-    return std::atomic_ref<ULONG_PTR>(overlapped.Internal).load(std::memory_order_acquire) ==
-           WSS_OPERATION_IN_PROGRESS;
+    return engine::is_now(overlapped.Internal, WSS_OPERATION_IN_PROGRESS);
 }
 
 // WSPGetOverlappedResult with fWait, and without a connection: apart, so that a look costs no more than a look.

@@ -103,9 +103,10 @@ public:
     /// The same for who has kept what payload() gave: the slot is not looked for again.
     void publish(std::byte* payload) noexcept {
         auto* slot = reinterpret_cast<Slot*>(payload - offsetof(Slot, payload));
+        const std::uint32_t next = position_ + 1;
+        position_ = next;
         // Pairs with the acquire in SpscConsumer::front.
-        slot->sequence.store(position_ + 1, std::memory_order_release);
-        ++position_;
+        slot->sequence.store(next, std::memory_order_release);
     }
 
     /// Copies one value of at most 124 bytes (60 in one line) and publishes it. False when the ring is full.
@@ -233,12 +234,13 @@ public:
 
     /// The same, and asks for the head's second line at once, in case it is needed.
     [[nodiscard]] const std::byte* front_with_second_line() const noexcept {
-        const Slot& slot = slots_[slot_index(position_, mask_)];
+        const std::uint32_t position = position_;
+        const Slot& slot = slots_[slot_index(position, mask_)];
         // Before the look: if the first line has changed, both are fetched together. What the second holds
         // was written before the sequence word was.
         prefetch_for_read(slot.payload + kLinePayload);
         // Pairs with the release in SpscProducer::publish and publish_record.
-        if (slot.sequence.load(std::memory_order_acquire) != position_ + 1) {
+        if (slot.sequence.load(std::memory_order_acquire) != position + 1) {
             return nullptr;
         }
         return slot.payload;
@@ -262,9 +264,10 @@ public:
 
     /// release(1), without its loop. Whether the producer was told.
     bool release_one() noexcept {
-        prefetch_for_read(&slots_[slot_index(position_ + kAhead, mask_)]);
-        ++position_;
-        if (position_ - published_ >= publish_every_) [[unlikely]] {
+        const std::uint32_t position = position_ + 1;
+        position_ = position;
+        prefetch_for_read(&slots_[slot_index(position + kAhead - 1, mask_)]);
+        if (position - published_ >= publish_every_) [[unlikely]] {
             publish_progress();
             return true;
         }

@@ -79,10 +79,10 @@ public:
             cell(tail_ + 1 + (i - kInlineSges) / 4).more[(i - kInlineSges) % 4] = request.piece(i);
         }
         tail_ += cells;
+        extra_ += cells - 1;
         if (static_cast<std::int32_t>(direct_until_ - tail_) < 0) {
             direct_until_ = tail_;
         }
-        ++size_;
         return true;
     }
 
@@ -92,11 +92,13 @@ public:
     /// are cells and places now: what is pushed meanwhile takes at most one of both for each cell, what is popped adds.
     [[gnu::noinline]] bool look_for_room(std::uint32_t depth) noexcept {
         const std::uint32_t cells = capacity() - (tail_ - head_);
-        const std::uint32_t places = size_ + 1 < depth ? depth - 1 - size_ : 0;
+        const std::uint32_t places = size() + 1 < depth ? depth - 1 - size() : 0;
         const std::uint32_t room = cells < places ? cells : places;
         direct_until_ = tail_ + room;
         return room != 0;
     }
+    /// From now on takes_directly() is false, until somebody looks for room.
+    void stop_directly() noexcept { direct_until_ = tail_; }
     /// push() of a receive that is kPushedDirectly, after takes_directly().
     void push_directly(std::uint64_t context, std::uint64_t address, std::uint32_t length,
                        RegionTable::Holds* holds) noexcept {
@@ -111,10 +113,9 @@ public:
         queued.sge[0].length = length;
         queued.sge[1].address = reinterpret_cast<std::uint64_t>(holds);
         ++tail_;
-        ++size_;
     }
     [[nodiscard]] bool empty() const noexcept { return head_ == tail_; }
-    [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
+    [[nodiscard]] std::uint32_t size() const noexcept { return tail_ - head_ - extra_; }
 
     [[nodiscard]] const QueuedRequest& front() const noexcept { return at(head_); }
 
@@ -141,14 +142,12 @@ public:
     }
 
     void pop() noexcept {
-        head_ += cells_for(front().sge_count);
-        --size_;
+        const std::uint32_t cells = cells_for(front().sge_count);
+        head_ += cells;
+        extra_ -= cells - 1;
     }
     /// The same, for a front request of at most kInlineSges pieces.
-    void pop_single() noexcept {
-        ++head_;
-        --size_;
-    }
+    void pop_single() noexcept { ++head_; }
 
 private:
     union Cell {
@@ -191,7 +190,7 @@ private:
     std::uint32_t mask_ = 0;  // of positions: cells less one
     std::uint32_t tail_ = 0;
     std::uint32_t direct_until_ = 0;  // the position from which takes_directly() is false
-    std::uint32_t size_ = 0;
+    std::uint32_t extra_ = 0;         // cells beyond one for each request
 };
 
 }  // namespace sanpoll::engine

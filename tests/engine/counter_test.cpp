@@ -42,5 +42,20 @@ TEST(Counter, ReadersSeeItGrow) {
     EXPECT_EQ(counter.value(), 100000U);
 }
 
+TEST(CounterWithTest, CountsWhatTheOthersDo) {
+    Counter first;
+    Counter second;
+    CounterWith one(first);
+    CounterWith both(first, second);
+    both.add(2);
+    EXPECT_EQ(both.value(), 2U);
+    EXPECT_EQ(one.value(), 0U);
+    first.add();
+    second.add(10);
+    EXPECT_EQ(one.value(), 1U);
+    EXPECT_EQ(both.value(), 13U);
+    EXPECT_EQ(first.value(), 1U) << "the others are not changed";
+}
+
 }  // namespace
 }  // namespace sanpoll::engine

@@ -220,6 +220,10 @@ protected:
         }
         return turns;
     }
+    bool at_once() {
+        PollToken::Word* word = nullptr;
+        return token_.try_at_once(word);
+    }
     static void elsewhere(const std::function<void()>& what) { std::thread(what).join(); }
 
     PollToken token_;
@@ -229,17 +233,84 @@ TEST_F(LoanTest, WhoTurnsTheCoreLongGetsIt) {
     EXPECT_EQ(borrow(), PollToken::kTurnsAtFirst);
     EXPECT_TRUE(token_.is_lent_to_us());
     for (int i = 0; i < 10; ++i) {
-        ASSERT_TRUE(i % 2 == 0 ? token_.try_acquire() : token_.try_at_once());
+        ASSERT_TRUE(i % 2 == 0 ? token_.try_acquire() : at_once());
         ASSERT_FALSE(token_.try_acquire()) << "not recursive";
-        ASSERT_FALSE(token_.try_at_once());
+        ASSERT_FALSE(at_once());
         token_.release();
     }
     elsewhere([&] { EXPECT_FALSE(token_.is_lent_to_us()); });
 }
 
+TEST_F(LoanTest, IsLeftByItsWordOrWithout) {
+    (void)borrow();
+    PollToken::Word* word = nullptr;
+    for (int i = 0; i < 10; ++i) {
+        ASSERT_TRUE(i % 4 < 2 ? token_.try_at_once(word) : token_.try_acquire());
+        ASSERT_FALSE(token_.try_acquire());
+        if (i % 2 == 0) {
+            token_.release();
+        } else {
+            PollToken::leave(*word);  // the same as the time before
+        }
+        ASSERT_TRUE(token_.is_lent_to_us()) << "asking in vain does not end one's own loan";
+    }
+}
+
+TEST_F(LoanTest, IsLeftByItsWordAfterItWasTakenBack) {
+    (void)borrow();
+    PollToken::Word* word = nullptr;
+    ASSERT_TRUE(token_.try_at_once(word));
+    elsewhere([&] { EXPECT_FALSE(token_.try_acquire()); });
+    PollToken::leave(*word);
+    elsewhere([&] {
+        EXPECT_TRUE(token_.try_acquire());
+        token_.release();
+    });
+    ASSERT_TRUE(token_.try_at_once(word)) << "shared";
+    elsewhere([&] { EXPECT_FALSE(token_.try_acquire()); });
+    PollToken::leave(*word);
+    elsewhere([&] {
+        EXPECT_TRUE(token_.try_acquire());
+        token_.release();
+    });
+}
+
+TEST_F(LoanTest, OneTokenIsNotAnother) {
+    (void)borrow();
+    PollToken other;
+    EXPECT_FALSE(other.is_lent_to_us());
+    PollToken::Word* word = nullptr;
+    PollToken::Word* others = nullptr;
+    ASSERT_TRUE(token_.try_at_once(word));
+    ASSERT_TRUE(other.try_at_once(others));
+    elsewhere([&] { EXPECT_FALSE(other.try_acquire()); });
+    PollToken::leave(*others);
+    EXPECT_FALSE(token_.try_acquire());
+    PollToken::leave(*word);
+    EXPECT_TRUE(token_.is_lent_to_us());
+}
+
+TEST_F(LoanTest, WhoTriesAtOnceGoesWithoutWhileItIsWanted) {
+    ASSERT_TRUE(token_.try_acquire());
+    std::atomic<bool> go{false};
+    std::thread waiter([&] {
+        token_.acquire_first();
+        while (!go.load()) {
+            std::this_thread::yield();
+        }
+        token_.release();
+    });
+    ASSERT_TRUE(eventually([&] { return token_.wanted(); }));
+    token_.release();
+    ASSERT_FALSE(at_once()) << "whether the waiter has come or not";
+    go.store(true);
+    waiter.join();
+    EXPECT_TRUE(at_once());
+}
+
 TEST_F(LoanTest, WhoOnlyTakesItDoesNot) {
     for (std::uint32_t i = 0; i < 2 * PollToken::kTurnsAtFirst; ++i) {
-        ASSERT_TRUE(token_.try_at_once());
+        ASSERT_TRUE(at_once());
         token_.release();
     }
     EXPECT_FALSE(token_.is_lent_to_us());
@@ -269,7 +340,7 @@ TEST_F(LoanTest, TwoThatTakeTurnsShareIt) {
 TEST_F(LoanTest, IsTakenBackAtTheFirstTry) {
     (void)borrow();
     elsewhere([&] {
-        EXPECT_FALSE(token_.try_at_once()) << "this one calls nothing";
+        EXPECT_FALSE(at_once()) << "this one calls nothing";
         ASSERT_TRUE(token_.try_acquire());
     });
     EXPECT_FALSE(token_.is_lent_to_us());
@@ -277,7 +348,7 @@ TEST_F(LoanTest, IsTakenBackAtTheFirstTry) {
     token_.release();  // as that thread
     EXPECT_TRUE(token_.try_acquire());
     token_.release();
-    EXPECT_TRUE(token_.try_at_once());
+    EXPECT_TRUE(at_once());
 }
 
 TEST_F(LoanTest, IsNotTakenOutOfTheHand) {
@@ -294,7 +365,7 @@ TEST_F(LoanTest, IsNotTakenOutOfTheHand) {
     });
     EXPECT_TRUE(token_.try_acquire());
     token_.release();
-    EXPECT_TRUE(token_.try_at_once());
+    EXPECT_TRUE(at_once());
 }
 
 TEST_F(LoanTest, ItsBorrowerMayHaveItBack) {
@@ -367,7 +438,7 @@ TEST_F(LoanTest, WhoeverHasTheBlockOfOneThatEndedHasItsPlace) {
                     (void)borrow();
                 }
                 EXPECT_TRUE(token_.is_lent_to_us()) << "thread " << i;
-                EXPECT_TRUE(token_.try_at_once());
+                EXPECT_TRUE(at_once());
                 token_.release();
             });
         ASSERT_TRUE(token_.try_acquire()) << "taken back after its borrower has ended";
@@ -391,7 +462,7 @@ TEST_F(LoanTest, GuardsWhatItGuards) {
                 if ((i / 2000 + t) % 3 != 0 && i % 500 != 0) {
                     continue;
                 }
-                if (i % 2 == 0 ? token_.try_at_once() : token_.try_acquire()) {
+                if (i % 2 == 0 ? at_once() : token_.try_acquire()) {
                     ++guarded;
                     ++mine;
                     token_.note_turn();

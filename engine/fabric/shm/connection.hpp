@@ -55,6 +55,20 @@ private:
 };
 static_assert(sizeof(Stops) == 4 && std::endian::native == std::endian::little);
 
+/// A connection's id as the upper half of a record's first word, to which the lower half only has to be added.
+class UpperHalf {
+public:
+    UpperHalf& operator=(std::uint32_t value) noexcept {
+        word_ = std::uint64_t{value} << 32;
+        return *this;
+    }
+    operator std::uint32_t() const noexcept { return static_cast<std::uint32_t>(word_ >> 32); }
+    [[nodiscard]] std::uint64_t word() const noexcept { return word_; }
+
+private:
+    std::uint64_t word_ = 0;
+};
+
 /// Flow control. The receiver counts the receives it was given (`granted`); the sender learns of the
 /// count by the credit word of any record and sends its n-th message only if n < granted, so every
 /// message finds its receive waiting. Messages that travel in the ring, and announcements, may run
@@ -95,11 +109,11 @@ struct Connection final : Endpoint, ExposureBoard, Stops {
     enum class Long : std::uint8_t { kIdle, kAnnounced, kSending };
 
     // ---- both directions
-    Link* link = nullptr;       // nullptr once the link is gone
-    std::uint32_t id = 0;       // ours: the peer puts it into its records
-    std::uint32_t peer_id = 0;  // the peer's
-    bool established = false;   // the acceptor has accepted: peer_id is valid
-    bool closing = false;       // closed here; lives on until the farewell is sent
+    Link* link = nullptr;      // nullptr once the link is gone
+    UpperHalf id;              // ours: the peer puts it into its records
+    UpperHalf peer_id;         // the peer's
+    bool established = false;  // the acceptor has accepted: peer_id is valid
+    bool closing = false;      // closed here; lives on until the farewell is sent
     Status reason = Status::kOk;
     bool queued = false;  // in the port's list of connections with something to send
     bool credit_due = false;
@@ -119,6 +133,9 @@ struct Connection final : Endpoint, ExposureBoard, Stops {
     // ---- sending
     std::uint32_t sent = 0;    // messages begun
     std::uint32_t credit = 0;  // receives that the peer has had, as far as we know
+    // What `sent` has to be below for a message to go directly: nothing else has to be looked at then. Credit only grows;
+    // whatever else may stop one calls stop_direct_sends().
+    std::uint32_t sends_directly_until = 0;
     Long long_state = Long::kIdle;
     bool stalled = false;                  // we have told the peer that we wait for credit
     bool wanted_ahead = false;             // kSending: the one behind is invited as well
@@ -175,6 +192,26 @@ struct Connection final : Endpoint, ExposureBoard, Stops {
 
     Connection* next_dead = nullptr;
 
+    [[nodiscard]] bool sends_directly() const noexcept {
+        return static_cast<std::int32_t>(sent - sends_directly_until) < 0;
+    }
+    void stop_direct_sends() noexcept { sends_directly_until = sent; }
+    void allow_direct_sends() noexcept {
+        if (!stop_send() && sends.empty()) {
+            sends_directly_until = credit + kUnasked;
+        }
+    }
+    /// The same of receives: RequestQueue::takes_directly().
+    void allow_direct_receives(std::uint32_t depth) noexcept {
+        if (!stop_receive() && early == nullptr) {
+            (void)receives.look_for_room(depth);
+        }
+    }
+    /// Neither, from here on.
+    void stop_direct() noexcept {
+        stop_direct_sends();
+        receives.stop_directly();
+    }
     [[nodiscard]] bool may_send(bool small) const noexcept {
         return static_cast<std::int32_t>(credit + (small ? kUnasked : 0) - sent) > 0 && !suspended;
     }

@@ -106,14 +106,7 @@ inline void copy_turn(const rings::TurnEnd& turn, void* to, std::uint32_t length
 [[gnu::always_inline]] inline bool ShmPort::send_directly(Connection& connection, Link* link,
                                                           std::uint64_t address,
                                                           std::uint32_t length) noexcept {
-    if (connection.stop_send()) [[unlikely]] {
-        return false;
-    }
-    if (!connection.sends.empty()) [[unlikely]] {
-        return false;
-    }
-    if (static_cast<std::int32_t>(connection.credit - connection.sent) <=
-        -static_cast<std::int32_t>(kUnasked)) [[unlikely]] {
+    if (!connection.sends_directly()) [[unlikely]] {
         return false;
     }
     LinkSender& sender = link->sender;  // the end of a link suspends or breaks its connections
@@ -128,12 +121,11 @@ inline void copy_turn(const rings::TurnEnd& turn, void* to, std::uint32_t length
         if (!sender.room_is_known()) [[unlikely]] {
             return false;
         }
-        sender.put_short_quietly(header_for(connection, RecordKind::kMessage, length), from);
+        connection.reported = connection.granted;  // credit_due may stay: what is due is looked at
+        sender.put_message_quietly(connection.peer_id.word(),
+                                   std::uint64_t{connection.granted} << 32, from, length);
     }
     ++connection.sent;
-    ShmCounters& counters = port_of(connection).counters_;
-    counters.messages_sent.add();
-    counters.bytes_sent.add(length);
     return true;
 }
 
@@ -165,12 +157,6 @@ inline void copy_turn(const rings::TurnEnd& turn, void* to, std::uint32_t length
 
 [[gnu::always_inline]] inline bool ShmPort::may_receive_directly(
     const Connection& connection) noexcept {
-    if (connection.stop_receive()) [[unlikely]] {
-        return false;
-    }
-    if (connection.early != nullptr) [[unlikely]] {
-        return false;
-    }
     return connection.receives.takes_directly();
 }
 
@@ -213,6 +199,7 @@ inline void copy_turn(const rings::TurnEnd& turn, void* to, std::uint32_t length
         }
         if (static_cast<std::int32_t>(credit - connection.credit) > 0) {
             connection.credit = credit;
+            connection.sends_directly_until = credit + kUnasked;  // nothing stops them
         }
     }
     return true;
@@ -229,10 +216,6 @@ template <typename Ended>
     const std::uint64_t context = front.context;
     connection.receives.pop_single();
     ended(context, length);
-    ShmPort& port = port_of(connection);
-    port.counters_.messages_received.add();
-    port.counters_.bytes_received.add(length);
-    connection.core->count_direct_end();
 }
 
 template <typename Ended>
@@ -267,42 +250,34 @@ template <typename Ended>
             rings::cpu_pause();
         }
     }
-    if (!link.receiver.is_next(head)) [[unlikely]] {
-        return Taken::kNothing;  // a lie while the turn is ours
-    }
-    const RecordHeader header = read_header(head);
-    if (header.kind != RecordKind::kMessage) [[unlikely]] {
+    if (!link.receiver.is_next_message(head, connection.id.word())) [[unlikely]] {
         return Taken::kNothing;
     }
-    if (header.connection != connection.id) [[unlikely]] {
+    // Each word is read once: it comes from the peer's hand.
+    const auto* words = reinterpret_cast<const std::uint32_t*>(head);
+    const std::uint32_t length = rings::load_once(words[2]);
+    const std::uint32_t credit = rings::load_once(words[3]);
+    if (length > kHeadBytes) [[unlikely]] {
         return Taken::kNothing;
     }
-    if (header.length > kHeadBytes) [[unlikely]] {
-        return Taken::kNothing;
-    }
-    const QueuedRequest* const front = receive_for(connection, header.length);
+    const QueuedRequest* const front = receive_for(connection, length);
     if (front == nullptr) [[unlikely]] {
         return Taken::kNothing;
     }
-    if (!take_credit_directly(connection, header.credit)) [[unlikely]] {
+    if (!take_credit_directly(connection, credit)) [[unlikely]] {
         return Taken::kNothing;
     }
     copy_narrow(reinterpret_cast<void*>(front->sge[0].address), head + sizeof(RecordHeader),
-                header.length);
-    end_receive(connection, *front, header.length, ended);
+                length);
+    end_receive(connection, *front, length, ended);
+    // The writer is told of room now and then; it may wait for that.
     const bool told = link.receiver.release_one();
     if (!link.shown.empty()) {
         link.receiver.publish_taken();  // as in take_records()
     }
-    light_fence();  // as in Link::tell_writer(): what was told before the look at who waits for it
-    // Who waits for room need not be told of what it does not see.
-    if (told && link.receiver.writer_waits()) [[unlikely]] {
-        return Taken::kOneAndMore;
-    }
-    if (link.receiver.front() != nullptr || port_of(connection).queued_head_ != nullptr) {
-        return Taken::kOneAndMore;
-    }
-    return Taken::kOne;
+    // What comes behind it is left to the next look. If something of another connection is to be done, that is a whole turn:
+    // see queue().
+    return told ? Taken::kOneAndMore : Taken::kOne;
 }
 
 }  // namespace sanpoll::engine::shm

@@ -184,6 +184,12 @@ inline void write_header(std::byte* to, const RecordHeader& header, std::uint32_
     std::memcpy(to + sizeof(first), &second, sizeof(second));
 }
 
+/// The first half of the first of these two words for a message in one slot; the other half is RecordHeader::connection. A
+/// message in the turn line more is kOneTurn more, and the count wraps as `turns` does.
+inline constexpr std::uint32_t kMessageInSlot =
+    static_cast<std::uint32_t>(RecordKind::kMessage) | (1U << 8);
+inline constexpr std::uint32_t kOneTurn = 1U << 16;
+
 /// Its `turns` alone, for LinkReceiver::is_next. What read_header() finds there later may be something else.
 [[nodiscard]] inline std::uint16_t read_turns(const std::byte* payload) noexcept {
     return static_cast<std::uint16_t>(

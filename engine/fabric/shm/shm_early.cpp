@@ -42,6 +42,7 @@ EarlyMessage* ShmPort::keep(Connection& connection, std::uint32_t length, bool a
         }
     }
     counters_.early_messages.add();
+    connection.receives.stop_directly();
     message->next = nullptr;
     message->length = length;
     message->announced = announced;

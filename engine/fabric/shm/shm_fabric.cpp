@@ -83,7 +83,7 @@ Status Incoming::accept_here(const EndpointOwner& owner, const ConnectData& call
         }
     });
     answer.status = open ? 0 : 1;
-    answer.acceptor_id = open ? connection->id : 0;
+    answer.acceptor_id = open ? connection->id : 0U;
     answer.data_length = static_cast<std::uint32_t>(callee_data.size());
     std::copy(callee_data.begin(), callee_data.end(), answer.data);
     peer->mail_or_send(answer);

@@ -26,6 +26,7 @@ ShmPort::ShmPort(const Config& config, PollingCore& core, int trouble_fd)
     : config_(config),
       core_(core),
       trouble_fd_(trouble_fd),
+      counters_(core.direct_counters()),
       table_(new Connection*[config.max_connections]()),
       table_mask_(config.max_connections - 1),
       looks_(config.mode == Mode::kInline ? kIdleLooks : 1),
@@ -213,6 +214,7 @@ bool ShmPort::establish(Connection& connection, std::uint32_t peer_id) noexcept 
 void ShmPort::abandon(Connection& connection) noexcept {
     connection.closing = true;
     connection.broken = true;
+    connection.stop_direct();
     while (EarlyMessage* message = connection.early) {
         connection.early = message->next;
         free_early(message);
@@ -263,6 +265,7 @@ void ShmPort::break_connection(Connection& connection, Status reason) noexcept {
         return;
     }
     connection.broken = true;
+    connection.stop_direct();
     connection.reason = reason;
     connection.credit_due = connection.stall_due = connection.invite_due = false;
     connection.confirm_due = connection.confirmed_due = false;
@@ -392,6 +395,9 @@ void ShmPort::service_queue() noexcept {
         connection.queued = false;
         connection.next_queued = nullptr;
         service(connection);
+    }
+    if (queued_head_ != nullptr) {
+        core_.look_round_next();
     }
 }
 

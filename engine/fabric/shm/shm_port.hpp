@@ -17,10 +17,17 @@
 namespace sanpoll::engine::shm {
 
 struct ShmCounters {
-    Counter messages_sent;
-    Counter messages_received;
-    Counter bytes_sent;
-    Counter bytes_received;
+    /// `direct`: what is counted there is counted here as well.
+    explicit ShmCounters(const DirectCounters& direct) noexcept
+        : messages_sent(direct.sends),
+          messages_received(direct.received),
+          bytes_sent(direct.bytes_sent),
+          bytes_received(direct.bytes_received) {}
+
+    CounterWith messages_sent;
+    CounterWith messages_received;
+    CounterWith bytes_sent;
+    CounterWith bytes_received;
     Counter early_messages;      // kept in private memory until a receive came
     Counter stalls;              // the peer had no receive for a message of ours
     Counter full_rings;          // the ring had no room; tried again in a later turn
@@ -178,9 +185,10 @@ public:
                                 std::uint32_t length) const noexcept;
     void post_whole(Connection& connection, Opcode opcode, std::uint64_t context,
                     Sge piece) noexcept;
-    /// Looks again for room in the queue of receives.
-    void look_for_room(Connection& connection) noexcept {
-        (void)connection.receives.look_for_room(config_.queue_depth);
+    /// Looks again whether the next posts may go without a look at anything but how many they are.
+    void allow_direct(Connection& connection) noexcept {
+        connection.allow_direct_sends();
+        connection.allow_direct_receives(config_.queue_depth);
     }
     void report_credit(Connection& connection) noexcept;
     /// Takes whatever has come on the connection's link. Whether there was anything.

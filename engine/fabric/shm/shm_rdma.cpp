@@ -51,6 +51,7 @@ void ShmPort::post_rdma(Connection& connection, const WorkRequest& request) noex
     if (refused == Status::kOk && !connection.sends.push(request)) [[unlikely]] {
         refused = Status::kNoMemory;
     }
+    connection.stop_direct_sends();
     if (refused != Status::kOk) [[unlikely]] {
         for (std::uint32_t i = 0; i < held; ++i) {
             if (request.piece(i).length != 0) {

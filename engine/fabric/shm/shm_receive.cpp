@@ -67,6 +67,7 @@ inline void ShmPort::release_hold(Connection& connection, const QueuedRequest& r
 void ShmPort::note_unusual(Connection& connection) noexcept {
     connection.unusual =
         connection.debt != 0 || connection.saturation->receives.load(std::memory_order_relaxed);
+    connection.receives.stop_directly();
 }
 
 [[gnu::noinline]] void ShmPort::report_credit(Connection& connection) noexcept {

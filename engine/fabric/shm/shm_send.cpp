@@ -136,6 +136,7 @@ void ShmPort::post_send(Connection& connection, const WorkRequest& request) noex
         core_.complete(completion_of(connection, request, Status::kNoMemory, 0));
         return;
     }
+    connection.stop_direct_sends();
     for (std::uint32_t i = 0; i < request.sge_count; ++i) {
         if (request.piece(i).length != 0) {
             (void)connection.regions->hold(request.piece(i).region);
@@ -310,6 +311,8 @@ void ShmPort::take_credit(Connection& connection, std::uint32_t credit) noexcept
     connection.stall_due = false;
     if (!connection.sends.empty()) {
         queue(connection);
+    } else {
+        connection.allow_direct_sends();
     }
 }
 
@@ -322,6 +325,8 @@ bool ShmPort::flush_control(Connection& connection) noexcept {
         connection.copied_due = 0;
         return true;
     }
+    // A message may have said it since.
+    connection.credit_due = connection.credit_due && connection.granted != connection.reported;
     LinkSender& sender = connection.link->sender;
     const auto put = [&](auto& due, RecordKind kind, std::uint32_t length = 0) {
         if (due == 0) {
@@ -395,6 +400,7 @@ void ShmPort::queue(Connection& connection) noexcept {
         queued_tail_->next_queued = &connection;
     }
     queued_tail_ = &connection;
+    core_.look_round_next();
     if (armed_ && !armed_for_room_) [[unlikely]] {
         // Another thread has borrowed the token while the core sleeps. The peers were not asked to ring for
         // room then, so nobody would come back to this in time: the core must go to sleep anew.

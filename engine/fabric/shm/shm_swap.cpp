@@ -130,6 +130,7 @@ Hold ShmPort::suspend(std::uint32_t id, Link& link, bool they_win) noexcept {
         // Nothing is being copied: no long message is under way.
     }
     connection->suspended = true;
+    connection->stop_direct();
     Counts counts;
     return suspended(id, link, counts);
 }
@@ -186,6 +187,7 @@ void ShmPort::leave_link(Connection& connection) noexcept {
     connection.copied_due = 0;
     connection.stalled = false;
     connection.report_after = connection.report_every;
+    connection.stop_direct();            // `sent` may be less than it was
     connection.taken = connection.sent;  // the peer has taken in all, as it said at its leave
     unlink(connection);
 }

@@ -301,6 +301,72 @@ TEST_F(DirectTest, ALookTakesWhatOthersWaitFor) {
     to.close();
 }
 
+TEST_F(DirectTest, WhatComesBehindIsLeftToTheNextLook) {
+    ASSERT_NO_FATAL_FAILURE(warm_up());
+    // The first receive makes room for the others; and a look in vain is a whole turn, after which there is none for a
+    // while.
+    ASSERT_TRUE(b_.receive_directly(64));
+    ASSERT_TRUE(a_.send_directly(0, 64));
+    ASSERT_TRUE(b_.poll_directly());
+    ASSERT_TRUE(b_.poll_directly());
+    for (std::uint64_t i = 0; i < 3; ++i) {
+        ASSERT_TRUE(b_.receive_directly(64));
+        ASSERT_TRUE(a_.send_directly(i, 64));
+    }
+    const std::size_t first = b_.operations.size() - 3;
+    for (std::uint64_t i = 0; i < 3; ++i) {
+        ASSERT_TRUE(b_.poll_directly());
+        ASSERT_NO_FATAL_FAILURE(expect_message(b_.operations[first + i], i, 64));
+        ASSERT_EQ(b_.operations.back().ends.load(), i == 2 ? 1 : 0);
+    }
+}
+
+// What is left in the queue of one connection must not wait until another one has been looked at often enough.
+TEST_F(SmallDirectTest, WhatIsQueuedIsSeenToByTheNextLook) {
+    ASSERT_NO_FATAL_FAILURE(warm_up());
+    Socket from;
+    Socket to;
+    ports_.connect(from, to);
+    Operation& there = to.receive(20000);
+    Operation& sent = from.send_number(1, 20000);  // in pieces, a few a turn
+    ports_.settle();
+    ASSERT_TRUE(there.good() && sent.good());
+    Operation& last = from.send_number(2, 20000);
+    Operation& end = to.receive(20000);
+    for (std::uint64_t i = 0; i < 20 && !last.good(); ++i) {
+        (void)b_.core_slot.load()->turn();
+        a_.receive_somehow(64);
+        b_.send_somehow(i, 64);
+        ASSERT_TRUE(a_.poll_directly());
+    }
+    EXPECT_TRUE(last.good()) << "although a message came with every look";
+    ports_.settle();
+    EXPECT_TRUE(end.good());
+    from.close();
+    to.close();
+}
+
+// Whatever stops sends that need no look has to be looked at again before the next one.
+TEST_F(DirectTest, SendsWithoutALookStopWhereOneWouldStop) {
+    ASSERT_NO_FATAL_FAILURE(warm_up());
+    std::uint64_t sent = 0;
+    while (sent < 100 && a_.send_directly(sent, 64) && a_.operations.back().good()) {
+        ++sent;
+    }
+    EXPECT_EQ(sent, kUnasked - 1) << "with the one before: so many, whose receives were not told";
+    const std::uint64_t waiting = sent;  // is in the queue, and what follows does not overtake it
+    ASSERT_TRUE(a_.send_directly(sent + 1, 8));
+    EXPECT_EQ(a_.operations.back().ends.load(), 0);
+    for (std::uint64_t i = 0; i < waiting + 2; ++i) {
+        b_.receive_somehow(64);
+        ports_.settle();
+    }
+    const std::size_t first = b_.operations.size() - (waiting + 2);
+    for (std::uint64_t i = 0; i < waiting + 2; ++i) {
+        ASSERT_NO_FATAL_FAILURE(expect_message(b_.operations[first + i], i, i <= waiting ? 64 : 8));
+    }
+}
+
 TEST_F(DirectTest, OthersHaveTheirTurnHoweverMuchComes) {
     ASSERT_NO_FATAL_FAILURE(warm_up());
     const std::uint64_t turns = ports_.b.core.counters().turns.value();

@@ -1,0 +1,55 @@
+// What takes one instruction where compilers make two or three of a std::atomic: they never fold an atomic's load into the
+// instruction that uses it, nor its load and store into one.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <type_traits>
+
+namespace sanpoll::engine {
+
+/// word.load(acquire) == value, of a word of four or eight bytes. An aligned word is read in one piece by the comparison.
+template <typename T>
+[[nodiscard, gnu::always_inline]] inline bool is_now(const std::atomic<T>& word,
+                                                     std::type_identity_t<T> value) noexcept {
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+    static_assert(sizeof(std::atomic<T>) == sizeof(T) && (sizeof(T) == 4 || sizeof(T) == 8));
+    bool equal = false;
+    // "memory": what follows is not read before it. Of a processor that keeps loads in order.
+    if constexpr (sizeof(T) == 8) {
+        asm volatile("cmpq %2, %1" : "=@ccz"(equal) : "m"(word), "er"(value) : "memory");
+    } else {
+        asm volatile("cmpl %2, %1" : "=@ccz"(equal) : "m"(word), "er"(value) : "memory");
+    }
+    return equal;
+#else
+    return word.load(std::memory_order_acquire) == value;
+#endif
+}
+
+/// The same of a word that is no std::atomic, as if by std::atomic_ref.
+[[nodiscard, gnu::always_inline]] inline bool is_now(std::uint64_t& word,
+                                                     std::uint64_t value) noexcept {
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+    bool equal = false;
+    asm volatile("cmpq %2, %1" : "=@ccz"(equal) : "m"(word), "er"(value) : "memory");
+    return equal;
+#else
+    return std::atomic_ref<std::uint64_t>(word).load(std::memory_order_acquire) == value;
+#endif
+}
+
+/// word.store(word.load(relaxed) + by, release), of a word that nobody else writes meanwhile.
+[[gnu::always_inline]] inline void add_alone(std::atomic<std::uint64_t>& word,
+                                             std::int32_t by) noexcept {
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+    // "memory": what comes before is not written after it. Of a processor that keeps stores in order.
+    asm volatile("addq %1, %0" : "+m"(word) : "er"(static_cast<std::int64_t>(by)) : "cc", "memory");
+#else
+    word.store(word.load(std::memory_order_relaxed) +
+                   static_cast<std::uint64_t>(static_cast<std::int64_t>(by)),
+               std::memory_order_release);
+#endif
+}
+
+}  // namespace sanpoll::engine
