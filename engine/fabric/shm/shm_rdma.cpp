@@ -2,6 +2,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "engine/fabric/hold_and_push.hpp"
 #include "engine/fabric/shm/pieces.hpp"
 #include "engine/fabric/shm/shm_port.hpp"
 
@@ -39,25 +40,11 @@ void ShmPort::post_rdma(Connection& connection, const WorkRequest& request) noex
         return;
     }
     Status refused = connection.broken ? connection.reason : Status::kOk;
-    std::uint32_t held = 0;
-    while (refused == Status::kOk && held < request.sge_count) {
-        const Sge& piece = request.piece(held);
-        if (piece.length != 0 && !connection.regions->hold(piece.region)) [[unlikely]] {
-            refused = Status::kBadRegion;  // deregistered between the poster's check and now
-            break;
-        }
-        ++held;
-    }
-    if (refused == Status::kOk && !connection.sends.push(request)) [[unlikely]] {
-        refused = Status::kNoMemory;
+    if (refused == Status::kOk) [[likely]] {
+        refused = hold_and_push(*connection.regions, connection.sends, request);
     }
     connection.stop_direct_sends();
     if (refused != Status::kOk) [[unlikely]] {
-        for (std::uint32_t i = 0; i < held; ++i) {
-            if (request.piece(i).length != 0) {
-                connection.regions->release(request.piece(i).region);
-            }
-        }
         core_.complete({connection.owner, request.context, 0, refused, request.flags});
         return;
     }

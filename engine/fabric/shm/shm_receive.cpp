@@ -1,6 +1,7 @@
 // The receiving half of the shared-memory fabric.
 #include <algorithm>
 
+#include "engine/fabric/hold_and_push.hpp"
 #include "engine/fabric/shm/direct_messages.hpp"
 #include "engine/fabric/shm/pieces.hpp"
 #include "engine/fabric/shm/shm_port.hpp"
@@ -14,24 +15,10 @@ void ShmPort::post_receive(Connection& connection, const WorkRequest& request) n
     if (connection.broken && connection.early == nullptr) [[unlikely]] {
         refused = connection.reason;
     }
-    std::uint32_t held = 0;
-    while (refused == Status::kOk && held < request.sge_count) {
-        const Sge& piece = request.piece(held);
-        if (piece.length != 0 && !connection.regions->hold(piece.region)) [[unlikely]] {
-            refused = Status::kBadRegion;
-            break;
-        }
-        ++held;
-    }
-    if (refused == Status::kOk && !connection.receives.push(request)) [[unlikely]] {
-        refused = Status::kNoMemory;
+    if (refused == Status::kOk) [[likely]] {
+        refused = hold_and_push(*connection.regions, connection.receives, request);
     }
     if (refused != Status::kOk) [[unlikely]] {
-        for (std::uint32_t i = 0; i < held; ++i) {
-            if (request.piece(i).length != 0) {
-                connection.regions->release(request.piece(i).region);
-            }
-        }
         core_.complete({connection.owner, request.context, 0, refused, request.flags});
         return;
     }

@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "engine/fabric/copy.hpp"
+#include "engine/fabric/hold_and_push.hpp"
 #include "engine/fabric/scatter.hpp"
 #include "engine/fabric/verbs/verbs_port.hpp"
 
@@ -27,24 +28,10 @@ void VerbsPort::post_receive(Connection& connection, const WorkRequest& request)
         refused =
             connection.reason;  // else it ends behind those that wait for the queue pair's end
     }
-    std::uint32_t held = 0;
-    while (refused == Status::kOk && held < request.sge_count) {
-        const Sge& piece = request.piece(held);
-        if (piece.length != 0 && !connection.regions->hold(piece.region)) [[unlikely]] {
-            refused = Status::kBadRegion;
-            break;
-        }
-        ++held;
-    }
-    if (refused == Status::kOk && !connection.receives.push(request)) [[unlikely]] {
-        refused = Status::kNoMemory;
+    if (refused == Status::kOk) [[likely]] {
+        refused = hold_and_push(*connection.regions, connection.receives, request);
     }
     if (refused != Status::kOk) [[unlikely]] {
-        for (std::uint32_t i = 0; i < held; ++i) {
-            if (request.piece(i).length != 0) {
-                connection.regions->release(request.piece(i).region);
-            }
-        }
         core_.complete({connection.owner, request.context, 0, refused, request.flags});
         return;
     }
