@@ -1,4 +1,4 @@
-// WSPRegisterMemory and WSPDeregisterMemory (spec, section 7).
+// WSPRegisterMemory and WSPDeregisterMemory (spec, section 7), and the registration cache's callback.
 #include <atomic>
 
 #include "engine/log.hpp"
@@ -154,6 +154,19 @@ int WSPAPI wsp_deregister_memory(SOCKET s, HANDLE handle, LPINT error_number) {
             socket.regions.remove_from_index(ref);
             return 0;
         }));
+}
+
+int WSPAPI wsp_memory_registration_cache_callback(PVOID address, SIZE_T size, LPINT error_number) {
+    return result(error_number, guarded([&]() -> int {
+                      if (const int error = life_error(); error != 0) {
+                          return error;
+                      }
+                      // Off, it has nothing: 0 as well.
+                      return memory::RegistrationCache::of_process().invalidate(
+                                 reinterpret_cast<std::uint64_t>(address), size)
+                                 ? 0
+                                 : WSAEFAULT;
+                  }));
 }
 
 }  // namespace sanpoll::provider

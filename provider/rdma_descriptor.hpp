@@ -9,6 +9,7 @@
 
 #include "engine/memory_registrar.hpp"
 #include "engine/work_request.hpp"
+#include "provider/socket.hpp"
 
 namespace sanpoll::provider {
 
@@ -61,6 +62,13 @@ struct RdmaDescriptor {
     }
 };
 static_assert(sizeof(RdmaDescriptor) == 40 && std::is_trivially_copyable_v<RdmaDescriptor>);
+
+/// The kind of descriptor that this socket's peer and the socket itself use.
+[[nodiscard]] inline RdmaDescriptor::Kind kind_of(const Socket& socket) noexcept {
+    return socket.registrar.load(std::memory_order_relaxed) == nullptr
+               ? RdmaDescriptor::Kind::kLookedUp
+               : RdmaDescriptor::Kind::kByDevice;
+}
 
 /// Takes a descriptor out of a caller's block, which need not be aligned. False if it is none of `kind`.
 [[nodiscard]] inline bool read_descriptor(const void* block, DWORD length,
