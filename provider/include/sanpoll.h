@@ -102,20 +102,23 @@ typedef struct SANPOLL_ARENA {
 } SANPOLL_ARENA;
 
 /*
- * All: any thread, also several at once; `reason` may be NULL; if it is not, it is set in every
- * case. No upcalls.
+ * All: any thread, also several at once and inside upcalls, but one at a time on one buffer; sizes in
+ * bytes; `reason` may be NULL; if it is not, it is set in every case. No upcalls. A call that fails
+ * leaves every buffer as it was.
  *
  * lpAllocate: `size` bytes at a multiple of `alignment`, a power of two up to 4 MiB, or 0 for
  * 64. NULL if there are none, with any reason but NOT_OURS. Contents are undefined. Usually some
- * 20 ns; now and then a heap or an arena has to be made, which enters the kernel.
+ * 20 ns; now and then a heap or an arena has to be made, which takes a lock and enters the kernel.
  *
  * lpFree: gives back a buffer of lpAllocate or lpResize, whichever thread took it; NULL is
  * nothing to give back. FALSE with NOT_OURS (nothing has happened) or FORKED. Also after
- * WSPCleanup. A buffer must not be in use by an operation, nor registered.
+ * WSPCleanup. A buffer must not be in use by an operation, nor registered. May wait for threads
+ * that are just ending.
  *
  * lpResize: the buffer with another size, here or elsewhere in arenas of its kind, with as much
- * of the contents as both sizes have. NULL, and the buffer as it was, with any reason. A NULL
- * buffer is NOT_OURS.
+ * of the contents as both sizes have; at a multiple of `alignment`, which is not remembered from
+ * before. NULL, and the buffer as it was, with any reason. A NULL buffer is NOT_OURS. The old buffer
+ * must not be in use or registered, as for lpFree.
  *
  * lpQuery: FALSE with NOT_OURS, FORKED, NOT_STARTED, or BAD_ARGUMENT if `arena` is NULL. `used`
  * is a moment old. Takes locks.
