@@ -12,8 +12,14 @@ namespace {
 
 using tests::MappedPages;
 
-class MemoryRightsTest : public RdmaFixture {
+// Whether the registration cache is on, which remembers what memory was found to be good for.
+class MemoryRightsTest : public RdmaFixture, public testing::WithParamInterface<bool> {
 protected:
+    Knobs knobs() const override {
+        Knobs all = RdmaFixture::knobs();
+        all.emplace_back("registration_cache", GetParam() ? "on" : "off");
+        return all;
+    }
     void SetUp() override {
         RdmaFixture::SetUp();
         pair = connected();
@@ -39,47 +45,55 @@ protected:
         EXPECT_EQ(error_of(memory, length, MEM_WRITE), write);
         EXPECT_EQ(error_of(memory, length, MEM_READWRITE), write);
     }
+    /// As the caller of a cache has to: it says so.
+    void take_rights(const MappedPages& pages, std::size_t first, std::size_t count, int left) {
+        const std::size_t bytes = count * MappedPages::size();
+        ASSERT_EQ(::mprotect(pages.at(first), bytes, left), 0);
+        if (san.cache_callback_function != nullptr) {
+            EXPECT_EQ(san.cache_callback(pages.at(first), bytes), 0);
+        }
+    }
 
     Pair pair;
 };
 
-TEST_F(MemoryRightsTest, MemoryThatMayOnlyBeReadIsNotRegisteredToBeWritten) {
+TEST_P(MemoryRightsTest, MemoryThatMayOnlyBeReadIsNotRegisteredToBeWritten) {
     for (const std::size_t count : {std::size_t{1}, std::size_t{1024}}) {
         const MappedPages pages(count);
         const std::size_t bytes = count * MappedPages::size();
         expect_errors(pages.at(0), bytes, 0, 0);
-        ASSERT_EQ(::mprotect(pages.at(0), bytes, PROT_READ), 0);
+        take_rights(pages, 0, count, PROT_READ);
         expect_errors(pages.at(0), bytes, 0, WSAEFAULT);
         ASSERT_EQ(::mprotect(pages.at(0), bytes, PROT_READ | PROT_WRITE), 0);
         expect_errors(pages.at(0), bytes, 0, 0);
     }
 }
 
-TEST_F(MemoryRightsTest, MemoryWithoutAnyRightIsNotRegisteredAtAll) {
+TEST_P(MemoryRightsTest, MemoryWithoutAnyRightIsNotRegisteredAtAll) {
     for (const std::size_t count : {std::size_t{1}, std::size_t{1024}}) {
         const MappedPages pages(count);
-        ASSERT_EQ(::mprotect(pages.at(0), count * MappedPages::size(), PROT_NONE), 0);
+        take_rights(pages, 0, count, PROT_NONE);
         expect_errors(pages.at(0), count * MappedPages::size(), WSAEFAULT, WSAEFAULT);
     }
 }
 
-TEST_F(MemoryRightsTest, OnePageInTheMiddleIsEnough) {
+TEST_P(MemoryRightsTest, OnePageInTheMiddleIsEnough) {
     for (const std::size_t count : {std::size_t{3}, std::size_t{1025}}) {
         const MappedPages pages(count);
         const std::size_t page = MappedPages::size();
         const std::size_t middle = count / 2;
-        ASSERT_EQ(::mprotect(pages.at(middle), page, PROT_READ), 0);
+        take_rights(pages, middle, 1, PROT_READ);
         expect_errors(pages.at(0), count * page, 0, WSAEFAULT);
         expect_errors(pages.at(0), middle * page + 1, 0, WSAEFAULT);
         expect_errors(pages.at(0), middle * page, 0, 0);
         expect_errors(pages.at(middle + 1) - 1, 2, 0, WSAEFAULT);
         expect_errors(pages.at(middle + 1), middle * page, 0, 0);
-        ASSERT_EQ(::mprotect(pages.at(middle), page, PROT_NONE), 0);
+        take_rights(pages, middle, 1, PROT_NONE);
         expect_errors(pages.at(0), count * page, WSAEFAULT, WSAEFAULT);
     }
 }
 
-TEST_F(MemoryRightsTest, AFileThatIsMappedToBeReadCanBeSentFrom) {
+TEST_P(MemoryRightsTest, AFileThatIsMappedToBeReadCanBeSentFrom) {
     const std::size_t page = MappedPages::size();
     const int fd = ::memfd_create("sanpoll-test", MFD_CLOEXEC);
     ASSERT_EQ(::ftruncate(fd, static_cast<off_t>(page)), 0);
@@ -104,9 +118,9 @@ TEST_F(MemoryRightsTest, AFileThatIsMappedToBeReadCanBeSentFrom) {
     ::munmap(file, page);
 }
 
-TEST_F(MemoryRightsTest, ARefusalLeavesNothingBehind) {
+TEST_P(MemoryRightsTest, ARefusalLeavesNothingBehind) {
     const MappedPages pages(1);
-    ASSERT_EQ(::mprotect(pages.at(0), MappedPages::size(), PROT_READ), 0);
+    take_rights(pages, 0, 1, PROT_READ);
     int error = 0;
     EXPECT_EQ(san.register_memory(pair.client.s, pages.at(0), 64, MEM_WRITE, &error), nullptr);
     EXPECT_EQ(error, WSAEFAULT);
@@ -120,6 +134,19 @@ TEST_F(MemoryRightsTest, ARefusalLeavesNothingBehind) {
               WSAEFAULT);
     EXPECT_EQ(exposed.length, length);
 }
+
+// A right that was found to be there is no other's.
+TEST_P(MemoryRightsTest, EachRightIsAskedForByItself) {
+    const MappedPages pages(2);
+    take_rights(pages, 0, 2, PROT_READ);
+    for (int i = 0; i < 3; ++i) {
+        expect_errors(pages.at(0), 2 * MappedPages::size(), 0, WSAEFAULT);
+        expect_errors(pages.at(1), 100, 0, WSAEFAULT);
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Cache, MemoryRightsTest, testing::Bool(),
+                         [](const auto& cache) { return std::string(cache.param ? "on" : "off"); });
 
 }  // namespace
 }  // namespace sanpoll::test
