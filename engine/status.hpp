@@ -16,6 +16,7 @@ enum class Status : std::uint8_t {
     kNoListener,       // connect: nobody listens there
     kRefused,          // connect: the listener's side said no
     kUnreachable,      // connect: the destination does not exist
+    kNoNetwork,        // connect: no network that leads there is up now
     kTimedOut,         // connect: no answer, or no way to tell
     kAddressNotAvailable,  // not an address of this fabric
     kAddressInUse,         // another process of this host listens there

@@ -169,7 +169,8 @@ int make_accepted(engine::IncomingConnection& request, const engine::ConnectData
     if (status != engine::Status::kOk) {
         if (socket->gate.close(generation)) {
             finish_close(*socket);
-            return wsa_error(status);
+            // The originator was silent: not the same as a connect that nobody answers.
+            return status == engine::Status::kTimedOut ? WSAEACCES : wsa_error(status);
         }
         return WSAECONNRESET;  // the last WSPCleanup has closed it meanwhile
     }

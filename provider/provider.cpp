@@ -244,6 +244,8 @@ int wsa_error(engine::Status status) noexcept {
             return WSAECONNREFUSED;
         case Status::kUnreachable:
             return WSAEHOSTUNREACH;
+        case Status::kNoNetwork:
+            return WSAENETUNREACH;
         case Status::kTimedOut:
             return WSAETIMEDOUT;
         case Status::kAddressNotAvailable:

@@ -41,7 +41,8 @@ public:
     [[nodiscard]] virtual const ConnectData& caller_data() const noexcept = 0;
     /// The originator has gone or changed its mind.
     [[nodiscard]] virtual bool withdrawn() const noexcept = 0;
-    /// Makes the endpoint, opens the owner's gate, tells the originator. kWithdrawn when it is gone. Throws std::bad_alloc
+    /// Makes the endpoint, opens the owner's gate, tells the originator. kWithdrawn when it is gone, kTimedOut
+    /// when it does not confirm. Throws std::bad_alloc
     /// only while it is unanswered, and leaves it so.
     [[nodiscard]] virtual Status accept(const EndpointOwner& owner,
                                         const ConnectData& callee_data) = 0;

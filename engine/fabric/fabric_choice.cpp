@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <new>
 
 #include "engine/fabric/fabric_port.hpp"
 #include "engine/log.hpp"
@@ -109,10 +110,15 @@ public:
           on_result_(std::move(on_result)) {}
 
     void begin() {
-        for (Fabric* fabric : choice_.fabrics_) {
-            if (fabric->reaches(remote_.ip) && (local_.ip == 0 || fabric->serves(local_.ip))) {
-                ways_.push_back(fabric);
+        try {
+            for (Fabric* fabric : choice_.fabrics_) {
+                if (fabric->reaches(remote_.ip) && (local_.ip == 0 || fabric->serves(local_.ip))) {
+                    ways_.push_back(fabric);
+                }
             }
+        } catch (const std::bad_alloc&) {
+            finish({Status::kNoMemory, {}});
+            return;
         }
         ask_next();
     }
@@ -145,10 +151,16 @@ private:
         }
         Fabric& fabric = *ways_[asked_++];
         const std::size_t turn = asked_;
-        auto outgoing = fabric.connect(local_, remote_, caller_data_, owner_,
-                                       [self = shared_from_this()](ConnectResult result) {
-                                           self->answered(std::move(result));
-                                       });
+        std::shared_ptr<OutgoingConnection> outgoing;
+        try {
+            outgoing = fabric.connect(local_, remote_, caller_data_, owner_,
+                                      [self = shared_from_this()](ConnectResult result) {
+                                          self->answered(std::move(result));
+                                      });
+        } catch (const std::bad_alloc&) {
+            finish({Status::kNoMemory, {}});
+            return;
+        }
         // The answer may have come before this, and the next fabric have been asked.
         if (asked_ == turn && on_result_ != nullptr) {
             current_ = std::move(outgoing);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <new>
 
 #include "engine/fork_guard.hpp"
 #include "engine/limit_error.hpp"
@@ -84,7 +85,13 @@ rdma_cm_id* CmChannel::create(Handler handler) {
     if (api_.cm.create_id(channel_, &id, nullptr, RDMA_PS_TCP) != 0) {
         return nullptr;
     }
-    handle(id, std::move(handler));
+    try {
+        handle(id, std::move(handler));
+    } catch (const std::bad_alloc&) {
+        (void)api_.cm.destroy_id(id);
+        errno = ENOMEM;
+        return nullptr;
+    }
     return id;
 }
 

@@ -30,11 +30,13 @@ Status connect_status_of_error(ConnectStep step, int error) noexcept {
         case ECONNREFUSED:
             // iWARP: TCP's own answer from the port.
             return step == ConnectStep::kConnect ? Status::kNoListener : Status::kTimedOut;
-        case ENETUNREACH:
         case EHOSTUNREACH:
             // While the address is resolved this is our own routing table, which TCP/IP uses too. Later it
             // may be the other host's opinion, or a lost path.
             return step == ConnectStep::kAddress ? Status::kUnreachable : Status::kTimedOut;
+        case ENETUNREACH:
+            // It says nothing of the host, and a network may come back: a switch asks TCP/IP.
+            return step == ConnectStep::kAddress ? Status::kNoNetwork : Status::kTimedOut;
         case ENOMEM:
         case ENOBUFS:
             return Status::kNoMemory;

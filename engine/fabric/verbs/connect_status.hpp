@@ -23,7 +23,8 @@ enum class ConnectStep : std::uint8_t {
 
 /// The result of a connect that ended with `event` and the event's status, during `step`. Only what is
 /// certain is said so, because a switch asks TCP/IP in all other cases: kNoListener when the other host's
-/// RDMA CM knows of nobody at the port, kUnreachable when this host's own routes lead nowhere. kTimedOut is what
+/// RDMA CM knows of nobody at the port, kUnreachable when this host's own routes say that the other one cannot be reached.
+/// kNoNetwork: they have no way to its network now, which is not as certain. kTimedOut is what
 /// remains: no answer, no path, no RDMA at the other end, trouble. A rejection with private data of ours says
 /// more, see status_of(); this is for those without.
 [[nodiscard]] Status connect_status(ConnectStep step, rdma_cm_event_type event,

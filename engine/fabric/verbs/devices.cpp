@@ -225,9 +225,10 @@ Status Devices::attach(DeviceEntry& entry, VerbsPort& port) {
     if (entry.attached.contains(&port)) {
         return Status::kOk;
     }
+    entry.attached.insert(&port);  // first, for it may throw
     const Status status = port.attach(*entry.device);
-    if (status == Status::kOk) {
-        entry.attached.insert(&port);
+    if (status != Status::kOk) {
+        entry.attached.erase(&port);
     }
     return status;
 }

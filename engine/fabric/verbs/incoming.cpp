@@ -1,6 +1,8 @@
 #include "engine/fabric/verbs/incoming.hpp"
 
 #include <algorithm>
+#include <functional>
+#include <new>
 
 #include "engine/fabric/verbs/verbs_fabric.hpp"
 #include "engine/log.hpp"
@@ -53,17 +55,24 @@ Incoming::~Incoming() {
 // ---- the answer -------------------------------------------------------------------------------------
 
 Status Incoming::accept(const EndpointOwner& owner, const ConnectData& callee_data) {
+    // What asks for memory comes first, so that the request is unanswered if there is none.
+    // Shared: it must outlive set_value(), which this thread does not wait for.
+    const auto promise = std::make_shared<std::promise<Status>>();
+    std::function<void()> begin = [self = shared_from_this(), owner, callee_data, promise] {
+        self->begin_accept(owner, callee_data, promise);
+    };
     if (answered_.exchange(true)) {
         return Status::kNotOpen;
     }
     if (withdrawn()) {
         return Status::kWithdrawn;  // by the end of the fabric, perhaps
     }
-    // Shared: it must outlive set_value(), which this thread does not wait for.
-    const auto promise = std::make_shared<std::promise<Status>>();
-    fabric_.control().post_apart([self = shared_from_this(), owner, callee_data, promise] {
-        self->begin_accept(owner, callee_data, promise);
-    });
+    try {
+        fabric_.control().post_apart(std::move(begin));
+    } catch (const std::bad_alloc&) {
+        answered_.store(false);
+        throw;
+    }
     return promise->get_future().get();
 }
 
@@ -74,14 +83,34 @@ void Incoming::begin_accept(const EndpointOwner& owner, const ConnectData& calle
         return;
     }
     owner_ = owner;
-    callee_data_ = callee_data;
     promise_ = std::move(promise);
-    fabric_.keep(shared_from_this());
-    timer_ = fabric_.control().add_timer(fabric_.config().connect_timeout_ms,
-                                         [self = shared_from_this()] {
-                                             self->timer_ = 0;
-                                             self->finish(Status::kWithdrawn);
-                                         });
+    try {
+        callee_data_ = callee_data;
+        fabric_.keep(shared_from_this());
+        timer_ = fabric_.control().add_timer(fabric_.config().connect_timeout_ms,
+                                             [self = shared_from_this()] {
+                                                 self->timer_ = 0;
+                                                 self->finish(Status::kTimedOut);
+                                             });
+        say_or_accept();
+    } catch (const std::bad_alloc&) {
+        give_up_for_memory();
+    }
+}
+
+// The originator learns that it is refused, unless it is connected already.
+void Incoming::give_up_for_memory() {
+    if (promise_ == nullptr) {
+        return;
+    }
+    if (const std::shared_ptr<Session> session = std::exchange(session_, nullptr)) {
+        reject_session(*session, Status::kNoMemory);
+    }
+    finish(Status::kNoMemory);
+}
+
+// The answer, or as much of the data as goes ahead of it.
+void Incoming::say_or_accept() {
     const std::size_t room = room_for_data(PrivateKind::kAcceptance);
     if (callee_data_.size() > room) {
         PrivateData message;
@@ -105,7 +134,11 @@ void Incoming::come_again(std::shared_ptr<Session> session) {
     drop_session();
     session_ = std::move(session);
     session_->hand_to(weak_from_this());
-    accept_session();
+    try {
+        accept_session();
+    } catch (const std::bad_alloc&) {
+        give_up_for_memory();
+    }
 }
 
 void Incoming::accept_session() {
@@ -148,7 +181,11 @@ void Incoming::reject(Status reason) {
     if (fabric_.control().is_this_thread()) {
         tell();
     } else {
-        fabric_.control().post_apart(tell);
+        try {
+            fabric_.control().post_apart(tell);
+        } catch (const std::bad_alloc&) {
+            fabric_.control().call(tell);  // needs none
+        }
     }
 }
 

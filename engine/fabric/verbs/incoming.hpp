@@ -56,6 +56,8 @@ private:
     using Promise = std::shared_ptr<std::promise<Status>>;
 
     void begin_accept(const EndpointOwner& owner, const ConnectData& callee_data, Promise promise);
+    void say_or_accept();
+    void give_up_for_memory();
     void accept_session();
     void confirmed(bool ended_already);
     void finish(Status status);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <new>
 
 #include "engine/fabric/verbs/verbs_fabric.hpp"
 #include "engine/log.hpp"
@@ -51,8 +52,14 @@ void say_no(Session& session, RejectReason reason) {
 // ---- listening --------------------------------------------------------------------------------------
 
 Status Listeners::add(const Address& local, Taker taker, Fabric::OnRequest on_request) {
-    takers_[local].emplace_back(taker, std::move(on_request));
-    const Status status = cover(local);
+    Takers& takers = takers_[local];
+    Status status = Status::kNoMemory;
+    try {
+        takers.emplace_back(taker, std::move(on_request));
+        status = cover(local);
+    } catch (const std::bad_alloc&) {
+        status = Status::kNoMemory;
+    }
     if (status != Status::kOk) {
         remove(local, taker);
     }
@@ -96,7 +103,12 @@ Status Listeners::listen(const Address& at, bool iwarp) {
         fabric_.channel().destroy(id);
         return status;
     }
-    points_[at] = id;
+    try {
+        points_[at] = id;
+    } catch (const std::bad_alloc&) {
+        fabric_.channel().destroy(id);
+        throw;
+    }
     return Status::kOk;
 }
 
@@ -164,8 +176,28 @@ void Listeners::on_event(const Address& at, const CmEvent& event) {
 // ---- requests ---------------------------------------------------------------------------------------
 
 void Listeners::take_request(const Address& at, const CmEvent& event) {
-    const std::shared_ptr<Session> session = fabric_.new_session();
-    session->begin_with(event.id, {});
+    std::shared_ptr<Session> session;
+    try {
+        session = fabric_.new_session();
+        session->begin_with(event.id, {});
+    } catch (const std::bad_alloc&) {
+        if (session != nullptr) {
+            fabric_.forget(session);
+        }
+        fabric_.channel().destroy(event.id);  // RDMA CM says no in its own words
+        return;
+    }
+    try {
+        hear(session, at, event);
+    } catch (const std::bad_alloc&) {
+        if (session->state() == Session::State::kNew) {
+            say_no(*session, RejectReason::kNoMemory);
+        }
+    }
+}
+
+void Listeners::hear(const std::shared_ptr<Session>& session, const Address& at,
+                     const CmEvent& event) {
     PrivateData message;
     if (!decode(event.private_data(), message)) {
         log(LogLevel::kDebug, "turned away at {} who is no sanpoll", to_string(at));

@@ -52,6 +52,7 @@ private:
     void on_event(const Address& at, const CmEvent& event);
     [[nodiscard]] const Takers* takers_of(const Address& at) const;
     void take_request(const Address& at, const CmEvent& event);
+    void hear(const std::shared_ptr<Session>& session, const Address& at, const CmEvent& event);
     void take_part(const std::shared_ptr<Session>& session, const AttemptKey& key,
                    const PrivateData& message);
     [[nodiscard]] bool fit(const AttemptKey& key, const PrivateData& message, ConnectData& data);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <new>
 
 #include "engine/fabric/verbs/verbs_fabric.hpp"
 #include "engine/log.hpp"
@@ -49,6 +50,14 @@ void Outgoing::cancel() {
 }
 
 void Outgoing::begin() {
+    try {
+        begin_now();
+    } catch (const std::bad_alloc&) {
+        finish(Status::kNoMemory);
+    }
+}
+
+void Outgoing::begin_now() {
     if (finished_) {
         return;
     }
@@ -148,6 +157,14 @@ void Outgoing::on_event(const CmEvent& event) {
     if (finished_) {
         return;
     }
+    try {
+        take(event);
+    } catch (const std::bad_alloc&) {
+        finish(Status::kNoMemory);
+    }
+}
+
+void Outgoing::take(const CmEvent& event) {
     switch (event.type) {
         case RDMA_CM_EVENT_ADDR_RESOLVED:
             address_resolved();
@@ -178,6 +195,7 @@ void Outgoing::answered(const CmEvent& event) {
         return;
     }
     callee_data_.insert(callee_data_.end(), message.data.begin(), message.data.end());
+    // What follows needs no memory.
     if (cancelled_.load(std::memory_order_acquire) || !session_->establish(message.terms)) {
         finish(Status::kAborted);
         return;
@@ -239,7 +257,11 @@ void Outgoing::again(std::uint64_t delay_ms) {
     }
     pause_ = fabric_.control().add_timer(delay_ms, [self = shared_from_this()] {
         self->pause_ = 0;
-        self->start();
+        try {
+            self->start();
+        } catch (const std::bad_alloc&) {
+            self->finish(Status::kNoMemory);
+        }
     });
 }
 

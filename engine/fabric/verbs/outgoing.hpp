@@ -24,12 +24,16 @@ public:
 
     // ---- control thread ---------------------------------------------------------------------------
 
+    // For lack of memory it ends with kNoMemory.
+
     void begin();
     void on_event(const CmEvent& event) override;
     /// Ends it with `status`, once.
     void finish(Status status, ConnectData callee_data = {});
 
 private:
+    void begin_now();
+    void take(const CmEvent& event);
     void start();
     void address_resolved();
     void resolve_route();

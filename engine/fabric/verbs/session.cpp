@@ -1,6 +1,7 @@
 #include "engine/fabric/verbs/session.hpp"
 
 #include <cerrno>
+#include <new>
 #include <utility>
 
 #include "engine/fabric/verbs/verbs_fabric.hpp"
@@ -95,9 +96,14 @@ Status Session::install(const EndpointOwner& owner) {
     if (connection_ == nullptr) {
         return status == Status::kFull ? Status::kNoMemory : status;
     }
+    try {
+        fabric_.know(connection_, shared_from_this());
+    } catch (const std::bad_alloc&) {
+        port_->drop_connection(std::exchange(connection_, nullptr));
+        return Status::kNoMemory;
+    }
     on_core(*port_, [&]() noexcept { port_->install(*connection_); });
     state_ = State::kInstalled;
-    fabric_.know(connection_, shared_from_this());
     return Status::kOk;
 }
 

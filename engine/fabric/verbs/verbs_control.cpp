@@ -67,6 +67,8 @@ VerbsPort::VerbsPort(const Config& config, PollingCore& core, int ended_fd)
       table_(std::min(config.max_connections, kMaxIndex + 1)),
       generations_(table_.size()) {
     queues_.reserve(64);
+    free_indexes_.reserve(
+        table_.size());  // an end needs no memory; only what is used is ever touched
     fill_early_pool();
 }
 
@@ -78,6 +80,8 @@ VerbsPort::~VerbsPort() {
 }
 
 Status VerbsPort::add_queue(Attachment& attachment) {
+    attachment.queues.reserve(attachment.queues.size() +
+                              1);  // what throws does so before anything is changed
     std::string error;
     auto queue = CompletionQueue::make(*attachment.device, error);
     if (queue == nullptr) {
@@ -99,10 +103,16 @@ Status VerbsPort::add_queue(Attachment& attachment) {
 }
 
 Status VerbsPort::attach(Device& device) {
-    attachments_.push_back({&device, false, {}});
-    const Status status = add_queue(attachments_.back());
+    const std::size_t before = attachments_.size();
+    Status status = Status::kNoMemory;
+    try {
+        attachments_.push_back({&device, false, {}});
+        status = add_queue(attachments_.back());
+    } catch (const std::bad_alloc&) {
+        status = Status::kNoMemory;
+    }
     if (status != Status::kOk) {
-        attachments_.pop_back();
+        attachments_.resize(before);
     }
     return status;
 }
@@ -197,16 +207,23 @@ Connection* VerbsPort::make_connection(Device& device, rdma_cm_id* id, const End
         status = Status::kNoMemory;
         return nullptr;
     }
-    connection->queue = reserve_queue(device, status);
-    if (connection->queue == nullptr) {
-        return nullptr;
-    }
     std::string error;
-    connection->keys = MemoryKeys::make(device, error);
-    status = connection->keys != nullptr &&
-                     connection->buffers.make(device, connection->keys->pd(), error)
-                 ? make_queue_pair(device, id, connection->queue->cq(), *connection, error)
-                 : Status::kNoMemory;
+    try {
+        connection->queue = reserve_queue(device, status);
+        if (connection->queue == nullptr) {
+            return nullptr;
+        }
+        connection->keys = MemoryKeys::make(device, error);
+        status = connection->keys != nullptr &&
+                         connection->buffers.make(device, connection->keys->pd(), error)
+                     ? make_queue_pair(device, id, connection->queue->cq(), *connection, error)
+                     : Status::kNoMemory;
+    } catch (const std::bad_alloc&) {
+        status = Status::kNoMemory;  // before there is a queue pair, which is made last
+        if (connection->queue == nullptr) {
+            return nullptr;
+        }
+    }
     if (status != Status::kOk) {
         if (!error.empty()) {
             log(LogLevel::kWarn, "{}", error);

@@ -27,10 +27,11 @@ TEST(ConnectStatus, ARejectionOfAnotherKindLeavesItToTcp) {
 }
 
 TEST(ConnectStatus, OnlyOurOwnRoutesSayThatAnAddressIsUnreachable) {
-    for (const int error : {ENETUNREACH, EHOSTUNREACH}) {
-        EXPECT_EQ(connect_status(ConnectStep::kAddress, RDMA_CM_EVENT_ADDR_ERROR, -error),
-                  Status::kUnreachable);
-        EXPECT_EQ(connect_status_of_error(ConnectStep::kAddress, error), Status::kUnreachable);
+    // Which of the two: after the first a switch does not ask TCP/IP, after the second it does.
+    for (const auto& [error, status] : {std::pair(EHOSTUNREACH, Status::kUnreachable),
+                                        std::pair(ENETUNREACH, Status::kNoNetwork)}) {
+        EXPECT_EQ(connect_status(ConnectStep::kAddress, RDMA_CM_EVENT_ADDR_ERROR, -error), status);
+        EXPECT_EQ(connect_status_of_error(ConnectStep::kAddress, error), status);
         EXPECT_EQ(connect_status(ConnectStep::kRoute, RDMA_CM_EVENT_ROUTE_ERROR, -error),
                   Status::kTimedOut);
         EXPECT_EQ(connect_status(ConnectStep::kConnect, RDMA_CM_EVENT_UNREACHABLE, -error),

@@ -111,6 +111,26 @@ TEST_F(VerbsFabricTest, ALostConfirmationHoldsNobodyUp) {
     expect_only(1);
 }
 
+TEST_F(VerbsFabricTest, AnOriginatorThatNeverConfirmsTimesOut) {
+    Config config;
+    config.connect_timeout_ms = 20;
+    start(config);
+    cm_.lose_confirmations(true);
+    VerbsBacklog backlog(*there_, {kThere, kPort});
+    Socket from;
+    const auto outcome = dial(*here_, {kHere, 1}, {kThere, kPort}, from);
+    const auto request = backlog.next();
+    ASSERT_NE(request, nullptr);
+    Socket to;
+    EXPECT_EQ(request->accept(to.owner(), {}), Status::kTimedOut);
+    EXPECT_EQ(to.gate.view().state, PostGate::State::kShut);
+    if (outcome->result().status == Status::kOk) {  // it takes itself for connected, until now
+        EXPECT_TRUE(eventually([&] { return from.gate.view().state == PostGate::State::kReset; }));
+        close_all({&from});
+    }
+    expect_only(1);
+}
+
 TEST_F(VerbsFabricTest, ACableThatIsOutForAMomentEndsNoConnection) {
     start();
     VerbsBacklog backlog(*there_, {kThere, kPort});

@@ -190,9 +190,9 @@ TEST_F(VerbsFabricTest, EachStepThatFailsSaysWhy) {
         Fate fate;
         Status status;
     };
-    std::vector<Case> cases(9);
+    std::vector<Case> cases(10);
     cases[0] = {{.address_error = ETIMEDOUT}, Status::kTimedOut};
-    cases[1] = {{.address_error = ENETUNREACH}, Status::kUnreachable};
+    cases[1] = {{.address_error = EHOSTUNREACH}, Status::kUnreachable};
     cases[2] = {{.route_error = ETIMEDOUT}, Status::kTimedOut};
     cases[3] = {{.route_error = EHOSTUNREACH}, Status::kTimedOut};
     cases[4] = {{.connect_error = ECONNREFUSED}, Status::kNoListener};
@@ -200,6 +200,7 @@ TEST_F(VerbsFabricTest, EachStepThatFailsSaysWhy) {
     cases[6] = {{.unreachable = ETIMEDOUT}, Status::kTimedOut};
     cases[7] = {{.reject_status = 28}, Status::kTimedOut};
     cases[8] = {{.reject_status = 8}, Status::kNoListener};
+    cases[9] = {{.address_error = ENETUNREACH}, Status::kNoNetwork};
     for (const Case& one : cases) {
         cm_.set_fate(kThere, one.fate);
         Socket from;
