@@ -88,14 +88,16 @@ private:
     void hang_up() noexcept;
     void run_out_of_memory() noexcept;
     void ask(const std::shared_ptr<Outgoing>& outgoing);
+    // Of the descriptors that come along, one that has been taken, or closed, is set to -1; the others are closed when the
+    // message has been taken in vain.
     void take(const ControlMessage& message, int fds[2], int fd_count);
     void take_hello(const ControlMessage& message);
     [[nodiscard]] bool take_offer(const ControlMessage& message, int fds[2], int fd_count);
-    void take_ready(int fd);
+    void take_ready(int& fd);
     void take_connect(const ControlMessage& message);
     void take_answer(const ControlMessage& message);
     void offer_link();
-    [[nodiscard]] bool take_arena(const ControlMessage& message, int fd);
+    [[nodiscard]] bool take_arena(const ControlMessage& message, int& fd);
     [[nodiscard]] bool take_arena_answer(const ControlMessage& message);
     [[nodiscard]] ControlMessage hello() const;
     void probe(const ControlMessage& message);

@@ -113,21 +113,23 @@ bool Peer::take_offer(const ControlMessage& message, int fds[2], int fd_count) {
         if (segment) {
             error = descriptor_error("a link's doorbell", errno);
         }
-        ::close(fds[0]);
-        ::close(fds[1]);
+        ::close(std::exchange(fds[0], -1));
+        ::close(std::exchange(fds[1], -1));
         end(error);
         return true;
     }
     install_link(std::move(segment), fds[1]);
-    ::close(fds[0]);
+    fds[1] = -1;
+    ::close(std::exchange(fds[0], -1));
     send_with(message_of(MessageKind::kReady), {doorbell_[1]});
     offer_arenas();
     return true;
 }
 
-void Peer::take_ready(int fd) {
+void Peer::take_ready(int& fd) {
     segment_->close_fd();
     install_link(std::move(segment_), fd);
+    fd = -1;
     offer_arenas();
     const std::vector<std::shared_ptr<Outgoing>> waiting = std::move(waiting_);
     waiting_.clear();

@@ -1,6 +1,8 @@
 // Two processes show each other their arenas.
 #include <unistd.h>
 
+#include <utility>
+
 #include "engine/fabric/shm/shm_fabric.hpp"
 #include "engine/log.hpp"
 
@@ -26,7 +28,7 @@ void Peer::offer_arenas() {
 
 // False for what no honest peer says. An arena that cannot be mapped is an honest peer's as well: what lies
 // in it comes by another way.
-bool Peer::take_arena(const ControlMessage& message, int fd) {
+bool Peer::take_arena(const ControlMessage& message, int& fd) {
     const std::uint32_t id = message.arena_id;
     // Only the control thread adds to them, so it may look.
     if ((sharing_ != Sharing::kNoneYet && sharing_ != Sharing::kOtherUser) ||
@@ -39,7 +41,7 @@ bool Peer::take_arena(const ControlMessage& message, int fd) {
         sharing_ == Sharing::kOtherUser
             ? "it runs under another user id"
             : mapping.open(fd, {id, message.arena_size, message.arena_offset}, may_write_);
-    ::close(fd);
+    ::close(std::exchange(fd, -1));
     ControlMessage answer = message_of(MessageKind::kArenaAnswer);
     answer.arena_id = id;
     if (why.empty()) {
