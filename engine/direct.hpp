@@ -34,6 +34,7 @@ enum class Outcome {
     kNothing,  // done: the second part is to be tried
     kDone,
     kHeld,  // done as well, but the token is still held: the second part has to end it
+    kTurn,  // of a send: the token is held, and the turn line is ours; the second part is to write into it
 };
 
 // With the token held and the gate direct: it stays until the token is given back.
@@ -69,10 +70,19 @@ inline bool begin_again(const Way& way) noexcept {
 
 // ---- a send -----------------------------------------------------------------------------------------
 
-/// Of one line at most. Unless it says kNothing the send has ended well, and `ended` was called.
+/// What is known of a send of which the first part says kTurn.
+struct Turn {
+    shm::Connection* connection;
+    shm::Link* link;
+    PollToken::Word* token;
+};
+
+/// Of one line at most. Unless it says kNothing or kTurn the send has ended well, and `ended` was called. `turn` is set
+/// in case of kTurn, and its connection in case of kHeld.
 template <typename Ended>
 [[nodiscard, gnu::always_inline]] inline Outcome send(const Way& way, std::uint64_t address,
-                                                      std::uint32_t length, Ended ended) noexcept {
+                                                      std::uint64_t length, Turn& turn,
+                                                      Ended ended) noexcept {
     if (length > shm::kTurnWhole) [[unlikely]] {
         return Outcome::kNothing;
     }
@@ -84,29 +94,63 @@ template <typename Ended>
         return nothing(token);
     }
     shm::Connection& connection = connection_of(way);
-    shm::Link* const link = connection.link;
-    if (!shm::ShmPort::send_directly(connection, link, address, length)) [[unlikely]] {
+    if (!connection.sends_directly()) [[unlikely]] {
+        return nothing(token);
+    }
+    shm::Link& link = *connection.link;  // the end of a link suspends or breaks its connections
+    if (link.turn.mine()) {
+        turn = {&connection, &link, token};
+        return Outcome::kTurn;
+    }
+    if (!shm::ShmPort::send_directly(connection, link.sender, address, length)) [[unlikely]] {
         return nothing(token);
     }
     ended();
-    connection.core->direct_counters().sends.add();
-    connection.core->direct_counters().bytes_sent.add(length);
-    if (link->sender.reader_sleeps()) [[unlikely]] {
+    PollingCore& core = *connection.core;
+    core.direct_counters().sends.add();
+    core.direct_counters().bytes_sent.add(length);
+    if (link.sender.reader_sleeps()) [[unlikely]] {
+        turn.connection = &connection;
         return Outcome::kHeld;
     }
-    if (connection.core->somebody_waits()) [[unlikely]] {
+    if (core.somebody_waits()) [[unlikely]] {
+        turn.connection = &connection;
         return Outcome::kHeld;
     }
     PollToken::leave(*token);
     return Outcome::kDone;
 }
 
+/// The second part of one whose turn it is to write. kNothing: the peer would not see it, and nothing was done; else as
+/// the first part.
+template <typename Ended>
+[[nodiscard, gnu::always_inline]] inline Outcome send_in_turn(const Turn& turn,
+                                                              std::uint64_t address,
+                                                              std::uint64_t length,
+                                                              Ended ended) noexcept {
+    shm::Connection& connection = *turn.connection;
+    if (!shm::ShmPort::send_in_turn(connection, *turn.link, address, length)) [[unlikely]] {
+        return nothing(turn.token);
+    }
+    ended();
+    PollingCore& core = *connection.core;
+    core.direct_counters().sends.add();
+    core.direct_counters().bytes_sent.add(length);
+    if (turn.link->sender.reader_sleeps()) [[unlikely]] {
+        return Outcome::kHeld;
+    }
+    if (core.somebody_waits()) [[unlikely]] {
+        return Outcome::kHeld;
+    }
+    PollToken::leave(*turn.token);
+    return Outcome::kDone;
+}
+
 /// The second part of one that is held.
-inline void end_send(const Way& way) noexcept {
-    const shm::Connection& connection = connection_of(way);
+inline void end_send(shm::Connection& connection) noexcept {
     connection.link->sender.ring_doorbell();
     connection.core->after_completion();
-    way.token.release();
+    connection.core->release();
 }
 
 /// The second part of one where nothing was done, so of a longer one too. True: it is posted, and `begun` was called
@@ -143,11 +187,13 @@ template <typename Begun, typename Ended>
 
 // ---- a receive --------------------------------------------------------------------------------------
 
-/// `length` is not 0. Unless it says kNothing the receive is posted, and `begun` was called before it could end.
+/// `length` is not 0 and has 32 bits. Unless it says kNothing the receive is posted, and `begun` was called before it could
+/// end. `held` is set in case of kHeld.
 template <typename Begun>
 [[nodiscard, gnu::always_inline]] inline Outcome receive(const Way& way, std::uint64_t context,
                                                          std::uint64_t address,
-                                                         std::uint32_t length,
+                                                         std::uint64_t length,
+                                                         shm::Connection*& held,
                                                          Begun begun) noexcept {
     PollToken::Word* token = nullptr;
     if (!begin(way, token)) [[unlikely]] {
@@ -161,10 +207,11 @@ template <typename Begun>
     if (!shm::ShmPort::may_receive_directly(connection)) [[unlikely]] {
         return nothing(token);
     }
-    begun();
     connection.core->direct_counters().receives.add();
     shm::ShmPort::receive_directly(connection, context, address, length, *region.holds);
+    begun();  // it cannot end before the token is given back
     if (shm::ShmPort::credit_is_due(connection)) [[unlikely]] {
+        held = &connection;
         return Outcome::kHeld;
     }
     PollToken::leave(*token);
@@ -172,10 +219,9 @@ template <typename Begun>
 }
 
 /// The second part of one that is held.
-inline void end_receive(const Way& way) noexcept {
-    shm::Connection& connection = connection_of(way);
+inline void end_receive(shm::Connection& connection) noexcept {
     port_of(connection).report_credit(connection);
-    way.token.release();
+    connection.core->release();
 }
 
 /// The second part of one where nothing was done. True: it is posted; `begun` was called before it could end, which may
@@ -189,13 +235,21 @@ template <typename Begun>
     const RegionTable::Window& region = way.regions.last(kWrite);
     shm::Connection& connection = connection_of(way);
     shm::ShmPort& port = port_of(connection);
-    const bool may =
-        region.contains(address, length) && port.may_post(connection, Opcode::kReceive, length);
+    bool may = region.contains(address, length);
     if (may) {
-        begun();
-        connection.core->count_direct_post();
-        port.post_whole(connection, Opcode::kReceive, context, {address, length, region.ref});
         port.allow_direct(connection);
+        if (shm::ShmPort::may_receive_directly(connection)) [[likely]] {
+            connection.core->direct_counters().receives.add();
+            shm::ShmPort::receive_directly(connection, context, address, length, *region.holds);
+            begun();  // it cannot end before the token is given back
+            if (shm::ShmPort::credit_is_due(connection)) {
+                port.report_credit(connection);
+            }
+        } else if ((may = port.may_post(connection, Opcode::kReceive, length))) {
+            begun();
+            connection.core->count_direct_post();
+            port.post_whole(connection, Opcode::kReceive, context, {address, length, region.ref});
+        }
     }
     way.token.release();
     return may;
@@ -203,33 +257,43 @@ template <typename Begun>
 
 // ---- a look -----------------------------------------------------------------------------------------
 
-/// PollingCore::poll_once() of who waits for something of this connection: looks there first. Of what has come
-/// `ended(context, bytes)` is called, or Handlers::completed by the second part.
 template <typename Ended>
-[[nodiscard, gnu::always_inline]] inline Outcome look(const Way& way, Ended ended) noexcept {
+[[gnu::always_inline]] inline shm::ShmPort::Taken take_one(shm::Connection& connection,
+                                                           Ended ended) noexcept {
+    return shm::ShmPort::take_directly(
+        connection, [&](std::uint64_t context, std::uint64_t bytes) __attribute__((always_inline)) {
+            ended(context, bytes);
+            DirectCounters& counters = connection.core->direct_counters();
+            counters.received.add();
+            counters.bytes_received.add(bytes);
+        });
+}
+
+/// PollingCore::poll_once() of who waits for something of this connection: looks there first. Of what has come
+/// `ended(context, bytes)` is called, or Handlers::completed by the second part. `held` is set in case of kHeld.
+template <typename Ended>
+[[nodiscard, gnu::always_inline]] inline Outcome look(const Way& way, shm::Connection*& held,
+                                                      Ended ended) noexcept {
     PollToken::Word* token = nullptr;
     if (!begin(way, token)) [[unlikely]] {
         return Outcome::kNothing;  // PollingCore::poll_once() gives way
     }
     shm::Connection& connection = connection_of(way);
+    held = &connection;
     if (!connection.core->may_look_at_one()) [[unlikely]] {
         return Outcome::kHeld;
     }
-    const shm::ShmPort::Taken taken = shm::ShmPort::take_directly(
-        connection, [&](std::uint64_t context, std::uint32_t bytes) __attribute__((always_inline)) {
-            ended(context, bytes);
-            connection.core->direct_counters().received.add();
-            connection.core->direct_counters().bytes_received.add(bytes);
-        });
-    if (taken == shm::ShmPort::Taken::kNothing) {
+    const shm::ShmPort::Taken taken = take_one(connection, ended);
+    if (taken == shm::ShmPort::Taken::kNothing) [[unlikely]] {
         return Outcome::kHeld;
     }
+    PollingCore& core = *connection.core;
     if (taken == shm::ShmPort::Taken::kOneAndMore) [[unlikely]] {
-        connection.core->note_one_taken();
+        core.note_one_taken();
         return Outcome::kHeld;
     }
-    if (connection.core->somebody_waits()) [[unlikely]] {
-        connection.core->note_one_taken();
+    if (core.somebody_waits()) [[unlikely]] {
+        core.note_one_taken();
         return Outcome::kHeld;
     }
     PollToken::leave(*token);
@@ -238,17 +302,27 @@ template <typename Ended>
 
 /// The second part of one that is held: goes round everywhere if nothing has come, or if looks at this one have gone well
 /// a few times.
-inline void end_look(const Way& way) noexcept {
-    shm::Connection& connection = connection_of(way);
+template <typename Ended>
+inline void end_look(shm::Connection& connection, Ended ended) noexcept {
+    PollingCore& core = *connection.core;
     shm::ShmPort& port = port_of(connection);
-    if (connection.core->one_was_taken()) {
-        port.end_look(connection);
-        connection.core->after_completion();
-    } else if (connection.core->has_looked_enough() || !port.look_at_link(connection)) {
-        port.look_once();
-        connection.core->turn_instead();
+    bool taken = core.one_was_taken();
+    bool more = taken;
+    if (!taken && !core.has_looked_enough() && port.wait_for_record(connection)) {
+        const shm::ShmPort::Taken one = take_one(connection, ended);
+        taken = one != shm::ShmPort::Taken::kNothing;
+        more = one == shm::ShmPort::Taken::kOneAndMore;
     }
-    way.token.release();
+    if (taken) {
+        if (more) {
+            port.end_look(connection);
+        }
+        core.after_completion();
+    } else if (core.has_looked_enough() || !port.look_at_link(connection)) {
+        port.look_once();
+        core.turn_instead();
+    }
+    core.release();
 }
 
 }  // namespace sanpoll::engine::direct

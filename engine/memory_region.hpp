@@ -87,10 +87,13 @@ public:
         Holds* holds = nullptr;
         RegionRef ref = 0;
 
-        [[nodiscard]] bool contains(std::uint64_t from, std::uint32_t bytes) const noexcept {
+        [[nodiscard]] bool contains(std::uint64_t from, std::uint64_t bytes) const noexcept {
             // Two steps, since what is above the start may be less than `bytes`.
-            const std::uint64_t offset = from - base;
-            return bytes <= length && offset <= length - bytes;
+            std::uint64_t room = 0;
+            if (__builtin_sub_overflow(length, bytes, &room)) [[unlikely]] {
+                return false;
+            }
+            return from - base <= room;
         }
     };
     /// The region of the post before, by access: for who holds the token of the core that owns the connection while

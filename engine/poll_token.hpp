@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "engine/fence.hpp"
-#include "engine/one_instruction.hpp"
+#include "rings/one_instruction.hpp"
 #include "rings/slot.hpp"
 
 namespace sanpoll::engine {
@@ -57,13 +57,13 @@ public:
     /// thread.
     [[nodiscard]] bool try_acquire() noexcept {
         Word& lent = *loan_.load(std::memory_order_relaxed);
-        if (is_now(lent, this_thread())) {
+        if (rings::is_now(lent, this_thread())) {
             return take_lent(lent);
         }
         if (held_.load(std::memory_order_relaxed) == 0) {
             return take_shared();
         }
-        return state_.load(std::memory_order_relaxed) != 0 && !is_now(lent, this_thread() + 1) &&
+        return state_.load(std::memory_order_relaxed) != 0 && !rings::is_now(lent, this_thread() + 1) &&
                take_back();
     }
     /// The same for who tries once and hardly ever in vain: calls nothing, takes nothing back, and goes without while it is
@@ -71,7 +71,7 @@ public:
     /// leave() needs.
     [[nodiscard, gnu::always_inline]] bool try_at_once(Word*& word) noexcept {
         word = loan_.load(std::memory_order_relaxed);
-        if (is_now(*word, this_thread())) [[likely]] {
+        if (rings::is_now(*word, this_thread())) [[likely]] {
             return take_lent(*word);
         }
         // Without a look whether it is free, which spares the others the line only if it is taken again and again.
@@ -82,7 +82,7 @@ public:
     [[gnu::always_inline]] static void leave(Word& word) noexcept {
         // Release pairs with the acquire in take_shared() and in take_back(). Nobody else changes the word of who has it:
         // of held_ others set what is set.
-        add_alone(word, -1);
+        rings::add_alone(word, -1);
     }
     void release() noexcept {
         // Nobody changes the state from shared to another one or back while we have the token.
@@ -158,13 +158,13 @@ private:
     }
     // `word` is this thread's, which writes it and nobody else, and says that the thread does not have the token.
     [[nodiscard, gnu::always_inline]] bool take_lent(Word& word) noexcept {
-        add_alone(word, 1);
+        rings::add_alone(word, 1);
         light_fence();  // the look comes after the store: pairs with the heavy fence in take_back()
-        if (is_now(loan_, &word)) [[likely]] {
+        if (rings::is_now(loan_, &word)) [[likely]] {
             return true;
         }
         // Nobody who sees it raised for this moment takes it for more than a try in vain.
-        add_alone(word, -1);
+        rings::add_alone(word, -1);
         return false;
     }
     [[nodiscard]] bool take_back() noexcept;

@@ -287,7 +287,7 @@ public:
     /// Somebody sleeps until something ends: after_completion() has something to do. After a result is out.
     [[nodiscard]] bool somebody_waits() const noexcept {
         light_fence();  // as in after_completion()
-        return !is_now(waiters_, 0);
+        return !rings::is_now(waiters_, 0);
     }
     /// What the first part of a look has to say to the second.
     void note_one_taken() noexcept { one_taken_ = true; }

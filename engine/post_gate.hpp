@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <optional>
 
-#include "engine/one_instruction.hpp"
+#include "rings/one_instruction.hpp"
 #include "engine/status.hpp"
 
 namespace sanpoll::engine {
@@ -102,7 +102,7 @@ public:
     /// it so without the token knows that the handle was good just now.
     [[nodiscard]] bool is_direct(std::uint64_t handle) const noexcept {
         // Acquire pairs with the store in let_direct(): the connection and its core are there.
-        return is_now(direct_, handle);
+        return rings::is_now(direct_, handle);
     }
 
     /// Makes it so if the gate is open and has admitted nothing beyond `sequence` posts, which have taken effect.
@@ -115,6 +115,11 @@ public:
         if (word_.load(std::memory_order_seq_cst) != pack(generation, State::kOpen, sequence)) {
             direct_.store(0, std::memory_order_seq_cst);
         }
+    }
+
+    /// Of a gate that is nobody's and stays so: is_direct(handle), and for nothing else.
+    void pretend_direct(std::uint64_t handle) noexcept {
+        direct_.store(handle, std::memory_order_release);
     }
 
     /// What comes from now on goes by its number. After a change of the word; any thread.

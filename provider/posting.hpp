@@ -22,7 +22,7 @@ namespace sanpoll::provider {
 }
 
 // An operation has ended: its results, and last that it has.
-inline void finish(WSAOVERLAPPED& overlapped, std::uint32_t bytes, int error) noexcept {
+inline void finish(WSAOVERLAPPED& overlapped, std::uint64_t bytes, int error) noexcept {
     overlapped.OffsetHigh = static_cast<DWORD>(error);
     overlapped.Offset = 0;
     overlapped.InternalHigh = bytes;

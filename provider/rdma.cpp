@@ -102,7 +102,7 @@ bool do_at_once(bool write, SOCKET s, const WSABUFEX* buffers, DWORD count, cons
                 DWORD target_length, DWORD offset, DWORD flags,
                 LPWSAOVERLAPPED overlapped) noexcept {
     const auto generation = static_cast<std::uint32_t>(s >> 32);
-    Socket* const found = common().sockets.reach(s);
+    Socket* const found = common().sockets.reach_exactly(s);
     if (found == nullptr || !engine::PostGate::is_open_for(found->gate.look(), generation) ||
         !is_plain(buffers, count, target, target_length, flags, overlapped)) [[unlikely]] {
         return false;
@@ -172,10 +172,10 @@ int post_rdma(engine::Opcode opcode, SOCKET s, const WSABUFEX* buffers, DWORD co
                                                   const void* target, DWORD target_length,
                                                   DWORD flags,
                                                   const WSAOVERLAPPED* overlapped) noexcept {
-    Socket* const socket = common().sockets.reach(s);
-    return socket != nullptr && socket->gate.is_direct(s) &&
+    Socket& socket = common().sockets.reach(s);
+    return socket.gate.is_direct(s) &&
                    is_plain(buffers, count, target, target_length, flags, overlapped)
-               ? socket
+               ? &socket
                : nullptr;
 }
 

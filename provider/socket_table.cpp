@@ -1,19 +1,36 @@
 #include "provider/socket_table.hpp"
 
+#include <bit>
 #include <new>
 
 namespace sanpoll::provider {
 
 void SocketTable::serve() {
     const std::lock_guard lock(mutex_);
+    if (none_ == nullptr) {
+        none_ = new Socket[2];  // never freed: stale descriptors may be tried at any time
+        none_[0].gate.pretend_direct(kOddOne);
+        records_[kNowhere].store(&none_[1], std::memory_order_relaxed);
+    }
     serving_ = true;
-    reach_.store(made_, std::memory_order_release);
+    reach_all();
 }
 
 void SocketTable::stop_serving() {
     const std::lock_guard lock(mutex_);
     serving_ = false;
-    reach_.store(0, std::memory_order_release);
+    reach_.store(kNowhere, std::memory_order_release);
+}
+
+// Records that stand for none come to the places that nothing else is at.
+void SocketTable::reach_all() noexcept {
+    const std::uint32_t places = std::bit_ceil(made_ + 1);
+    for (; filled_ < places; ++filled_) {
+        if (filled_ == 0 || filled_ > made_) {
+            records_[filled_].store(&none_[0], std::memory_order_relaxed);
+        }
+    }
+    reach_.store(places - 1, std::memory_order_release);
 }
 
 bool SocketTable::has_room() {
@@ -39,11 +56,11 @@ Socket* SocketTable::allocate(SOCKET& descriptor) {
             chunk[i].index = made_ + i;
             free_.push_back(made_ + i);
             // Pairs with the acquire in look().
-            records_[made_ + i].store(&chunk[i], std::memory_order_release);
+            records_[made_ + i + 1].store(&chunk[i], std::memory_order_release);
         }
         made_ += kChunk;
         if (serving_) {
-            reach_.store(made_, std::memory_order_release);
+            reach_all();
         }
     }
     const std::uint32_t index = free_[free_head_++];
@@ -51,7 +68,7 @@ Socket* SocketTable::allocate(SOCKET& descriptor) {
         free_.erase(free_.begin(), free_.begin() + static_cast<std::ptrdiff_t>(free_head_));
         free_head_ = 0;
     }
-    Socket& socket = *records_[index].load(std::memory_order_relaxed);
+    Socket& socket = *records_[index + 1].load(std::memory_order_relaxed);
     {
         const std::lock_guard socket_lock(socket.mutex);
         socket.state = State::kCreated;
@@ -97,7 +114,7 @@ std::vector<SOCKET> SocketTable::live() {
     std::vector<SOCKET> result;
     const std::lock_guard lock(mutex_);
     for (std::uint32_t index = 0; index < made_; ++index) {
-        const Socket& socket = *records_[index].load(std::memory_order_relaxed);
+        const Socket& socket = *records_[index + 1].load(std::memory_order_relaxed);
         if (const std::uint32_t generation = socket.gate.generation(); (generation & 1U) != 0) {
             result.push_back(socket.descriptor(generation));
         }

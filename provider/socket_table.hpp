@@ -44,12 +44,12 @@ public:
     /// The record that a descriptor would be of, and what its gate says; nullptr if there is none. Whether it
     /// is of this descriptor, is_live() and is_open() tell. Any thread, lock-free.
     [[nodiscard]] Seen look(SOCKET descriptor) const noexcept {
-        const std::uint32_t index = static_cast<std::uint32_t>(descriptor) - 1;
-        if (index >= kMaxSockets) [[unlikely]] {
+        const auto place = static_cast<std::uint32_t>(descriptor);
+        if (place > kMaxSockets) [[unlikely]] {
             return {};
         }
-        // Pairs with the release in allocate().
-        Socket* socket = records_[index].load(std::memory_order_acquire);
+        // Pairs with the release in allocate(). What stands for no record is of no descriptor.
+        Socket* socket = records_[place].load(std::memory_order_acquire);
         if (socket == nullptr) [[unlikely]] {
             return {};
         }
@@ -64,30 +64,31 @@ public:
                                              static_cast<std::uint32_t>(descriptor >> 32));
     }
 
-    /// The record that a descriptor would be of while the provider runs, else nullptr: one comparison for both. Whose
-    /// it is, PostGate::is_direct tells. Any thread, lock-free.
-    [[nodiscard]] Socket* reach(SOCKET descriptor) const noexcept {
-        const std::uint32_t index = static_cast<std::uint32_t>(descriptor) - 1;
+    /// The record that a descriptor would be of while the provider runs, or another one: whether it is this
+    /// descriptor's, PostGate::is_direct tells, and it never is while the provider does not run. Without a branch: the
+    /// descriptor is cut to the places that are in use, and where no record is there, one is that stands for none.
+    /// Any thread, lock-free.
+    [[nodiscard]] Socket& reach(SOCKET descriptor) const noexcept {
         // Pairs with the releases in allocate() and serve(): the records below are there.
-        if (index >= reach_.load(std::memory_order_acquire)) [[unlikely]] {
-            return nullptr;
-        }
-        Socket* const record = records_[index].load(std::memory_order_relaxed);
-        if (record == nullptr) {
-            __builtin_unreachable();
-        }
-        return record;
+        const std::uint32_t place =
+            static_cast<std::uint32_t>(descriptor) & reach_.load(std::memory_order_acquire);
+        return known(records_[place].load(std::memory_order_relaxed));
     }
-    /// The record that reach() has found, whether it still would or not.
+    /// reach() of who asks the record something else: nullptr if it is not of this place.
+    [[nodiscard]] Socket* reach_exactly(SOCKET descriptor) const noexcept {
+        Socket& record = reach(descriptor);
+        return record.index + 1U == static_cast<std::uint32_t>(descriptor) ? &record : nullptr;
+    }
+    /// The record of a descriptor that reach() has found to be direct, whether it still would or not.
     [[nodiscard]] Socket& at(SOCKET descriptor) const noexcept {
-        return *records_[static_cast<std::uint32_t>(descriptor) - 1].load(
-            std::memory_order_relaxed);
+        return known(
+            records_[static_cast<std::uint32_t>(descriptor)].load(std::memory_order_relaxed));
     }
-    /// From now on reach() finds records. / It finds none. / The same in the child of a fork, for good and without
-    /// a lock. Control plane.
+    /// From now on reach() finds records, and before the first time it is not to be called; throws std::bad_alloc then.
+    /// / It finds none. / The same in the child of a fork, for good and without a lock. Control plane.
     void serve();
     void stop_serving();
-    void abandon_in_child() noexcept { reach_.store(0, std::memory_order_release); }
+    void abandon_in_child() noexcept { reach_.store(kNowhere, std::memory_order_release); }
 
     /// The record, if its gate is open: generation and state in one comparison. Any thread, lock-free.
     [[nodiscard]] Socket* find_open(SOCKET descriptor) const noexcept {
@@ -106,15 +107,31 @@ public:
     [[nodiscard]] std::vector<SOCKET> live();
 
 private:
-    // By index, and not by chunk: a look-up has one step less. Two MiB of address space, of which only the
-    // pages of sockets that have existed are ever touched.
-    std::atomic<Socket*> records_[kMaxSockets] = {};
-    // Records that reach() finds: all that were made, or none.
+    // The lower half of a descriptor is a place, from 1 on. reach_ has all lower bits set up to those of the places in
+    // use; or it is kNowhere. No descriptor is cut to a place whose record is direct for it unless it names the place: of
+    // the records that stand for none, the one at the places below kNowhere is direct for kOddOne, which is
+    // cut to place 1, or to kNowhere itself; and the one there is direct for 0, which is cut to place 0.
+    static constexpr std::uint32_t kNowhere = 2 * kMaxSockets;
+    static constexpr SOCKET kOddOne = kNowhere | 1U;
+
+    [[nodiscard]] static Socket& known(Socket* record) noexcept {
+        if (record == nullptr) {
+            __builtin_unreachable();
+        }
+        return *record;
+    }
+    void reach_all() noexcept;
+
+    // By place, and not by chunk: a look-up has one step less. Four MiB of address space, of which only the
+    // pages of sockets that have existed, or might be next, are ever touched.
+    std::atomic<Socket*> records_[kNowhere + 1] = {};
     std::atomic<std::uint32_t> reach_{0};
+    Socket* none_ = nullptr;  // two that stand for none
     std::mutex mutex_;
     std::vector<std::uint32_t> free_;
     std::size_t free_head_ = 0;  // taken from the front: the longest unused first
     std::uint32_t made_ = 0;
+    std::uint32_t filled_ = 0;  // places below have a record, or one that stands for none
     bool serving_ = false;
 };
 

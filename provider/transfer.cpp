@@ -1,6 +1,8 @@
 // WSPSend, WSPRecv, WSPGetOverlappedResult: the data path of the front end. No lock, no allocation, no
 // system call.
 #include <atomic>
+#include <cstddef>
+#include <cstring>
 
 #include "engine/log.hpp"
 #include "provider/direct_way.hpp"
@@ -62,18 +64,20 @@ inline int capture(Socket& socket, const WSABUF* buffers, DWORD count, std::uint
 }
 
 // A socket whose gate is direct, and the list of one buffer whose end is polled for: what switches pass nearly always.
-// nullptr: it is something else, and what is wrong, if anything is, has to be found out.
-[[gnu::always_inline]] inline Socket* find_direct(SOCKET s, const WSABUF* buffers, DWORD count,
+// `unusual` is 0 if there is one buffer and no flag. nullptr: it is something else, and what is wrong, if anything is, has
+// to be found out.
+[[gnu::always_inline]] inline Socket* find_direct(SOCKET s, const WSABUF* buffers, DWORD unusual,
                                                   const WSAOVERLAPPED* overlapped) noexcept {
-    Socket* const socket = common().sockets.reach(s);
-    if (socket == nullptr || !socket->gate.is_direct(s)) [[unlikely]] {
+    Socket& socket = common().sockets.reach(s);
+    if (!socket.gate.is_direct(s)) [[unlikely]] {
         return nullptr;
     }
+    apart();
     if (overlapped == nullptr) [[unlikely]] {
         return nullptr;
     }
     apart();
-    if (count != 1) [[unlikely]] {
+    if (unusual != 0) [[unlikely]] {
         return nullptr;
     }
     apart();
@@ -83,7 +87,7 @@ inline int capture(Socket& socket, const WSABUF* buffers, DWORD count, std::uint
     if ((reinterpret_cast<std::uintptr_t>(overlapped->hEvent) & 1U) == 0) [[unlikely]] {
         return nullptr;
     }
-    return socket;
+    return &socket;
 }
 
 // Any post: what is wrong with it is told here.
@@ -171,7 +175,7 @@ int receive_any(SOCKET s, const WSABUF* buffers, DWORD count, const DWORD* flags
 
 [[nodiscard]] bool in_progress(WSAOVERLAPPED& overlapped) noexcept {
     // Acquire pairs with the release of whoever completes: the result fields are there.
-    return engine::is_now(overlapped.Internal, WSS_OPERATION_IN_PROGRESS);
+    return rings::is_now(overlapped.Internal, WSS_OPERATION_IN_PROGRESS);
 }
 
 // WSPGetOverlappedResult with fWait, and without a connection: apart, so that a look costs no more than a look.
@@ -190,35 +194,26 @@ int receive_any(SOCKET s, const WSABUF* buffers, DWORD count, const DWORD* flags
     return in_progress(overlapped) ? WSANOTINITIALISED : 0;
 }
 
-// The signatures of these three are those of the functions that end in calling them: the way there is a jump.
-[[gnu::noinline]] int send_slowly(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD, DWORD flags,
-                                  LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE,
-                                  LPWSATHREADID, LPINT error_number) noexcept {
+// The arguments of these are where those of the functions that end in calling them are, except for the last one: the way
+// there is a jump. gnu::noipa, or compilers leave out those that are not used and move the others.
+[[gnu::noipa]] int send_slowly(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD, DWORD flags,
+                               LPWSAOVERLAPPED overlapped, LPINT error_number) noexcept {
     return result(error_number, send_any(s, buffers, count, flags, overlapped));
 }
 
-[[gnu::noinline]] int receive_slowly(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD,
-                                     LPDWORD flags, LPWSAOVERLAPPED overlapped,
-                                     LPWSAOVERLAPPED_COMPLETION_ROUTINE, LPWSATHREADID,
-                                     LPINT error_number) noexcept {
+[[gnu::noipa]] int receive_slowly(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD, LPDWORD flags,
+                                  LPWSAOVERLAPPED overlapped, LPINT error_number) noexcept {
     return result(error_number, receive_any(s, buffers, count, flags, overlapped));
 }
 
-// Whether a direct way may be tried once more without a look at anything else.
-inline bool still_direct(const Socket& socket, SOCKET s) noexcept {
-    return socket.gate.is_direct(s);
-}
-
 // The second parts of the direct way. What is known by then need not be handed on.
-[[gnu::noinline]] int send_on(SOCKET s, LPWSABUF buffers, DWORD, LPDWORD, DWORD,
-                              LPWSAOVERLAPPED overlapped,
-                              LPWSAOVERLAPPED_COMPLETION_ROUTINE routine, LPWSATHREADID thread,
-                              LPINT error_number) noexcept {
+[[gnu::noipa]] int send_on(SOCKET s, LPWSABUF buffers, DWORD, LPDWORD, DWORD,
+                           LPWSAOVERLAPPED overlapped, LPINT error_number) noexcept {
     Socket& socket = common().sockets.at(s);
     const EngineStay stay;
     // It may have been closed since, and its record be another's, or the engine be gone.
-    if (!stay.up() || !still_direct(socket, s)) [[unlikely]] {
-        return send_slowly(s, buffers, 1, nullptr, 0, overlapped, routine, thread, error_number);
+    if (!stay.up() || !socket.gate.is_direct(s)) [[unlikely]] {
+        return send_slowly(s, buffers, 1, nullptr, 0, overlapped, error_number);
     }
     const std::uint32_t length = buffers->len;
     if (engine::direct::post_send(
@@ -228,36 +223,51 @@ inline bool still_direct(const Socket& socket, SOCKET s) noexcept {
             [&]() __attribute__((always_inline)) { finish(*overlapped, length, 0); })) {
         return result(error_number, WSA_IO_PENDING);
     }
-    return send_slowly(s, buffers, 1, nullptr, 0, overlapped, routine, thread, error_number);
+    return send_slowly(s, buffers, 1, nullptr, 0, overlapped, error_number);
 }
 
-[[gnu::noinline]] int end_send(SOCKET s, LPINT error_number) noexcept {
-    engine::direct::end_send(way_of(common().sockets.at(s), s));
+[[gnu::noinline]] int end_send(engine::shm::Connection& connection, LPINT error_number) noexcept {
+    engine::direct::end_send(connection);
     return result(error_number, WSA_IO_PENDING);
 }
 
-[[gnu::noinline]] int receive_on(SOCKET s, LPWSABUF buffers, DWORD, LPDWORD, LPDWORD,
-                                 LPWSAOVERLAPPED overlapped,
-                                 LPWSAOVERLAPPED_COMPLETION_ROUTINE routine, LPWSATHREADID thread,
-                                 LPINT error_number) noexcept {
+// Of a send that answers what came in the turn line.
+[[gnu::noipa]] int send_in_turn(engine::shm::Connection* connection, engine::shm::Link* link,
+                                char* from, std::uint64_t length, engine::PollToken::Word* token,
+                                LPWSAOVERLAPPED overlapped, LPINT error_number) noexcept {
+    const SOCKET s = connection->handle;  // it may be gone when the token is given back
+    const auto outcome = engine::direct::send_in_turn(
+        {connection, link, token}, reinterpret_cast<std::uint64_t>(from),
+        length, [&]() __attribute__((always_inline)) { finish(*overlapped, length, 0); });
+    if (outcome == engine::direct::Outcome::kNothing) [[unlikely]] {
+        WSABUF buffer{static_cast<ULONG>(length), from};
+        return send_on(s, &buffer, 1, nullptr, 0, overlapped, error_number);
+    }
+    if (outcome == engine::direct::Outcome::kHeld) [[unlikely]] {
+        return end_send(*connection, error_number);
+    }
+    return result(error_number, WSA_IO_PENDING);
+}
+
+[[gnu::noipa]] int receive_on(SOCKET s, LPWSABUF buffers, DWORD, LPDWORD, LPDWORD,
+                              LPWSAOVERLAPPED overlapped, LPINT error_number) noexcept {
     Socket& socket = common().sockets.at(s);
     const EngineStay stay;
     // It may have been closed since, and its record be another's, or the engine be gone.
-    if (!stay.up() || !still_direct(socket, s)) [[unlikely]] {
-        return receive_slowly(s, buffers, 1, nullptr, nullptr, overlapped, routine, thread,
-                              error_number);
+    if (!stay.up() || !socket.gate.is_direct(s)) [[unlikely]] {
+        return receive_slowly(s, buffers, 1, nullptr, nullptr, overlapped, error_number);
     }
     if (engine::direct::post_receive(way_of(socket, s), reinterpret_cast<std::uint64_t>(overlapped),
                                      reinterpret_cast<std::uint64_t>(buffers->buf), buffers->len,
                                      [&]() noexcept { begin(*overlapped); })) {
         return result(error_number, WSA_IO_PENDING);
     }
-    return receive_slowly(s, buffers, 1, nullptr, nullptr, overlapped, routine, thread,
-                          error_number);
+    return receive_slowly(s, buffers, 1, nullptr, nullptr, overlapped, error_number);
 }
 
-[[gnu::noinline]] int end_receive(SOCKET s, LPINT error_number) noexcept {
-    engine::direct::end_receive(way_of(common().sockets.at(s), s));
+[[gnu::noinline]] int end_receive(engine::shm::Connection& connection,
+                                  LPINT error_number) noexcept {
+    engine::direct::end_receive(connection);
     return result(error_number, WSA_IO_PENDING);
 }
 
@@ -298,8 +308,8 @@ inline BOOL tell_fetched(WSAOVERLAPPED& overlapped, LPDWORD transferred, LPDWORD
 }
 
 // Of one that had not when it was looked at.
-[[gnu::noinline]] BOOL poll_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
-                                   BOOL wait, LPDWORD flags, LPINT error_number) noexcept {
+[[gnu::noipa]] BOOL poll_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
+                                BOOL wait, LPDWORD flags, LPINT error_number) noexcept {
     const EngineStay stay;
     SocketTable::Found found;
     int error = stay.up() ? find_socket(s, found) : stay.error();
@@ -322,8 +332,8 @@ inline BOOL tell_fetched(WSAOVERLAPPED& overlapped, LPDWORD transferred, LPDWORD
     return tell_fetched(*overlapped, transferred, flags, error_number);
 }
 
-[[gnu::noinline]] BOOL tell_if_ended(LPWSAOVERLAPPED overlapped, LPDWORD transferred, LPDWORD flags,
-                                     LPINT error_number) noexcept {
+[[gnu::noipa]] BOOL tell_if_ended(LPWSAOVERLAPPED overlapped, LPDWORD transferred, LPDWORD flags,
+                                  LPINT error_number) noexcept {
     if (in_progress(*overlapped)) {
         set_error(error_number, WSA_IO_INCOMPLETE);
         return FALSE;
@@ -331,43 +341,48 @@ inline BOOL tell_fetched(WSAOVERLAPPED& overlapped, LPDWORD transferred, LPDWORD
     return tell_result(*overlapped, transferred, flags, error_number);
 }
 
-// The same of a socket whose gate is direct, where one look is asked for. The second part of a look that is not over.
-[[gnu::noinline]] BOOL look_on(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred, BOOL,
-                               LPDWORD flags, LPINT error_number) noexcept {
-    engine::direct::end_look(way_of(common().sockets.at(s), s));
+// The same of a socket whose gate is direct, where one look is asked for. The second part of a look that is not over; the
+// token is held.
+[[gnu::noipa]] BOOL look_on(engine::shm::Connection* connection, LPWSAOVERLAPPED overlapped,
+                            LPDWORD transferred, BOOL, LPDWORD flags, LPINT error_number) noexcept {
+    engine::direct::end_look(*connection, [](std::uint64_t context, std::uint64_t bytes) {
+        finish(*reinterpret_cast<LPWSAOVERLAPPED>(context), bytes, 0);
+    });
     return tell_if_ended(overlapped, transferred, flags, error_number);
 }
 
 // The first part.
-[[gnu::noinline]] BOOL look_for_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
-                                       Socket* socket, LPDWORD flags, LPINT error_number) noexcept {
+[[gnu::noipa]] BOOL look_for_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
+                                    Socket* socket, LPDWORD flags, LPINT error_number) noexcept {
     std::uint64_t ended = 0;
-    std::uint32_t received = 0;
+    std::uint64_t received = 0;
+    engine::shm::Connection* held = nullptr;
     const auto outcome = engine::direct::look(
-        way_of(*socket, s), [&](std::uint64_t context, std::uint32_t bytes)
-                                __attribute__((always_inline)) {
-                                    finish(*reinterpret_cast<LPWSAOVERLAPPED>(context), bytes, 0);
-                                    ended = context;
-                                    received = bytes;
-                                });
-    if (outcome != engine::direct::Outcome::kDone) [[unlikely]] {
-        return outcome == engine::direct::Outcome::kHeld
-                   ? look_on(s, overlapped, transferred, FALSE, flags, error_number)
-                   : poll_result(s, overlapped, transferred, FALSE, flags, error_number);
+        way_of(*socket, s),
+        held, [&](std::uint64_t context, std::uint64_t bytes) __attribute__((always_inline)) {
+            finish(*reinterpret_cast<LPWSAOVERLAPPED>(context), bytes, 0);
+            ended = context;
+            received = bytes;
+        });
+    if (outcome == engine::direct::Outcome::kNothing) [[unlikely]] {
+        return poll_result(s, overlapped, transferred, FALSE, flags, error_number);
+    }
+    if (outcome == engine::direct::Outcome::kHeld) [[unlikely]] {
+        return look_on(held, overlapped, transferred, FALSE, flags, error_number);
     }
     if (ended != reinterpret_cast<std::uint64_t>(overlapped)) [[unlikely]] {
         return tell_if_ended(overlapped, transferred, flags, error_number);
     }
     // What finish() has just written, as tell_result() reads it.
     set_error(error_number, 0);
-    *transferred = received;
+    *transferred = static_cast<DWORD>(received);
     *flags = 0;
     return TRUE;
 }
 
 // Any question, and why there is nothing to be asked: first of the descriptor, then of the arguments.
-[[gnu::noinline]] BOOL result_slowly(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
-                                     BOOL wait, LPDWORD flags, LPINT error_number) noexcept {
+[[gnu::noipa]] BOOL result_slowly(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
+                                  BOOL wait, LPDWORD flags, LPINT error_number) noexcept {
     SocketTable::Found found;
     int error = find_socket(s, found);
     if (error == 0 && (overlapped == nullptr || transferred == nullptr || flags == nullptr)) {
@@ -385,56 +400,65 @@ inline BOOL tell_fetched(WSAOVERLAPPED& overlapped, LPDWORD transferred, LPDWORD
 
 }  // namespace
 
-int WSPAPI wsp_send(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD sent, DWORD flags,
-                    LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE routine,
-                    LPWSATHREADID thread, LPINT error_number) {
-    // `sent` is written only by a call that completes at once; none does.
-    Socket* const socket = find_direct(s, buffers, count, overlapped);
-    if (socket == nullptr || flags != 0) [[unlikely]] {
-        return send_slowly(s, buffers, count, sent, flags, overlapped, routine, thread,
-                           error_number);
+int WSPAPI wsp_send(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD, DWORD flags,
+                    LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE, LPWSATHREADID,
+                    LPINT error_number) {
+    // The number sent is written only by a call that completes at once; none does.
+    Socket* const socket = find_direct(s, buffers, (count - 1) | flags, overlapped);
+    if (socket == nullptr) [[unlikely]] {
+        return send_slowly(s, buffers, count, nullptr, flags, overlapped, error_number);
     }
-    const std::uint32_t length = buffers->len;
+    const std::uint64_t length = buffers->len;
+    char* const from = buffers->buf;
+    engine::direct::Turn turn;
     const auto outcome = engine::direct::send(
-        way_of(*socket, s), reinterpret_cast<std::uint64_t>(buffers->buf),
-        length, [&]() __attribute__((always_inline)) { finish(*overlapped, length, 0); });
+        way_of(*socket, s), reinterpret_cast<std::uint64_t>(from), length,
+        turn, [&]() __attribute__((always_inline)) { finish(*overlapped, length, 0); });
+    if (outcome == engine::direct::Outcome::kTurn) {
+        return send_in_turn(turn.connection, turn.link, from, length, turn.token, overlapped,
+                            error_number);
+    }
     if (outcome == engine::direct::Outcome::kNothing) [[unlikely]] {
-        return send_on(s, buffers, 1, nullptr, 0, overlapped, routine, thread, error_number);
+        return send_on(s, buffers, 1, nullptr, 0, overlapped, error_number);
     }
     if (outcome == engine::direct::Outcome::kHeld) [[unlikely]] {
-        return end_send(s, error_number);
+        return end_send(*turn.connection, error_number);
     }
     return result(error_number, WSA_IO_PENDING);
 }
 
-int WSPAPI wsp_recv(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD received, LPDWORD flags,
-                    LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE routine,
-                    LPWSATHREADID thread, LPINT error_number) {
-    Socket* const socket = find_direct(s, buffers, count, overlapped);
-    if (socket == nullptr || (flags != nullptr && *flags != 0) || buffers->len == 0) [[unlikely]] {
-        return receive_slowly(s, buffers, count, received, flags, overlapped, routine, thread,
-                              error_number);
+int WSPAPI wsp_recv(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD, LPDWORD flags,
+                    LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE, LPWSATHREADID,
+                    LPINT error_number) {
+    Socket* const socket = find_direct(s, buffers, count - 1, overlapped);
+    if (socket == nullptr || (flags != nullptr && *flags != 0)) [[unlikely]] {
+        return receive_slowly(s, buffers, count, nullptr, flags, overlapped, error_number);
     }
+    const std::uint64_t length = buffers->len;
+    if (length == 0) [[unlikely]] {
+        return receive_slowly(s, buffers, count, nullptr, flags, overlapped, error_number);
+    }
+    engine::shm::Connection* held = nullptr;
     const auto outcome = engine::direct::receive(
         way_of(*socket, s), reinterpret_cast<std::uint64_t>(overlapped),
-        reinterpret_cast<std::uint64_t>(buffers->buf),
-        buffers->len, [&]() __attribute__((always_inline)) { begin(*overlapped); });
+        reinterpret_cast<std::uint64_t>(buffers->buf), length,
+        held, [&]() __attribute__((always_inline)) { begin(*overlapped); });
     if (outcome == engine::direct::Outcome::kNothing) [[unlikely]] {
-        return receive_on(s, buffers, 1, nullptr, nullptr, overlapped, routine, thread,
-                          error_number);
+        return receive_on(s, buffers, 1, nullptr, nullptr, overlapped, error_number);
     }
     if (outcome == engine::direct::Outcome::kHeld) [[unlikely]] {
-        return end_receive(s, error_number);
+        return end_receive(*held, error_number);
     }
     return result(error_number, WSA_IO_PENDING);
 }
 
 BOOL WSPAPI wsp_get_overlapped_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
                                       BOOL wait, LPDWORD flags, LPINT error_number) {
-    Socket* const socket = common().sockets.reach(s);
-    if (socket == nullptr || !socket->gate.is_direct(s)) [[unlikely]] {
+    Socket& socket = common().sockets.reach(s);
+    if (!socket.gate.is_direct(s)) [[unlikely]] {
         return result_slowly(s, overlapped, transferred, wait, flags, error_number);
     }
+    apart();
     if (overlapped == nullptr) [[unlikely]] {
         return result_slowly(s, overlapped, transferred, wait, flags, error_number);
     }
@@ -450,9 +474,20 @@ BOOL WSPAPI wsp_get_overlapped_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDW
         if (wait) [[unlikely]] {
             return poll_result(s, overlapped, transferred, wait, flags, error_number);
         }
-        return look_for_result(s, overlapped, transferred, socket, flags, error_number);
+        return look_for_result(s, overlapped, transferred, &socket, flags, error_number);
     }
-    return tell_result(*overlapped, transferred, flags, error_number);
+    // Neither an error nor flags: one comparison for both.
+    static_assert(offsetof(WSAOVERLAPPED, OffsetHigh) ==
+                  offsetof(WSAOVERLAPPED, Offset) + sizeof(DWORD));
+    std::uint64_t error_and_flags = 0;
+    std::memcpy(&error_and_flags, &overlapped->Offset, sizeof(error_and_flags));
+    if (error_and_flags != 0) [[unlikely]] {
+        return tell_result(*overlapped, transferred, flags, error_number);
+    }
+    set_error(error_number, 0);
+    *transferred = static_cast<DWORD>(overlapped->InternalHigh);
+    *flags = 0;
+    return TRUE;
 }
 
 }  // namespace sanpoll::provider

@@ -29,6 +29,7 @@
 #include <new>
 #include <span>
 
+#include "rings/one_instruction.hpp"
 #include "rings/slot.hpp"
 
 namespace sanpoll::rings {
@@ -79,6 +80,11 @@ public:
         return slots_[slot_index(position_ + index, mask_)].payload;
     }
 
+    /// payload(), for who has just asked for the position.
+    [[nodiscard]] std::byte* payload_at(std::uint32_t position) noexcept {
+        return slots_[slot_index(position, mask_)].payload;
+    }
+
     /// Publishes the next `count` slots as one record: the head becomes visible last.
     void publish_record(std::uint32_t count) noexcept {
         for (std::uint32_t i = count; i-- > 1;) {
@@ -101,9 +107,11 @@ public:
     }
 
     /// The same for who has kept what payload() gave: the slot is not looked for again.
-    void publish(std::byte* payload) noexcept {
+    void publish(std::byte* payload) noexcept { publish(payload, position_); }
+    /// The same for who has kept the position as well.
+    void publish(std::byte* payload, std::uint32_t position) noexcept {
         auto* slot = reinterpret_cast<Slot*>(payload - offsetof(Slot, payload));
-        const std::uint32_t next = position_ + 1;
+        const std::uint32_t next = position + 1;
         position_ = next;
         // Pairs with the acquire in SpscConsumer::front.
         slot->sequence.store(next, std::memory_order_release);
@@ -214,8 +222,8 @@ public:
           consumed_(consumed),
           mask_(capacity - 1),
           position_(position),
-          published_(position),
-          publish_every_(capacity >= 8 ? capacity / 8 : 1) {
+          publish_every_(capacity >= 8 ? capacity / 8 : 1),
+          publish_at_(position + publish_every_) {
         assert(std::has_single_bit(capacity));
     }
 
@@ -240,7 +248,7 @@ public:
         // was written before the sequence word was.
         prefetch_for_read(slot.payload + kLinePayload);
         // Pairs with the release in SpscProducer::publish and publish_record.
-        if (slot.sequence.load(std::memory_order_acquire) != position + 1) {
+        if (!is_now(slot.sequence, position + 1)) {
             return nullptr;
         }
         return slot.payload;
@@ -257,7 +265,7 @@ public:
     void release(std::uint32_t count) noexcept {
         ask_ahead(count);
         position_ += count;
-        if (position_ - published_ >= publish_every_) {
+        if (is_due(position_)) {
             publish_progress();
         }
     }
@@ -267,7 +275,7 @@ public:
         const std::uint32_t position = position_ + 1;
         position_ = position;
         prefetch_for_read(&slots_[slot_index(position + kAhead - 1, mask_)]);
-        if (position - published_ >= publish_every_) [[unlikely]] {
+        if (is_due(position)) [[unlikely]] {
             publish_progress();
             return true;
         }
@@ -276,7 +284,7 @@ public:
 
     /// Tells the producer about all released slots now.
     void publish_progress() noexcept {
-        published_ = position_;
+        publish_at_ = position_ + publish_every_;
         // Pairs with the acquire in SpscProducer::refresh.
         consumed_->value.store(position_, std::memory_order_release);
     }
@@ -291,7 +299,7 @@ public:
         std::memcpy(static_cast<void*>(&value), head, sizeof(T));
         ask_ahead_for<T>();
         ++position_;
-        if (position_ - published_ >= publish_every_) {
+        if (is_due(position_)) {
             publish_progress();
         }
         return true;
@@ -312,7 +320,7 @@ public:
             ++position_;
             ++count;
         }
-        if (position_ - published_ >= publish_every_) {
+        if (is_due(position_)) {
             publish_progress();
         }
         return count;
@@ -322,6 +330,10 @@ public:
 
 private:
     static constexpr std::uint32_t kAhead = 8;
+
+    [[nodiscard]] bool is_due(std::uint32_t position) const noexcept {
+        return static_cast<std::int32_t>(position - publish_at_) >= 0;
+    }
 
     // In a stream each slot's line comes from the writer's core, and waiting for one after the other would
     // make its way the measure of all: several have to be on their way at once. For a slot that is not
@@ -345,9 +357,9 @@ private:
     Slot* slots_ = nullptr;
     ConsumedWord* consumed_ = nullptr;
     std::uint32_t mask_ = 0;
-    std::uint32_t position_ = 0;   // next slot to read
-    std::uint32_t published_ = 0;  // progress that the producer knows
+    std::uint32_t position_ = 0;  // next slot to read
     std::uint32_t publish_every_ = 1;
+    std::uint32_t publish_at_ = 1;  // the position that the producer is told of next
 };
 
 /// A ring inside one process: owns its memory and holds both ends, each in lines of its own so that

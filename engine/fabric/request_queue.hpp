@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <new>
 
@@ -43,10 +44,20 @@ struct QueuedRequest : QueuedHead {
     }
     /// Whether it is one: the last four bytes of the head in one comparison.
     [[nodiscard]] bool was_pushed_directly() const noexcept {
-        constexpr QueuedHead kHead{0, 0, kPushedDirectly, 1, Opcode::kReceive, 0};
         using Words = std::array<std::uint32_t, 4>;
-        return std::bit_cast<Words>(static_cast<const QueuedHead&>(*this))[3] ==
-               std::bit_cast<Words>(kHead)[3];
+        return std::bit_cast<Words>(static_cast<const QueuedHead&>(*this))[3] == direct_kind();
+    }
+    /// Makes it one, in one store.
+    void mark_pushed_directly() noexcept {
+        const std::uint32_t kind = direct_kind();
+        std::memcpy(reinterpret_cast<std::byte*>(this) + offsetof(QueuedHead, flags), &kind,
+                    sizeof(kind));
+    }
+
+private:
+    [[nodiscard]] static constexpr std::uint32_t direct_kind() noexcept {
+        constexpr QueuedHead kHead{0, 0, kPushedDirectly, 1, Opcode::kReceive, 0};
+        return std::bit_cast<std::array<std::uint32_t, 4>>(kHead)[3];
     }
 };
 static_assert(sizeof(QueuedRequest) == 64);
@@ -103,18 +114,16 @@ public:
     void push_directly(std::uint64_t context, std::uint64_t address, std::uint32_t length,
                        RegionTable::Holds* holds) noexcept {
         QueuedRequest& queued = cell(tail_).request;
+        ++tail_;
         queued.context = context;
         queued.length = length;
-        queued.flags = kPushedDirectly;
-        queued.sge_count = 1;
-        queued.opcode = Opcode::kReceive;
-        queued.state = 0;
+        queued.mark_pushed_directly();
         queued.sge[0].address = address;
         queued.sge[0].length = length;
         queued.sge[1].address = reinterpret_cast<std::uint64_t>(holds);
-        ++tail_;
     }
     [[nodiscard]] bool empty() const noexcept { return head_ == tail_; }
+    [[nodiscard]] bool is_end(std::uint32_t position) const noexcept { return position == tail_; }
     [[nodiscard]] std::uint32_t size() const noexcept { return tail_ - head_ - extra_; }
 
     [[nodiscard]] const QueuedRequest& front() const noexcept { return at(head_); }

@@ -1,5 +1,6 @@
 // Descriptors that are none: each function answers WSAENOTSOCK, and nothing crashes.
 #include <random>
+#include <set>
 
 #include "tests/provider/provider_fixture.hpp"
 
@@ -56,6 +57,29 @@ TEST_F(DescriptorTest, NeverIssued) {
     expect_no_socket((SOCKET{1} << 32) | 1U);
     expect_no_socket(INVALID_SOCKET - 1);
     expect_no_socket(reinterpret_cast<SOCKET>(this));
+}
+
+// Descriptors are cut to the places in use: around each power of two, while there are some sockets and then more.
+TEST_F(DescriptorTest, CutToAnyPlace) {
+    std::set<SOCKET> live;
+    for (int i = 0; i < 3; ++i) {
+        live.insert(socket());
+        for (int bit = 0; bit < 64; ++bit) {
+            for (const SOCKET near : {(SOCKET{1} << bit) - 1, SOCKET{1} << bit,
+                                      (SOCKET{1} << bit) | 1U, (SOCKET{3} << bit) | 1U}) {
+                if (live.count(near) != 0) {
+                    continue;
+                }
+                Polled operation;
+                ASSERT_EQ(san.send(near, &operation, 1, &operation), WSAENOTSOCK) << near;
+                ASSERT_EQ(san.recv(near, &operation, 1, &operation), WSAENOTSOCK) << near;
+                ASSERT_EQ(san.overlapped_result(near, &operation, 0).error, WSAENOTSOCK) << near;
+            }
+        }
+        for (int more = 0; more < 200; ++more) {
+            live.insert(socket());
+        }
+    }
 }
 
 TEST_F(DescriptorTest, TheSwitchsHandle) {

@@ -46,7 +46,7 @@ struct alignas(4) Stops {
 
     [[nodiscard]] bool stop_send() const noexcept { return (word() & 0x00FFFF00U) != 0; }
     [[nodiscard]] bool stop_receive() const noexcept { return (word() & 0xFFFFFF00U) != 0; }
-    [[nodiscard]] bool stop_take() const noexcept { return word() != 0; }
+    [[nodiscard]] bool stop_take() const noexcept { return !rings::is_zero(this); }
 
 private:
     [[nodiscard]] std::uint32_t word() const noexcept {

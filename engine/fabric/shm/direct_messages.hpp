@@ -103,28 +103,28 @@ inline void copy_turn(const rings::TurnEnd& turn, void* to, std::uint32_t length
     return true;
 }
 
-[[gnu::always_inline]] inline bool ShmPort::send_directly(Connection& connection, Link* link,
-                                                          std::uint64_t address,
-                                                          std::uint32_t length) noexcept {
-    if (!connection.sends_directly()) [[unlikely]] {
+[[gnu::always_inline]] inline bool ShmPort::send_directly(Connection& connection,
+                                                          LinkSender& sender, std::uint64_t address,
+                                                          std::uint64_t length) noexcept {
+    if (!sender.room_is_known()) [[unlikely]] {
         return false;
     }
-    LinkSender& sender = link->sender;  // the end of a link suspends or breaks its connections
-    const auto* from = reinterpret_cast<const std::byte*>(address);
+    connection.reported = connection.granted;  // credit_due may stay: what is due is looked at
+    sender.put_message_quietly(connection.peer_id.word(), std::uint64_t{connection.granted} << 32,
+                               reinterpret_cast<const std::byte*>(address), length);
+    ++connection.sent;
+    return true;
+}
+
+[[gnu::always_inline]] inline bool ShmPort::send_in_turn(Connection& connection, Link& link,
+                                                         std::uint64_t address,
+                                                         std::uint64_t length) noexcept {
     std::uint64_t first = 0;
-    if (link->turn.mine()) {
-        if (!write_turn_line(connection, link->turn, from, length, first)) [[unlikely]] {
-            return false;
-        }
-        link->give_turn(first, length);
-    } else {
-        if (!sender.room_is_known()) [[unlikely]] {
-            return false;
-        }
-        connection.reported = connection.granted;  // credit_due may stay: what is due is looked at
-        sender.put_message_quietly(connection.peer_id.word(),
-                                   std::uint64_t{connection.granted} << 32, from, length);
+    if (!write_turn_line(connection, link.turn, reinterpret_cast<const std::byte*>(address),
+                         static_cast<std::uint32_t>(length), first)) [[unlikely]] {
+        return false;
     }
+    link.give_turn(first, static_cast<std::uint32_t>(length));
     ++connection.sent;
     return true;
 }
@@ -163,37 +163,18 @@ inline void copy_turn(const rings::TurnEnd& turn, void* to, std::uint32_t length
 [[gnu::always_inline]] inline void ShmPort::receive_directly(Connection& connection,
                                                              std::uint64_t context,
                                                              std::uint64_t address,
-                                                             std::uint32_t length,
+                                                             std::uint64_t length,
                                                              RegionTable::Holds& holds) noexcept {
     ++holds.count;
-    connection.receives.push_directly(context, address, length, &holds);
+    connection.receives.push_directly(context, address, static_cast<std::uint32_t>(length), &holds);
     ++connection.granted;
-}
-
-// The receive that waits for a message of `length` bytes of the connection, if it was posted directly. A message that
-// has come too early waits only while there is no receive, or a long message is being received. As long as neither is so,
-// there are as many receives as the peer has credit for, and more, so its message has its receive if there is any.
-[[gnu::always_inline]] inline const QueuedRequest* ShmPort::receive_for(
-    const Connection& connection, std::uint32_t length) noexcept {
-    const RequestQueue& receives = connection.receives;
-    if (receives.empty()) [[unlikely]] {
-        return nullptr;
-    }
-    const QueuedRequest& front = receives.front();
-    if (length > front.length) [[unlikely]] {
-        return nullptr;
-    }
-    if (!front.was_pushed_directly()) [[unlikely]] {
-        return nullptr;
-    }
-    return &front;
 }
 
 // As take_credit(), of who has nothing to send, and so has not said that it waits. False: a send that waits for
 // credit may go.
 [[gnu::always_inline]] inline bool ShmPort::take_credit_directly(Connection& connection,
                                                                  std::uint32_t credit) noexcept {
-    if (credit != connection.credit) {
+    if (!rings::is(connection.credit, credit)) {
         if (!connection.sends.empty()) [[unlikely]] {
             return false;
         }
@@ -203,19 +184,6 @@ inline void copy_turn(const rings::TurnEnd& turn, void* to, std::uint32_t length
         }
     }
     return true;
-}
-
-// Its bytes are where they belong.
-template <typename Ended>
-[[gnu::always_inline]] inline void ShmPort::end_receive(Connection& connection,
-                                                        const QueuedRequest& front,
-                                                        std::uint32_t length,
-                                                        Ended ended) noexcept {
-    ++connection.arrived;
-    --front.holds().count;
-    const std::uint64_t context = front.context;
-    connection.receives.pop_single();
-    ended(context, length);
 }
 
 template <typename Ended>
@@ -228,56 +196,89 @@ template <typename Ended>
     Link& link = *connection.link;
     // An answer in the turn line is taken by take_records(). Woven in here, its way has fewer instructions, but a round
     // trip took 230 ns instead of 135.
-    return link.turn.mine() ? take_record_directly(connection, link, ended) : Taken::kNothing;
-}
-
-template <typename Ended>
-[[gnu::always_inline]] inline ShmPort::Taken ShmPort::take_record_directly(Connection& connection,
-                                                                           Link& link,
-                                                                           Ended ended) noexcept {
-    const std::byte* head = link.receiver.front();
+    if (!link.turn.mine()) [[unlikely]] {
+        return Taken::kNothing;
+    }
+    const std::byte* const head = link.receiver.front();
     if (head == nullptr) {
-        // Who asks again and again for the same waits for an answer: looks again, so that it is taken here and not by a
-        // whole turn. Not at once: each look takes the line from the peer, which may be writing it.
-        const bool again =
-            std::exchange(port_of(connection).waited_for_, &connection) == &connection;
-        for (std::uint32_t looks = again ? kWaitingLooks : 1; head == nullptr;
-             head = link.receiver.front()) {
-            if (--looks == 0) {
-                return Taken::kNothing;
-            }
-            rings::cpu_pause();
-            rings::cpu_pause();
-        }
+        return Taken::kNothing;
     }
     if (!link.receiver.is_next_message(head, connection.id.word())) [[unlikely]] {
         return Taken::kNothing;
     }
     // Each word is read once: it comes from the peer's hand.
     const auto* words = reinterpret_cast<const std::uint32_t*>(head);
-    const std::uint32_t length = rings::load_once(words[2]);
+    const std::uint64_t length = rings::load_once(words[2]);
     const std::uint32_t credit = rings::load_once(words[3]);
     if (length > kHeadBytes) [[unlikely]] {
         return Taken::kNothing;
     }
-    const QueuedRequest* const front = receive_for(connection, length);
-    if (front == nullptr) [[unlikely]] {
+    // The receive that waits for it, if it was posted directly. A message that has come too early waits only while there
+    // is no receive, or a long message is being received. As long as neither is so, there are as many receives as the
+    // peer has credit for, and more, so its message has its receive if there is any.
+    RequestQueue& receives = connection.receives;
+    const RequestQueue::Position first = receives.first();
+    if (receives.is_end(first)) [[unlikely]] {
+        return Taken::kNothing;
+    }
+    const QueuedRequest& front = receives.at(first);
+    if (length > front.length) [[unlikely]] {
+        return Taken::kNothing;
+    }
+    if (!front.was_pushed_directly()) [[unlikely]] {
         return Taken::kNothing;
     }
     if (!take_credit_directly(connection, credit)) [[unlikely]] {
         return Taken::kNothing;
     }
-    copy_narrow(reinterpret_cast<void*>(front->sge[0].address), head + sizeof(RecordHeader),
-                length);
-    end_receive(connection, *front, length, ended);
+    const std::byte* const from = head + sizeof(RecordHeader);
+    auto* const to = reinterpret_cast<std::byte*>(front.sge[0].address);
+    const std::uint64_t last = length - 32;  // where the last 32 bytes begin
+    if (last <= 32) [[likely]] {
+        copy_exactly<16>(to, from);
+        copy_exactly<16>(to + 16, from + 16);
+        copy_exactly<16>(to + last, from + last);
+        copy_exactly<16>(to + last + 16, from + last + 16);
+    } else {
+        copy_narrow(to, from, length);
+    }
+    light_fence();  // what is known so far is read again, instead of being kept
+    --front.holds().count;
+    const std::uint64_t context = front.context;
+    receives.pop_single();
+    ++connection.arrived;
+    ended(context, length);
     // The writer is told of room now and then; it may wait for that.
     const bool told = link.receiver.release_one();
-    if (!link.shown.empty()) {
+    if (!link.shown.empty()) [[unlikely]] {
         link.receiver.publish_taken();  // as in take_records()
     }
     // What comes behind it is left to the next look. If something of another connection is to be done, that is a whole turn:
     // see queue().
     return told ? Taken::kOneAndMore : Taken::kOne;
+}
+
+// Who asks again and again for the same waits for an answer: looks again, so that it is taken here and not by a
+// whole turn. Not at once: each look takes the line from the peer, which may be writing it.
+[[gnu::always_inline]] inline bool ShmPort::wait_for_record(const Connection& connection) noexcept {
+    if (connection.stop_take() || !connection.link->turn.mine()) {
+        return false;
+    }
+    const LinkReceiver& receiver = connection.link->receiver;
+    if (receiver.front() != nullptr) {
+        return false;  // it is something else
+    }
+    if (std::exchange(waited_for_, &connection) != &connection) {
+        return false;
+    }
+    for (std::uint32_t looks = kWaitingLooks; --looks != 0;) {
+        rings::cpu_pause();
+        rings::cpu_pause();
+        if (receiver.front() != nullptr) {
+            return true;
+        }
+    }
+    return false;
 }
 
 }  // namespace sanpoll::engine::shm

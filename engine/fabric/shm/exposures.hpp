@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "engine/fence.hpp"
+#include "rings/one_instruction.hpp"
 #include "rings/slot.hpp"
 
 namespace sanpoll::engine::shm {
@@ -73,7 +74,7 @@ public:
         : slots_(slots), mine_(new Mine[kExposureSlots]()), fences_(heavy_fence()) {}
 
     /// Whether the peer may have operations under way that nobody here hears of.
-    [[nodiscard]] bool empty() const noexcept { return count_ == 0; }
+    [[nodiscard]] bool empty() const noexcept { return rings::is_zero(&count_); }
 
     /// Returns the place, 0 when there is none left. `what.state` is of no account.
     [[nodiscard]] std::uint32_t show(const Exposure& what) noexcept;

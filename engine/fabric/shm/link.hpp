@@ -15,8 +15,8 @@
 #include "engine/fabric/shm/record.hpp"
 #include "engine/fabric/shm/segment.hpp"
 #include "engine/fence.hpp"
-#include "engine/one_instruction.hpp"
 #include "engine/work_request.hpp"
+#include "rings/one_instruction.hpp"
 #include "rings/patience.hpp"
 #include "rings/spsc_ring.hpp"
 
@@ -102,8 +102,9 @@ public:
     /// `credit` the credit there.
     [[gnu::always_inline]] void put_message_quietly(std::uint64_t to, std::uint64_t credit,
                                                     const std::byte* from,
-                                                    std::uint32_t length) noexcept {
-        std::byte* head = ring_.payload();
+                                                    std::uint64_t length) noexcept {
+        const std::uint32_t position = ring_.position();
+        std::byte* head = ring_.payload_at(position);
         std::byte* bytes = head + sizeof(RecordHeader);
         if (length >= 32) [[likely]] {
             // What is, or may be, in the second line goes first, as in put_short_quietly(). Two copies that overlap cover
@@ -115,15 +116,15 @@ public:
             copy_exactly<16>(bytes + 16, from + 16);
         } else {
             put_message_head(head, to, credit | length);
-            copy_narrow(bytes, from, length);
+            detail::copy_below_32(bytes, from, length);
         }
-        ring_.publish(head);
+        ring_.publish(head, position);
     }
     [[nodiscard]] bool reader_sleeps() const noexcept {
         // A plain load after the publishing store; the sleeper's heavy fence orders them. Pairs with
         // LinkReceiver::arm. The line is written only at the reader's sleep edges.
         light_fence();
-        return !is_now(*armed_, 0);
+        return !rings::is_now(*armed_, 0);
     }
     void ring_doorbell() noexcept {
         if (reader_sleeps()) [[unlikely]] {
@@ -270,8 +271,7 @@ public:
     }
     /// The same of a message in one slot for the connection whose id is the upper half of `to`: in one comparison.
     [[nodiscard]] bool is_next_message(const std::byte* head, std::uint64_t to) const noexcept {
-        return rings::load_once(*reinterpret_cast<const std::uint64_t*>(head)) ==
-               (message_head_ | to);
+        return rings::is_once(head, message_head_ | to);
     }
     /// A message of the turn line was taken.
     void count_turn() noexcept {

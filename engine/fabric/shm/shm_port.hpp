@@ -147,17 +147,21 @@ public:
     // Nothing in the first group calls anything: what is not straightforward is left to who called, so that it keeps no
     // register for what hardly ever comes.
 
-    /// A send of kTurnWhole bytes at most, which are in the ring or the turn line when this returns true; its memory is
-    /// registered. False: nothing was done. The reader is not rung for. `link`: the connection's, if it has one.
-    [[nodiscard]] static bool send_directly(Connection& connection, Link* link,
-                                            std::uint64_t address, std::uint32_t length) noexcept;
+    /// A send of kTurnWhole bytes at most, which are in the ring when this returns true; only if the connection
+    /// sends_directly() and the turn line is not ours; its memory is registered. False: nothing was done. The reader is not
+    /// rung for. `sender`: of the connection's link.
+    [[nodiscard]] static bool send_directly(Connection& connection, LinkSender& sender,
+                                            std::uint64_t address, std::uint64_t length) noexcept;
+    /// The same if the turn line is ours, into which they go.
+    [[nodiscard]] static bool send_in_turn(Connection& connection, Link& link,
+                                           std::uint64_t address, std::uint64_t length) noexcept;
     /// The same of any length, for what goes into one slot or the turn line.
     [[nodiscard]] static bool send_longer(Connection& connection, std::uint64_t address,
                                           std::uint32_t length) noexcept;
     /// A receive of one byte at least, polled for; only if may_receive_directly(). The credit is not considered.
     [[nodiscard]] static bool may_receive_directly(const Connection& connection) noexcept;
     static void receive_directly(Connection& connection, std::uint64_t context,
-                                 std::uint64_t address, std::uint32_t length,
+                                 std::uint64_t address, std::uint64_t length,
                                  RegionTable::Holds& holds) noexcept;
     [[nodiscard]] static bool credit_is_due(const Connection& connection) noexcept {
         return connection.granted - connection.reported >= connection.report_after;
@@ -167,6 +171,9 @@ public:
     /// `ended(context, bytes)`, and not Handlers::completed. kOneAndMore: end_look() is to be called.
     template <typename Ended>
     [[nodiscard]] static Taken take_directly(Connection& connection, Ended ended) noexcept;
+    /// After a look that found nothing: waits for a moment, if this is where the last look was too. True: take_directly()
+    /// may find something now.
+    [[nodiscard]] bool wait_for_record(const Connection& connection) noexcept;
 
     /// An RDMA operation of the kind and on the exposure of the last one (direct_rdma.hpp), done when this returns true; the
     /// local memory is registered, and kDirectRdma bytes at most. False: nothing was done.
@@ -208,16 +215,8 @@ private:
     static constexpr std::uint32_t kArenaBytesPerTurn = 256U << 10;
 
     // the direct way
-    [[nodiscard]] static const QueuedRequest* receive_for(const Connection& connection,
-                                                          std::uint32_t length) noexcept;
     [[nodiscard]] static bool take_credit_directly(Connection& connection,
                                                    std::uint32_t credit) noexcept;
-    template <typename Ended>
-    static void end_receive(Connection& connection, const QueuedRequest& front,
-                            std::uint32_t length, Ended ended) noexcept;
-    template <typename Ended>
-    [[nodiscard]] static Taken take_record_directly(Connection& connection, Link& link,
-                                                    Ended ended) noexcept;
 
     // sending (shm_send.cpp)
     [[nodiscard]] bool send_common(Connection& connection, std::uint64_t address,

@@ -66,7 +66,7 @@ void ShmPort::note_unusual(Connection& connection) noexcept {
     }
     const bool plenty =
         connection.report_every == kUnasked / 2 && connection.receives.size() >= 4 * kUnasked;
-    connection.report_after = plenty ? kUnasked : connection.report_every;
+    connection.report_after = plenty ? 2 * kUnasked : connection.report_every;
     connection.credit_due = true;
     if (!flush_control(connection)) {
         queue(connection);

@@ -40,10 +40,14 @@ public:
         Operation& operation = begin(message_of(number, size));
         const auto address = reinterpret_cast<std::uint64_t>(operation.bytes.data());
         const auto length = static_cast<std::uint32_t>(size);
-        const direct::Outcome outcome =
-            direct::send(way(), address, length, [&] { end(operation, length); });
+        direct::Turn turn{};
+        const auto ended = [&] { end(operation, length); };
+        direct::Outcome outcome = direct::send(way(), address, length, turn, ended);
+        if (outcome == direct::Outcome::kTurn) {
+            outcome = direct::send_in_turn(turn, address, length, ended);
+        }
         if (outcome == direct::Outcome::kHeld) {
-            direct::end_send(way());
+            direct::end_send(*turn.connection);
         }
         return outcome != direct::Outcome::kNothing ||
                post_directly(Opcode::kSend, operation, address, length);
@@ -53,23 +57,25 @@ public:
         const auto address = reinterpret_cast<std::uint64_t>(operation.bytes.data());
         const auto length = static_cast<std::uint32_t>(room);
         bool begun = false;
+        Connection* held = nullptr;
         const direct::Outcome outcome =
             direct::receive(way(), reinterpret_cast<std::uint64_t>(&operation), address, length,
-                            [&] { begun = true; });
+                            held, [&] { begun = true; });
         EXPECT_EQ(begun, outcome != direct::Outcome::kNothing);
         if (outcome == direct::Outcome::kHeld) {
-            direct::end_receive(way());
+            direct::end_receive(*held);
         }
         return outcome != direct::Outcome::kNothing ||
                post_directly(Opcode::kReceive, operation, address, length);
     }
     bool poll_directly() {
-        const direct::Outcome outcome =
-            direct::look(way(), [](std::uint64_t context, std::uint32_t bytes) {
-                end(*reinterpret_cast<Operation*>(context), bytes);
-            });
+        const auto ended = [](std::uint64_t context, std::uint64_t bytes) {
+            end(*reinterpret_cast<Operation*>(context), static_cast<std::uint32_t>(bytes));
+        };
+        Connection* held = nullptr;
+        const direct::Outcome outcome = direct::look(way(), held, ended);
         if (outcome == direct::Outcome::kHeld) {
-            direct::end_look(way());
+            direct::end_look(*held, ended);
         }
         return outcome != direct::Outcome::kNothing;
     }
