@@ -258,7 +258,15 @@ int import_error(engine::Status status) noexcept {
     }
 }
 
-engine::Status bring_in(Socket& socket, std::uint32_t generation, engine::Import& import) {
+// Fills a socket that is in the making.
+engine::Status take_over(Socket& socket, engine::Import& import) {
+    const std::uint32_t generation = socket.gate.generation();
+    {
+        const std::lock_guard lock(socket.mutex);
+        if (!read_socket(import.passenger(), socket)) {
+            return engine::Status::kUnknownToken;
+        }
+    }
     if (!import.listening()) {
         {
             const std::lock_guard lock(socket.mutex);
@@ -288,33 +296,28 @@ engine::Status bring_in(Socket& socket, std::uint32_t generation, engine::Import
 }  // namespace
 
 int import_socket(std::uint32_t token, DWORD catalog_entry, SOCKET& descriptor) {
-    Provider& provider = Provider::instance();
+    // Its place first: without one the token has to be good for another try.
+    Socket* const socket = make_record(descriptor, catalog_entry);
+    if (socket == nullptr) {
+        return WSAEMFILE;
+    }
     std::unique_ptr<engine::Import> import;
-    if (const engine::Status status = provider.engine().fabric().import_socket(token, import);
-        status != engine::Status::kOk) {
-        return import_error(status);
-    }
-    Socket* socket = nullptr;
-    if (const int error = make_socket(descriptor, socket, catalog_entry); error != 0) {
-        return error;
-    }
-    const std::uint32_t generation = socket->gate.generation();
-    engine::Status status = engine::Status::kUnknownToken;
-    bool sound = false;
-    {
-        const std::lock_guard lock(socket->mutex);
-        sound = read_socket(import->passenger(), *socket);
-    }
-    if (sound) {
-        try {
-            status = bring_in(*socket, generation, *import);
-        } catch (const std::bad_alloc&) {
-            status = engine::Status::kNoMemory;  // nothing was begun
+    engine::Status status = engine::Status::kNoMemory;
+    try {
+        status = Provider::instance().engine().fabric().import_socket(token, import);
+        if (status == engine::Status::kOk && !give_handle(*socket)) {
+            status = engine::Status::kNoMemory;
         }
+        if (status == engine::Status::kOk) {
+            status = take_over(*socket, *import);
+        }
+    } catch (const std::bad_alloc&) {
+        status = engine::Status::kNoMemory;
     }
-    if (status != engine::Status::kOk) {
-        (void)socket->gate.close(generation);
-        finish_close(*socket);
+    if (status == engine::Status::kOk) {
+        finish_making(*socket);
+    } else {
+        abandon_making(*socket);
     }
     return import_error(status);
 }

@@ -1,4 +1,6 @@
 // WSPEventSelect, WSPEnumNetworkEvents and the signalling of events (spec, section 11).
+#include <optional>
+
 #include "engine/log.hpp"
 #include "provider/provider.hpp"
 
@@ -172,27 +174,67 @@ bool record_event(Socket& socket, LONG bit) noexcept {
     return true;
 }
 
-// An event must not be signalled after WSPCloseSocket or WSPEventSelect has returned. So a signal
+namespace {
+
+// An event must not be signalled, nor reset, after WSPCloseSocket or WSPEventSelect has returned. So an upcall
 // announces itself and checks the registration under the mutex, and those two change the registration
 // under the mutex and then wait for the announced ones.
+class EventUpcall {
+public:
+    /// With the mutex held; the end is without.
+    explicit EventUpcall(Socket& socket) noexcept
+        : underway_{&socket, signals_underway}, socket_(socket) {
+        socket.signalling.fetch_add(1, std::memory_order_relaxed);
+        signals_underway = &underway_;
+    }
+    ~EventUpcall() {
+        signals_underway = underway_.outer;
+        // Pairs with the acquire in wait_for_signals.
+        socket_.signalling.fetch_sub(1, std::memory_order_release);
+        waiters.changed();
+    }
+    EventUpcall(const EventUpcall&) = delete;
+    EventUpcall& operator=(const EventUpcall&) = delete;
+
+private:
+    const SignalUnderway underway_;
+    Socket& socket_;
+};
+
+[[nodiscard]] bool reset_event(WSAEVENT event) noexcept {
+    INT upcall_error = 0;
+    return Provider::instance().upcalls().lpWPUResetEvent(event, &upcall_error) != FALSE;
+}
+
+}  // namespace
+
 void signal_event(Socket& socket, std::uint32_t version) noexcept {
     WSAEVENT event = nullptr;
+    std::optional<EventUpcall> upcall;
     {
         const std::lock_guard lock(socket.mutex);
         if (socket.event_version != version || socket.event == nullptr) {
             return;
         }
         event = socket.event;
-        socket.signalling.fetch_add(1, std::memory_order_relaxed);
+        upcall.emplace(socket);
     }
-    const SignalUnderway underway{&socket, signals_underway};
-    signals_underway = &underway;
     INT upcall_error = 0;
     (void)Provider::instance().upcalls().lpWPUSetEvent(event, &upcall_error);
-    signals_underway = underway.outer;
-    // Pairs with the acquire in wait_for_signals.
-    socket.signalling.fetch_sub(1, std::memory_order_release);
-    waiters.changed();
+}
+
+void reset_accept_event(Socket& socket, std::uint32_t generation) noexcept {
+    WSAEVENT event = nullptr;
+    std::optional<EventUpcall> upcall;
+    {
+        const std::lock_guard lock(socket.mutex);
+        if (socket.gate.generation() != generation || (socket.event_mask & FD_ACCEPT) == 0) {
+            return;
+        }
+        event = socket.event;
+        upcall.emplace(socket);
+    }
+    (void)reset_event(event);
 }
 
 ControlCall::ControlCall(const Socket* elsewhere) noexcept
@@ -317,53 +359,53 @@ int WSPAPI wsp_event_select(SOCKET s, WSAEVENT event, LONG mask, LPINT error_num
 
 int WSPAPI wsp_enum_network_events(SOCKET s, WSAEVENT event, LPWSANETWORKEVENTS events,
                                    LPINT error_number) {
-    return result(
-        error_number, guarded([&]() -> int {
-            SocketTable::Found found;
-            if (const int error = find_socket(s, found); error != 0) {
-                return error;
-            }
-            if (events == nullptr) {
-                return WSAEINVAL;
-            }
-            Socket& socket = *found.socket;
-            {
-                // Who asks all the time is answered by this, and what it records is signalled before the reset.
-                const ControlCall call;
-                if (!call.up()) {
-                    return WSANOTINITIALISED;  // since we looked for the socket
-                }
-                Provider::instance().engine().fabric().progress();
-            }
-            {
-                const std::lock_guard lock(socket.mutex);
-                if (socket.state == State::kSwappedOut) {
-                    return WSAEINVAL;
-                }
-            }
-            // Reset first, read second; who records does it the other way round, so at worst the event is
-            // signalled with nothing recorded, never the reverse.
-            if (event != nullptr) {
-                INT upcall_error = 0;
-                if (Provider::instance().upcalls().lpWPUResetEvent(event, &upcall_error) == FALSE) {
-                    return WSAEINVAL;
-                }
-            }
-            const std::lock_guard lock(socket.mutex);
-            if (socket.gate.generation() != found.view.generation) {
-                return WSAENOTSOCK;
-            }
-            events->lNetworkEvents = socket.recorded;
-            if ((socket.recorded & FD_ACCEPT) != 0) {
-                events->iErrorCode[FD_ACCEPT_BIT] = 0;
-            }
-            if ((socket.recorded & FD_CONNECT) != 0) {
-                events->iErrorCode[FD_CONNECT_BIT] = socket.connect_error;
-                socket.connect_unreported = false;
-            }
-            socket.recorded = 0;
-            return 0;
-        }));
+    return result(error_number, guarded([&]() -> int {
+                      SocketTable::Found found;
+                      if (const int error = find_socket(s, found); error != 0) {
+                          return error;
+                      }
+                      if (events == nullptr) {
+                          return WSAEINVAL;
+                      }
+                      Socket& socket = *found.socket;
+                      const EngineUse use;
+                      {
+                          // Who asks all the time is answered by this, and what it records is signalled before the reset.
+                          const ControlCall call;
+                          if (!call.up()) {
+                              return WSANOTINITIALISED;  // since we looked for the socket
+                          }
+                          Provider::instance().engine().fabric().progress();
+                      }
+                      // A close that comes from here on waits until the record has been read: this was before it.
+                      std::optional<EventUpcall> upcall;
+                      {
+                          const std::lock_guard lock(socket.mutex);
+                          if (socket.gate.generation() != found.view.generation) {
+                              return WSAENOTSOCK;
+                          }
+                          if (socket.state == State::kSwappedOut) {
+                              return WSAEINVAL;
+                          }
+                          upcall.emplace(socket);
+                      }
+                      // Reset first, read second; who records does it the other way round, so at worst the event is
+                      // signalled with nothing recorded, never the reverse.
+                      if (event != nullptr && !reset_event(event)) {
+                          return WSAEINVAL;
+                      }
+                      const std::lock_guard lock(socket.mutex);
+                      events->lNetworkEvents = socket.recorded;
+                      if ((socket.recorded & FD_ACCEPT) != 0) {
+                          events->iErrorCode[FD_ACCEPT_BIT] = 0;
+                      }
+                      if ((socket.recorded & FD_CONNECT) != 0) {
+                          events->iErrorCode[FD_CONNECT_BIT] = socket.connect_error;
+                          socket.connect_unreported = false;
+                      }
+                      socket.recorded = 0;
+                      return 0;
+                  }));
 }
 
 }  // namespace sanpoll::provider

@@ -129,51 +129,39 @@ int make_accepted(engine::IncomingConnection& request, const engine::ConnectData
     if (!use.up()) {
         return WSANOTINITIALISED;  // since the switch was asked; the request has ended with all others
     }
-    Provider& provider = Provider::instance();
-    Socket* socket = provider.sockets().allocate(descriptor);
+    Socket* const socket = make_record(descriptor, heritage.catalog_entry);
     if (socket == nullptr) {
         turn_down(request, engine::Status::kRefused);
         return WSAEMFILE;
     }
-    const std::uint32_t generation = socket->gate.generation();
-    INT upcall_error = 0;
-    const SOCKET handle = provider.upcalls().lpWPUCreateSocketHandle(
-        heritage.catalog_entry, reinterpret_cast<DWORD_PTR>(socket), &upcall_error);
-    if (handle == INVALID_SOCKET) {
-        (void)socket->gate.close(generation);
-        provider.sockets().free(*socket);
+    if (!give_handle(*socket)) {
+        abandon_making(*socket);
         turn_down(request, engine::Status::kRefused);
         return WSAENOBUFS;
     }
-    socket->switch_handle.store(handle, std::memory_order_release);
     {
         const std::lock_guard lock(socket->mutex);
         socket->state = State::kConnected;
         socket->why = engine::Why::kPeer;
         socket->local = request.local();
         socket->options = heritage.options;
-        socket->catalog_entry = heritage.catalog_entry;
     }
     engine::Status status = engine::Status::kNotOpen;
     try {
         const ControlCall call;  // around no upcall
         if (call.up()) {
-            status = request.accept(socket->owner(generation), callee_data);
+            status = request.accept(socket->owner(socket->gate.generation()), callee_data);
         }
     } catch (const std::bad_alloc&) {
-        if (socket->gate.close(generation)) {
-            finish_close(*socket);
-        }
+        abandon_making(*socket);
         throw;
     }
     if (status != engine::Status::kOk) {
-        if (socket->gate.close(generation)) {
-            finish_close(*socket);
-            // The originator was silent: not the same as a connect that nobody answers.
-            return status == engine::Status::kTimedOut ? WSAEACCES : wsa_error(status);
-        }
-        return WSAECONNRESET;  // the last WSPCleanup has closed it meanwhile
+        abandon_making(*socket);
+        // The originator was silent: not the same as a connect that nobody answers.
+        return status == engine::Status::kTimedOut ? WSAEACCES : wsa_error(status);
     }
+    finish_making(*socket);
     return 0;
 }
 
@@ -372,13 +360,11 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
             rearm_accept(socket, generation);
             return WSAENOBUFS;
         }
-        WSAEVENT event = nullptr;
         {
             const std::lock_guard lock(socket.mutex);
             if (socket.gate.generation() == generation) {
                 // Before the peer is told: its next connect may come at once and finds the place free.
                 --socket.undecided;
-                event = (socket.event_mask & FD_ACCEPT) != 0 ? socket.event : nullptr;
             }
         }
         int outcome = 0;
@@ -397,9 +383,8 @@ SOCKET WSPAPI wsp_accept(SOCKET s, struct sockaddr* addr, LPINT addrlen, LPCONDI
                     outcome = WSAENOBUFS;
                 }
             }
-            if (outcome == 0 && event != nullptr) {
-                INT upcall_error = 0;
-                (void)Provider::instance().upcalls().lpWPUResetEvent(event, &upcall_error);
+            if (outcome == 0) {
+                reset_accept_event(socket, generation);
             }
         }
         rearm_accept(socket, generation);

@@ -199,6 +199,8 @@ void drop_withdrawn(Socket& socket) noexcept;
 [[nodiscard]] bool record_event(Socket& socket, LONG bit) noexcept;
 /// Signals the socket's event unless the registration has changed since `version`. No lock held.
 void signal_event(Socket& socket, std::uint32_t version) noexcept;
+/// Resets the event that is registered for FD_ACCEPT now, if there is one. As signal_event().
+void reset_accept_event(Socket& socket, std::uint32_t generation) noexcept;
 /// The same for callers that must not make upcalls: at the end of this thread's innermost ControlCall, or on
 /// the notifier thread. Mutex may be held.
 void signal_event_later(Socket& socket, std::uint32_t version) noexcept;
@@ -258,16 +260,23 @@ void dismantle(Socket& socket, const engine::PostGate::View& before,
                std::optional<EngineUse>& use) noexcept;
 /// Closes what the last WSPCleanup finds. A socket in the making is left alone.
 void close_left(SOCKET descriptor) noexcept;
-/// The body of WSPCloseSocket. When it has returned the peer reaches nothing of what was exposed, or has had its time
-/// (ShmPort::lingers). Not so inside an upcall, where it cannot wait: there WPUCloseSocketHandle, which follows, is the sign.
+/// The body of WSPCloseSocket. When it has returned, the last upcall has been made, and the peer reaches nothing of what was
+/// exposed, or has had its time (ShmPort::lingers). Not so inside an upcall, where it cannot wait: there
+/// WPUCloseSocketHandle, which follows, is the sign.
 [[nodiscard]] int close_socket(SOCKET descriptor) noexcept;
 
 // ---- making sockets -------------------------------------------------------------------------------------
 
 // With an EngineUse that is up: the last WSPCleanup closes what has been made, and waits for what is in the making.
 
-/// A record in state kCreated with its switch handle. 0, WSAEMFILE or WSAENOBUFS (socket.cpp).
-[[nodiscard]] int make_socket(SOCKET& descriptor, Socket*& socket, DWORD catalog_entry);
+/// A record in state kCreated that is in the making until finish_making(); nullptr: WSAEMFILE (socket.cpp).
+[[nodiscard]] Socket* make_record(SOCKET& descriptor, DWORD catalog_entry);
+/// Its switch handle, from when on it is closed as any other. False, WSAENOBUFS: the switch has none.
+[[nodiscard]] bool give_handle(Socket& socket) noexcept;
+/// The descriptor is about to be given out.
+void finish_making(Socket& socket) noexcept;
+/// Takes back what is in the making.
+void abandon_making(Socket& socket) noexcept;
 /// WSPSocket with the token of a duplicate (duplicate.cpp).
 [[nodiscard]] int import_socket(std::uint32_t token, DWORD catalog_entry, SOCKET& descriptor);
 /// A request from a peer, on the control thread. False: the queue is full, refuse it (listen.cpp).

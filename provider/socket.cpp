@@ -10,26 +10,35 @@
 
 namespace sanpoll::provider {
 
-int make_socket(SOCKET& descriptor, Socket*& socket, DWORD catalog_entry) {
-    Provider& provider = Provider::instance();
-    socket = provider.sockets().allocate(descriptor);
-    if (socket == nullptr) {
-        return WSAEMFILE;
-    }
-    {
+Socket* make_record(SOCKET& descriptor, DWORD catalog_entry) {
+    Socket* const socket = common().sockets.allocate(descriptor);
+    if (socket != nullptr) {
         const std::lock_guard lock(socket->mutex);
         socket->catalog_entry = catalog_entry;
     }
+    return socket;
+}
+
+bool give_handle(Socket& socket) noexcept {
     INT upcall_error = 0;
-    const SOCKET handle = provider.upcalls().lpWPUCreateSocketHandle(
-        catalog_entry, reinterpret_cast<DWORD_PTR>(socket), &upcall_error);
-    if (handle == INVALID_SOCKET) {
-        (void)socket->gate.close(socket->gate.generation());
-        provider.sockets().free(*socket);
-        return WSAENOBUFS;
+    const SOCKET handle = Provider::instance().upcalls().lpWPUCreateSocketHandle(
+        socket.catalog_entry, reinterpret_cast<DWORD_PTR>(&socket), &upcall_error);
+    socket.switch_handle.store(handle, std::memory_order_release);
+    return handle != INVALID_SOCKET;
+}
+
+void finish_making(Socket& socket) noexcept {
+    const std::lock_guard lock(socket.mutex);
+    socket.in_the_making = false;
+}
+
+void abandon_making(Socket& socket) noexcept {
+    (void)socket.gate.close(socket.gate.generation());
+    if (socket.switch_handle.load(std::memory_order_relaxed) != INVALID_SOCKET) {
+        finish_close(socket);
+    } else {
+        common().sockets.free(socket);
     }
-    socket->switch_handle.store(handle, std::memory_order_release);
-    return 0;
 }
 
 SOCKET WSPAPI wsp_socket(int af, int type, int protocol, LPWSAPROTOCOL_INFOW info, GROUP g,
@@ -69,8 +78,17 @@ SOCKET WSPAPI wsp_socket(int af, int type, int protocol, LPWSAPROTOCOL_INFOW inf
         if (info != nullptr && info->dwProviderReserved != 0) {
             return import_socket(info->dwProviderReserved, info->dwCatalogEntryId, descriptor);
         }
-        Socket* socket = nullptr;
-        return make_socket(descriptor, socket, info != nullptr ? info->dwCatalogEntryId : 0);
+        Socket* const socket =
+            make_record(descriptor, info != nullptr ? info->dwCatalogEntryId : 0);
+        if (socket == nullptr) {
+            return WSAEMFILE;
+        }
+        if (!give_handle(*socket)) {
+            abandon_making(*socket);
+            return WSAENOBUFS;
+        }
+        finish_making(*socket);
+        return 0;
     });
     set_error(error_number, error);
     return error == 0 ? descriptor : INVALID_SOCKET;
@@ -125,6 +143,9 @@ void finish_close(Socket& socket) noexcept {
     INT upcall_error = 0;
     (void)provider.upcalls().lpWPUCloseSocketHandle(
         socket.switch_handle.exchange(INVALID_SOCKET, std::memory_order_acq_rel), &upcall_error);
+    // While the record is nobody else's. Pairs with the acquire in close_found().
+    socket.endings.fetch_add(1, std::memory_order_release);
+    socket.endings.notify_all();
     provider.sockets().free(socket);
 }
 
@@ -200,7 +221,8 @@ void end_what_is_left(Socket& socket, const engine::PostGate::View& view,
     }
 }
 
-int close_found(const SocketTable::Found& found) noexcept {
+// `left`: WSPDuplicateSocket, in another thread, sees to the rest. The record had come to its end so often before.
+int begin_close(const SocketTable::Found& found, std::optional<std::uint32_t>& left) noexcept {
     Socket& socket = *found.socket;
     engine::PostGate::View view{};
     const Closing closing;
@@ -212,6 +234,9 @@ int close_found(const SocketTable::Found& found) noexcept {
         }
         {
             const std::lock_guard lock(socket.mutex);
+            if (socket.in_the_making) {
+                return WSAENOTSOCK;
+            }
             // From here on posts and other calls find no socket; who loses this race finds none either.
             const auto before = socket.gate.close(found.view.generation);
             if (!before) {
@@ -223,13 +248,27 @@ int close_found(const SocketTable::Found& found) noexcept {
             socket.event_mask = 0;
             if (socket.swapping) {
                 socket.closed_while_swapping = view;
-                return 0;  // WSPDuplicateSocket, in another thread, sees to the rest
+                left = socket.endings.load(std::memory_order_relaxed);
+                return 0;
             }
         }
         let_go(socket);
     }
     end_what_is_left(socket, view, use);
     return 0;
+}
+
+int close_found(const SocketTable::Found& found) noexcept {
+    std::optional<std::uint32_t> left;
+    const int error = begin_close(found, left);
+    // Not inside an upcall, which the other thread may wait for, nor where one that it makes would find a WSPCleanup
+    // waiting for this thread.
+    if (left && !EngineUse::here() && Closing::here() == 0 && !sets_an_event() &&
+        !engine::Notifier::is_any()) {
+        // Pairs with the release in finish_close().
+        found.socket->endings.wait(*left, std::memory_order_acquire);
+    }
+    return error;
 }
 
 }  // namespace
@@ -242,9 +281,7 @@ int close_socket(SOCKET descriptor) noexcept {
 
 void close_left(SOCKET descriptor) noexcept {
     const SocketTable::Found found = common().sockets.find(descriptor);
-    // Without a handle it is in the making, and is not known to anybody yet.
-    if (found.socket != nullptr &&
-        found.socket->switch_handle.load(std::memory_order_acquire) != INVALID_SOCKET) {
+    if (found.socket != nullptr) {
         (void)close_found(found);
     }
 }

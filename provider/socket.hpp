@@ -93,6 +93,9 @@ struct alignas(rings::kCacheLine) Socket {
     // connected
     engine::Why why = engine::Why::kOnlyFabric;  // it has its fabric
 
+    // WSPAccept or WSPSocket is filling it, and nobody closes it meanwhile: its descriptor has not been given out.
+    bool in_the_making = false;
+
     // duplicating
     bool swapping =
         false;  // WSPDuplicateSocket is running; it does what a close has to do meanwhile
@@ -101,7 +104,8 @@ struct alignas(rings::kCacheLine) Socket {
     // closing
     std::atomic<std::uint32_t> gone{0};  // the endpoint is closed and its last upcall made
     std::atomic<bool> finish_on_notifier{
-        false};  // the closing thread is the notifier: it cannot wait
+        false};                             // the closing thread is the notifier: it cannot wait
+    std::atomic<std::uint32_t> endings{0};  // of the record, ever: each comes after the last upcall
 
     /// The generation (upper 32 bits, odd while live) and the index plus one.
     [[nodiscard]] SOCKET descriptor(std::uint32_t generation) const noexcept {

@@ -84,6 +84,7 @@ Socket* SocketTable::allocate(SOCKET& descriptor) {
         socket.backlog = 0;
         socket.undecided = 0;
         socket.callee_data = nullptr;
+        socket.in_the_making = true;
         socket.swapping = false;
         socket.endpoint.store(nullptr, std::memory_order_relaxed);
         socket.registrar.store(nullptr, std::memory_order_relaxed);

@@ -7,10 +7,44 @@
 #include <deque>
 #include <set>
 
+#include "tests/provider/child_process.hpp"
 #include "tests/provider/duplicate_fixture.hpp"
+#include "tests/provider/no_descriptors.hpp"
 
 namespace sanpoll::test {
 namespace {
+
+// A process that gives a listener to the one that its argument names, says the token, and connects to it when told to.
+class Giver : public DuplicateTest {
+public:
+    void TestBody() override {}
+    int run(DWORD taker) {
+        ProviderTest::SetUp();
+        const sockaddr_in address = fresh_address();
+        const SOCKET listener = listening(address);
+        WSAPROTOCOL_INFOW info{};
+        if (san.duplicate(listener, taker, &info) != 0) {
+            return 1;
+        }
+        say(std::to_string(info.dwProviderReserved));
+        if (hear() != "connect") {
+            return 2;
+        }
+        WSAEVENT event = nullptr;
+        const SOCKET client = connecting(address, &event);
+        if (connect_result(client, event) != 0) {
+            return 3;
+        }
+        say("connected");
+        (void)hear();
+        ProviderTest::TearDown();
+        return HasFailure() ? 4 : 0;
+    }
+};
+
+const Role giver("giver", [](const std::vector<std::string>& arguments) {
+    return Giver().run(static_cast<DWORD>(std::stoul(arguments.at(0))));
+});
 
 TEST_F(DuplicateTest, ParametersAreChecked) {
     Pair pair = connected();
@@ -113,6 +147,99 @@ TEST_F(DuplicateTest, ATokenOfAnotherProcessIsInvalidHere) {
     (void)arrive(info, WSAEINVAL);
     ::kill(other, SIGKILL);
     (void)::waitpid(other, nullptr, 0);
+}
+
+// WSAEMFILE of WSPSocket with a token: a second try has the socket.
+TEST_F(DuplicateTest, WithoutAPlaceForTheSocketItsTokenStaysGood) {
+    Pair pair = connected();
+    const WSAPROTOCOL_INFOW info = leave(pair.client.s);
+    std::vector<SOCKET> all;
+    int error = 0;
+    for (SOCKET s = san.socket(&error); s != INVALID_SOCKET; s = san.socket(&error)) {
+        all.push_back(s);
+    }
+    ASSERT_EQ(error, WSAEMFILE);
+    (void)arrive(info, WSAEMFILE);
+    (void)arrive(info, WSAEMFILE);
+    for (const SOCKET s : all) {
+        ASSERT_EQ(san.close(s), 0);
+    }
+    pair.client.s = arrive(info);
+    give_memory(pair.client, 1 << 16);
+    expect_delivery(pair.client, pair.server, "there");
+    expect_delivery(pair.server, pair.client, "and back");
+}
+
+// The same without files, which the way there takes.
+TEST_F(DuplicateTest, WithoutFilesTheTokenStaysGood) {
+    Pair pair = connected();
+    const WSAPROTOCOL_INFOW info = leave(pair.client.s);
+    const std::size_t handles = upcalls.open_handles();
+    {
+        const NoDescriptors none;
+        (void)arrive(info, WSAEMFILE);
+        (void)arrive(info, WSAEMFILE);
+    }
+    EXPECT_EQ(upcalls.open_handles(), handles);
+    pair.client.s = arrive(info);
+    give_memory(pair.client, 1 << 16);
+    expect_delivery(pair.client, pair.server, "there");
+    expect_delivery(pair.server, pair.client, "and back");
+}
+
+// As long as what the socket comes with could not be taken, the other process keeps it.
+TEST_F(DuplicateTest, WithTooFewFilesTheTokenStaysGood) {
+    Child giver("giver", {std::to_string(::getpid())});
+    WSAPROTOCOL_INFOW info{};
+    info.dwProviderReserved = static_cast<DWORD>(std::stoul(giver.hear()));
+    ASSERT_NE(info.dwProviderReserved, 0U);
+    SOCKET taken = INVALID_SOCKET;
+    int failures = 0;
+    {
+        NoDescriptors none;
+        for (int given = 0; taken == INVALID_SOCKET && given < 16; ++given) {
+            int error = 0;
+            taken = san.socket(&error, AF_INET, SOCK_STREAM, IPPROTO_TCP, &info);
+            if (taken == INVALID_SOCKET) {
+                ASSERT_EQ(error, WSAEMFILE) << given;
+                ++failures;
+                none.give_one();
+            }
+        }
+    }
+    EXPECT_GE(failures, 3);
+    ASSERT_NE(taken, INVALID_SOCKET);
+    giver.say("connect");
+    EXPECT_TRUE(wait_for_request(taken, upcalls.create_event()));
+    EXPECT_NE(san.accept(taken), INVALID_SOCKET);
+    EXPECT_EQ(giver.hear(), "connected");
+    giver.say("end");
+    EXPECT_EQ(giver.wait(), 0);
+}
+
+// WSAEMFILE of WSPDuplicateSocket: the socket goes on here.
+TEST_F(DuplicateTest, WithoutFilesAListenerStays) {
+    const sockaddr_in address = fresh_address();
+    const SOCKET listener = listening(address);
+    WSAPROTOCOL_INFOW info{};
+    const auto self = static_cast<DWORD>(::getpid());
+    {
+        NoDescriptors none;
+        for (int given = 0; given < 4; ++given) {  // it takes more of them
+            EXPECT_EQ(san.duplicate(listener, self, &info), WSAEMFILE) << given;
+            EXPECT_EQ(info.dwProviderReserved, 0U);
+            if (given != 3) {
+                none.give_one();
+            }
+        }
+    }
+    const SOCKET client = connecting(address);
+    EXPECT_TRUE(wait_for_request(listener, upcalls.create_event()));
+    EXPECT_EQ(san.close(client), 0);
+    const SOCKET next = arrive(leave(listener));
+    const SOCKET second = connecting(address);
+    EXPECT_TRUE(wait_for_request(next, upcalls.create_event()));
+    EXPECT_EQ(san.close(second), 0);
 }
 
 TEST_F(DuplicateTest, TokensDiffer) {

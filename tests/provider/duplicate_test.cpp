@@ -3,6 +3,7 @@
 #include <sanpoll.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstring>
 #include <deque>
 #include <thread>
@@ -363,7 +364,38 @@ TEST_F(DuplicateTest, NoHandleIsLeftIfTheSwitchGivesNone) {
     EXPECT_EQ(san.finish(pair.server.s, &receive).error, WSAECONNRESET);
 }
 
-TEST_F(DuplicateTest, AClosingThreadWaitsForNothing) {
+TEST_F(DuplicateTest, ACloseMeanwhileReturnsBehindTheLastUpcalls) {
+    Pair pair = connected();
+    const std::size_t handles = upcalls.open_handles();
+    std::atomic<bool> inside{false};
+    std::atomic<bool> go_on{false};
+    const ActionScope scope = upcalls.on_complete([&](const Upcall&) {
+        inside.store(true);
+        EXPECT_TRUE(eventually([&] { return go_on.load(); }));
+    });
+    Notified receive;
+    ASSERT_EQ(san.recv(pair.client.s, pair.client.at(0), 64, &receive), WSA_IO_PENDING);
+    int error = -1;
+    WSAPROTOCOL_INFOW info{};
+    std::thread other(
+        [&] { error = san.duplicate(pair.client.s, static_cast<DWORD>(::getpid()), &info); });
+    ASSERT_TRUE(eventually([&] { return inside.load(); }));
+    std::atomic<bool> closed{false};
+    std::thread closing([&] {
+        EXPECT_EQ(san.close(pair.client.s), 0);
+        EXPECT_EQ(upcalls.open_handles(), handles - 1);
+        closed.store(true);
+    });
+    let_time_pass();
+    EXPECT_FALSE(closed.load());
+    go_on.store(true);
+    closing.join();
+    other.join();
+    EXPECT_EQ(error, 0);
+    EXPECT_EQ(san.close(arrive(info)), 0);
+}
+
+TEST_F(DuplicateTest, BothThreadsEndIfOneClosesMeanwhile) {
     for (int i = 0; i < 20; ++i) {
         Pair pair = connected(64);
         Notified receive;

@@ -160,6 +160,42 @@ TEST_F(EventTest, ASuccessfulAcceptResetsTheEvent) {
     EXPECT_FALSE(upcalls.signaled(event));
 }
 
+TEST_F(EventTest, AnAcceptResetsTheEventThatIsRegisteredThen) {
+    const SOCKET listener = listening(address);
+    const SOCKET client = connecting(address);
+    ASSERT_TRUE(wait_for_request(listener, event));
+    const WSAEVENT next = upcalls.create_event();
+    upcalls.on_create_handle([&](SOCKET proposed) {
+        EXPECT_EQ(san.event_select(listener, next, FD_ACCEPT), 0);
+        return proposed;
+    });
+    EXPECT_NE(san.accept(listener), INVALID_SOCKET);
+    upcalls.on_create_handle(nullptr);
+    for (const Upcall& call : upcalls.upcalls(UpcallKind::kResetEvent)) {
+        EXPECT_NE(call.event, event) << "it may be another socket's by now";
+    }
+    EXPECT_TRUE(upcalls.signaled(event));
+    EXPECT_EQ(san.close(client), 0);
+}
+
+// As the registration, the reset ends with the socket.
+TEST_F(EventTest, AnEnumerationThatFailsBesideACloseHasResetNothing) {
+    for (int i = 0; i < 3000; ++i) {
+        const SOCKET s = socket();
+        std::atomic<bool> begun{false};
+        std::thread closing([&] {
+            begun.store(true);
+            EXPECT_EQ(san.close(s), 0);
+        });
+        (void)eventually([&] { return begun.load(); });
+        const std::size_t resets = upcalls.count(UpcallKind::kResetEvent);
+        WSANETWORKEVENTS events{};
+        const int error = san.enum_events(s, event, &events);
+        EXPECT_EQ(upcalls.count(UpcallKind::kResetEvent), resets + (error == 0 ? 1 : 0)) << error;
+        closing.join();
+    }
+}
+
 TEST_F(EventTest, AnAcceptedSocketInheritsNoEvents) {  // project decision
     const SOCKET listener = listening(address);
     (void)connecting(address);

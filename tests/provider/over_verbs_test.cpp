@@ -6,8 +6,10 @@
 
 #include <cerrno>
 #include <functional>
+#include <thread>
 
 #include "engine/fabric/verbs/api.hpp"
+#include "provider/provider.hpp"
 #include "tests/engine/fabric/verbs/verbs_bench.hpp"
 #include "tests/provider/provider_fixture.hpp"
 
@@ -110,6 +112,28 @@ TEST_F(ImpatientOverVerbsTest, AnOriginatorThatDoesNotConfirm) {
     ASSERT_TRUE(wait_for_request(listener, event));
     int error = 0;
     EXPECT_EQ(san.accept(listener, &error), INVALID_SOCKET);
+    EXPECT_EQ(error, WSAEACCES);
+    EXPECT_EQ(upcalls.open_handles(), handles);
+    EXPECT_EQ(san.close(client), 0);
+}
+
+TEST_F(ImpatientOverVerbsTest, ASocketInTheMakingIsNobodysToClose) {
+    cm_.lose_confirmations(true);
+    const sockaddr_in address = fresh_address();
+    const SOCKET listener = listening(address);
+    const SOCKET client = connecting(address);
+    ASSERT_TRUE(wait_for_request(listener, upcalls.create_event()));
+    const std::size_t handles = upcalls.open_handles();
+    int error = 0;
+    std::thread accepting([&] { EXPECT_EQ(san.accept(listener, &error), INVALID_SOCKET); });
+    ASSERT_TRUE(eventually([&] { return upcalls.open_handles() == handles + 1; }));
+    let_time_pass();  // it waits for the confirmation by now, most of the time
+    for (const SOCKET s : provider::common().sockets.live()) {
+        if (s != listener && s != client) {
+            EXPECT_EQ(san.close(s), WSAENOTSOCK);
+        }
+    }
+    accepting.join();
     EXPECT_EQ(error, WSAEACCES);
     EXPECT_EQ(upcalls.open_handles(), handles);
     EXPECT_EQ(san.close(client), 0);

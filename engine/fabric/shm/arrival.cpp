@@ -1,6 +1,7 @@
 #include "engine/fabric/shm/arrival.hpp"
 
 #include <poll.h>
+#include <sys/socket.h>
 
 #include <cerrno>
 #include <chrono>
@@ -17,6 +18,11 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 
+Status no_descriptor_left(int error) {
+    log(LogLevel::kWarn, "{}", descriptor_error("a socket that another process gives away", error));
+    return no_descriptors(error) ? Status::kNoDescriptors : Status::kNoMemory;
+}
+
 // Knocks until the door's queue has room. Empty: there is no such door, or time is over.
 Descriptor knock_at(std::uint32_t token, SteadyClock::time_point deadline, Status& status) {
     for (;;) {
@@ -26,8 +32,7 @@ Descriptor knock_at(std::uint32_t token, SteadyClock::time_point deadline, Statu
                      : no_descriptors(-fd) ? Status::kNoDescriptors
                                            : Status::kUnknownToken;
             if (status == Status::kNoDescriptors) {
-                log(LogLevel::kWarn, "{}",
-                    descriptor_error("a socket that another process gives away", -fd));
+                (void)no_descriptor_left(-fd);
             }
             return Descriptor(fd);
         }
@@ -39,10 +44,15 @@ Descriptor knock_at(std::uint32_t token, SteadyClock::time_point deadline, Statu
     }
 }
 
-// Waits for the one message that is due.
+// Waits for the one message that is due. `make_room` is called when it is there, or the end of file.
+template <typename MakeRoom>
 Status hear(int fd, SteadyClock::time_point deadline, ControlMessage& message, int fds[2],
-            int& fd_count) {
+            int& fd_count, MakeRoom make_room) {
     for (;;) {
+        pollfd look{fd, POLLIN, 0};
+        if (::poll(&look, 1, 0) > 0) {
+            make_room();
+        }
         const int result = receive_message(fd, message, fds, fd_count);
         if (result > 0) {
             return Status::kOk;
@@ -65,6 +75,13 @@ Status hear(int fd, SteadyClock::time_point deadline, ControlMessage& message, i
 Status Arrival::fetch(ShmFabric& fabric, std::uint32_t token, std::unique_ptr<Import>& arrival) {
     const auto deadline =
         SteadyClock::now() + std::chrono::milliseconds(fabric.config().connect_timeout_ms);
+    // Room for the two that come along. Without it they would be lost, and the token with them.
+    int room[2] = {-1, -1};
+    if (::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, room) != 0) {
+        return no_descriptor_left(errno);
+    }
+    Descriptor first(room[0]);
+    Descriptor second(room[1]);
     Status status = Status::kOk;
     const Descriptor door = knock_at(token, deadline, status);
     if (!door) {
@@ -77,7 +94,10 @@ Status Arrival::fetch(ShmFabric& fabric, std::uint32_t token, std::unique_ptr<Im
     ControlMessage message;
     int fds[2];
     int fd_count = 0;
-    status = hear(door.get(), deadline, message, fds, fd_count);
+    status = hear(door.get(), deadline, message, fds, fd_count, [&] {
+        first.reset();
+        second.reset();
+    });
     Descriptor file(fd_count > 0 ? fds[0] : -1);
     Descriptor carried(fd_count > 1 ? fds[1] : -1);
     if (status != Status::kOk) {
