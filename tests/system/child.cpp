@@ -12,7 +12,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <map>
 #include <stdexcept>
 
@@ -157,8 +159,27 @@ Child::Child(const std::string& role, const Arguments& arguments, const Environm
 }
 
 Child::~Child() {
+    report_if_it_died();
     kill();
     reap();
+}
+
+// When the test fails because of it, how it ended is most of what can be found out.
+void Child::report_if_it_died() noexcept {
+    const bool failing = std::uncaught_exceptions() != 0;
+    for (int tries = 0; !status_ && failing && tries < 200; ++tries) {
+        int status = 0;
+        if (::waitpid(pid_, &status, WNOHANG) == pid_) {
+            status_ = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+            std::fprintf(stderr, "the other process (%d) had ended before: %s %d\n", pid_,
+                         *status_ >= 0 ? "exit status" : "signal", std::abs(*status_));
+            return;
+        }
+        ::usleep(1000);  // its sockets end before itself
+    }
+    if (!status_ && failing) {
+        std::fprintf(stderr, "the other process (%d) still ran\n", pid_);
+    }
 }
 
 void Child::kill() const noexcept {

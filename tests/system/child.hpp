@@ -64,6 +64,8 @@ public:
     int reap() noexcept;
 
 private:
+    void report_if_it_died() noexcept;
+
     pid_t pid_ = -1;
     std::optional<Channel> channel_;
     std::optional<int> status_;

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <chrono>
 #include <future>
+#include <string_view>
 #include <thread>
 
 #include "engine/fabric/shm/shm_fabric.hpp"
@@ -88,7 +89,10 @@ Status Arrival::fetch(ShmFabric& fabric, std::uint32_t token, std::unique_ptr<Im
         return status;
     }
     if (peer_process(door.get()) == 0) {
-        log(LogLevel::kWarn, "a duplicated socket is offered by another user's process; refused");
+        log(LogLevel::kWarn,
+            "a duplicated socket (token {:08x}) is offered by another user's process; refused: "
+            "sockets are handed over between processes of one user",
+            token);
         return Status::kUnknownToken;
     }
     ControlMessage message;
@@ -104,11 +108,23 @@ Status Arrival::fetch(ShmFabric& fabric, std::uint32_t token, std::unique_ptr<Im
         return status;
     }
     ExportedState state;
-    if (message.kind != MessageKind::kExport || !file || !carried ||
-        !read_state(file.get(), state) ||
-        !(state.listening ? listens_at(carried.get(), {state.ip, state.port})
-                          : is_control_socket(carried.get()))) {
-        log(LogLevel::kWarn, "what another process offers as a duplicated socket is none");
+    std::string_view wrong;
+    if (message.kind != MessageKind::kExport || !file || !carried) {
+        wrong = "its message is another one, or lacks the two descriptors that belong to it";
+    } else if (!read_state(file.get(), state)) {
+        wrong = "the state that came along cannot be read";
+    } else if (!(state.listening ? listens_at(carried.get(), {state.ip, state.port})
+                                 : is_control_socket(carried.get()))) {
+        wrong = state.listening
+                    ? "the listening socket that came along is none, or listens elsewhere"
+                    : "the way to the connection's peer that came along is none";
+    }
+    if (!wrong.empty()) {
+        log(LogLevel::kWarn,
+            "what process {} offers as a duplicated socket (token {:08x}) is none: {}. Both "
+            "processes need the same version of the library; if they have it, the token is not "
+            "what WSPDuplicateSocket has given, or that process is no sanpoll",
+            peer_process(door.get()), token, wrong);
         return Status::kUnknownToken;
     }
     arrival = std::make_unique<Arrival>(fabric, std::move(state), std::move(carried));

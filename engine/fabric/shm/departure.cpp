@@ -38,15 +38,17 @@ void Departures::begin(Departure departure) {
     one.serial = ++last_serial_;
     const std::uint32_t serial = one.serial;
     try {
-        one.deadline =
-            fabric_.control().add_timer(fabric_.config().connect_timeout_ms, [this, serial] {
-                const Item found = find(serial);
-                found->deadline = 0;
-                log(LogLevel::kWarn,
-                    "the peer of a connection does not let it go to another process: it does not "
-                    "answer; the connection stays");
-                fail(found, Status::kTimedOut);
-            });
+        one.deadline = fabric_.control().add_timer(fabric_.config().connect_timeout_ms, [this,
+                                                                                         serial] {
+            const Item found = find(serial);
+            found->deadline = 0;
+            log(LogLevel::kWarn,
+                "WSPDuplicateSocket: process {}, which has the other end, has not let the "
+                "connection go within {} ms (connect_timeout_ms), so it stays here. Look whether "
+                "that process is stopped, or in an upcall that does not return; then try again",
+                found->peer ? found->peer->process() : 0, fabric_.config().connect_timeout_ms);
+            fail(found, Status::kTimedOut);
+        });
         attempt(serial);
     } catch (const std::bad_alloc&) {
         // Nothing has been said to the peer.
@@ -137,7 +139,12 @@ void Departures::leave(Item item, const ControlMessage& message, Descriptor life
     if (status != Status::kOk) {
         if (status == Status::kTransportFailed) {
             log(LogLevel::kError,
-                "the two ends of a connection do not agree on what was sent; it stays");
+                "WSPDuplicateSocket: this end of a connection and process {}'s do not agree on how "
+                "many messages were sent, so it stays here. One of them has written what it should "
+                "not into the link, or they are of different builds: let both load the same "
+                "library; "
+                "if they do, report this",
+                item->peer->process());
         }
         fail(item, status == Status::kReset ? Status::kNotOpen : status);
         return;

@@ -1,18 +1,15 @@
 #include "engine/fabric/shm/peer.hpp"
 
-#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <new>
-#include <thread>
+#include <string>
 #include <utility>
 
-#include "engine/clock.hpp"
 #include "engine/fabric/shm/shm_fabric.hpp"
 #include "engine/fork_guard.hpp"
 #include "engine/log.hpp"
@@ -21,8 +18,7 @@ namespace sanpoll::engine::shm {
 
 namespace {
 
-constexpr std::uint64_t kCopiesEndNs = 200'000'000;  // as a close, see ShmPort::lingers
-constexpr std::uint32_t kMostMoves = 8;              // of a listener, in the time of one connect
+constexpr std::uint32_t kMostMoves = 8;  // of a listener, in the time of one connect
 
 // Who goes on writing must not keep everybody else waiting: the rest is read when epoll tells of it again.
 constexpr std::uint32_t kMessagesAtOnce = 64;
@@ -30,11 +26,6 @@ constexpr std::uint32_t kMessagesAtOnce = 64;
 // Messages that wait for a peer to read, besides one for each connect to it that is under way. What it asks
 // is answered, so without a limit one that reads nothing would fill our memory.
 constexpr std::size_t kMostUnsent = 4096;
-
-bool has_closed(int fd) noexcept {
-    pollfd look{fd, POLLRDHUP, 0};
-    return ::poll(&look, 1, 0) > 0 && (look.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
-}
 
 void close_fds(const int* fds, int count) noexcept {
     for (int i = 0; i < count; ++i) {
@@ -110,17 +101,13 @@ void Peer::send_with(const ControlMessage& message, std::initializer_list<int> f
     flush();
 }
 
-// The end of file follows, by which the link ends: not at once, and without memory.
-void Peer::hang_up() noexcept {
-    deaf_ = true;
-    (void)::shutdown(fd_, SHUT_RDWR);
-}
-
-// Ends the link: what a message was to bring about is missing, and nobody could say which of both ends lacks what.
+// Ends the link: what a message was to bring about is missing, and nobody could say which of both ends lacks what. Not at
+// once, for our caller goes on with what the end takes away; and without memory: the socket rings, as at the peer's end.
+// The peer learns of nothing yet: it would take that for the end of our copies.
 void Peer::run_out_of_memory() noexcept {
     if (state_ != State::kGone) {
-        out_of_memory_ = true;
-        hang_up();
+        out_of_memory_ = deaf_ = true;
+        (void)::shutdown(fd_, SHUT_RD);
     }
 }
 
@@ -144,14 +131,20 @@ void Peer::flush() {
 }
 
 void Peer::ready(std::uint32_t epoll_events) {
+    if (out_of_memory_) {
+        end({});
+        return;
+    }
     if ((epoll_events & EPOLLOUT) != 0) {
         flush();
     }
-    for (std::uint32_t left = kMessagesAtOnce; left != 0 && state_ != State::kGone; --left) {
+    for (std::uint32_t left = kMessagesAtOnce;
+         left != 0 && state_ != State::kGone && !out_of_memory_; --left) {
         ControlMessage message;
         int fds[2] = {-1, -1};
         int fd_count = 0;
-        const int result = receive_message(fd_, message, fds, fd_count);
+        std::string why;
+        const int result = receive_message(fd_, message, fds, fd_count, &why);
         // What was written into the mailbox before this was sent comes before it.
         take_mail();
         if (result == 0) {
@@ -161,7 +154,7 @@ void Peer::ready(std::uint32_t epoll_events) {
             return;
         }
         if (result < 0) {
-            end({});  // end of file, or a message that is none
+            end(why);  // end of file, if there is none
             return;
         }
         if (state_ == State::kGone) {
@@ -250,7 +243,9 @@ void Peer::take(const ControlMessage& message, int fds[2], int fd_count) {
             }
     }
     close_fds(fds, fd_count);
-    end("it does not keep to the order of introduction");
+    end(formatted("its message of kind {}, with {} descriptors, is out of order{}",
+                  static_cast<std::uint32_t>(message.kind), fd_count,
+                  state_ == State::kReady ? "" : ": the link is not made yet"));
 }
 
 // ---- connecting -------------------------------------------------------------------------------------
@@ -435,98 +430,6 @@ bool Peer::take_swap(const ControlMessage& message, int fds[2], int fd_count) {
         default:
             fabric_.suspensions().take_resume(*this, message);
             return true;
-    }
-}
-
-// ---- end --------------------------------------------------------------------------------------------
-
-void Peer::end(std::string_view why) {
-    if (state_ == State::kGone) {
-        return;
-    }
-    state_ = State::kGone;
-    if (out_of_memory_) {
-        why = "there is no memory for what is to be said";
-    }
-    if (!why.empty()) {
-        log(LogLevel::kWarn, "ends the link to another process: {}", why);
-    }
-    // If the process that listened is gone, a connect by other means would be reset as well. If it is
-    // there and we cannot agree with it, other means may do better.
-    lost_by_ = out_of_memory_ ? Status::kNoMemory
-               : why.empty()  ? Status::kNoListener
-                              : Status::kTimedOut;
-    const std::shared_ptr<Peer> self = shared_from_this();
-    fabric_.control().forget(fd_);
-    for (const auto& [id, one] : incoming) {
-        if (const auto request = one.lock()) {
-            request->withdraw();
-        }
-    }
-    incoming.clear();
-    lost_ = std::exchange(outgoing, {});
-    for (const auto& [id, one] : lost_) {
-        on_core(port_,
-                [&connection = *one->connection, this]() noexcept { port_.abandon(connection); });
-        one->connection = nullptr;
-    }
-    outbox_.reset();
-    inbox_.reset();
-    // A peer that has closed its end is dead, or has stopped touching memory before.
-    if (link_ && !has_closed(fd_)) {
-        on_core(port_, [&]() noexcept { port_.break_link(*link_, Status::kReset); });
-        copies_until_ns_ = Clock::steady().now_ns() + kCopiesEndNs;
-    }
-    await_copies();
-}
-
-// We end the link and the peer lives: it may be copying a part of an RDMA operation out of or into what was exposed.
-// Until that has ended the memory is in use, as the owner hears if it deregisters; a stopped or lying peer keeps it so
-// for a bounded time only. Nobody else waits: neither the core, nor who needs the turn of the control thread.
-void Peer::await_copies() {
-    finish_end_in_time();
-    if (!over_) {
-        try {
-            fabric_.control().add_timer(1, [self = shared_from_this()] { self->await_copies(); });
-        } catch (const std::bad_alloc&) {
-            while (!over_) {
-                std::this_thread::sleep_for(std::chrono::milliseconds(1));
-                finish_end_in_time();
-            }
-        }
-    }
-}
-
-void Peer::finish_end_in_time() {
-    if (state_ != State::kGone || over_) {
-        return;
-    }
-    const bool copying = Clock::steady().now_ns() < copies_until_ns_ &&
-                         link_->shown.copying_any() && !has_closed(fd_);
-    if (!copying) {
-        finish_end();
-    }
-}
-
-void Peer::finish_end() {
-    over_ = true;
-    const std::shared_ptr<Peer> self = shared_from_this();
-    if (link_) {
-        on_core(port_, [&]() noexcept { port_.remove_link(*link_, Status::kReset); });
-        link_.reset();
-    }
-    // Only now: the peer takes the end of file for a sign that nobody here touches its memory any more.
-    forget_in_child(fd_);
-    ::close(fd_);
-    fd_ = -1;
-    fabric_.departures().peer_ended(*this);
-    fabric_.suspensions().peer_ended(*this);
-    fabric_.forget(self);
-    for (const auto& [id, one] : std::exchange(lost_, {})) {
-        fabric_.finish(one, {lost_by_, {}});
-    }
-    for (const auto& one : std::exchange(waiting_, {})) {
-        fabric_.finish(one, {lost_by_, {}});
     }
 }
 

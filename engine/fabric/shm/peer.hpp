@@ -70,6 +70,8 @@ public:
     [[nodiscard]] ShmPort& port() const noexcept { return port_; }
     /// Which of the other engine's ports the link is on; since its hello.
     [[nodiscard]] std::uint32_t their_port() const noexcept { return their_port_; }
+    /// The other process, 0 if that is unknown; for messages.
+    [[nodiscard]] int process() const noexcept { return copy_.pid; }
     [[nodiscard]] bool is_engine(const std::uint64_t id[2]) const noexcept {
         return engine_id_[0] == id[0] && engine_id_[1] == id[1];
     }
@@ -85,7 +87,6 @@ private:
     };
 
     void ready(std::uint32_t epoll_events);
-    void hang_up() noexcept;
     void run_out_of_memory() noexcept;
     void ask(const std::shared_ptr<Outgoing>& outgoing);
     // Of the descriptors that come along, one that has been taken, or closed, is set to -1; the others are closed when the
@@ -106,6 +107,7 @@ private:
     [[nodiscard]] bool take_swap(const ControlMessage& message, int fds[2], int fd_count);
     void flush();
     void await_copies();
+    [[nodiscard]] bool has_closed() const noexcept;
     void finish_end();
     void install_link(std::unique_ptr<Segment> segment, int peer_doorbell);
 
@@ -122,8 +124,9 @@ private:
     std::uint32_t arenas_seen_ = 0;  // of this process, offered or not to be
     ProcessCopy copy_;
     std::deque<Unsent> unsent_;
-    bool deaf_ = false;           // too much of it, or no memory for it: the end is on its way
-    bool out_of_memory_ = false;  // the reason of the end that is on its way
+    bool deaf_ = false;  // too much of it, or no memory for it: the end is on its way
+    bool out_of_memory_ =
+        false;  // the reason of the end that is on its way: nothing is read any more
     std::vector<std::shared_ptr<Outgoing>> waiting_;  // until the link stands
     std::map<std::uint32_t, std::shared_ptr<Outgoing>>
         lost_;  // what was outgoing at the end, and is not told yet

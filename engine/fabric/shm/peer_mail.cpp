@@ -4,6 +4,7 @@
 
 #include "engine/clock.hpp"
 #include "engine/fabric/shm/shm_fabric.hpp"
+#include "engine/log.hpp"
 
 namespace sanpoll::engine::shm {
 
@@ -41,7 +42,7 @@ void Peer::mail_or_send(const ControlMessage& message) noexcept {
 }
 
 void Peer::take_mail() {
-    for (std::uint32_t left = kLettersAtOnce; state_ == State::kReady; --left) {
+    for (std::uint32_t left = kLettersAtOnce; state_ == State::kReady && !out_of_memory_; --left) {
         if (left == 0) {
             // The rest on the thread itself: no call of the application's is to work off a flood. Once, however
             // many look meanwhile.
@@ -63,8 +64,18 @@ void Peer::take_mail() {
         if (found == MailReader::Found::kNothing) {
             return;
         }
-        if (found == MailReader::Found::kLie || !is_sound(message) || !goes_by_mail(message.kind)) {
-            end("its letters are none");
+        if (found == MailReader::Found::kLie) {
+            end("its mailbox claims letters that cannot be there; something else writes into the "
+                "link's memory");
+            return;
+        }
+        if (!is_sound(message)) {
+            end(unsound_text(message));
+            return;
+        }
+        if (!goes_by_mail(message.kind)) {
+            end(formatted("a message of kind {} lies among its letters",
+                          static_cast<std::uint32_t>(message.kind)));
             return;
         }
         int none[2] = {-1, -1};

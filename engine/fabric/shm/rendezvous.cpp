@@ -11,6 +11,7 @@
 #include <cstring>
 #include <string>
 
+#include "engine/limit_error.hpp"
 #include "engine/log.hpp"
 
 namespace sanpoll::engine::shm {
@@ -165,7 +166,45 @@ int send_message(int fd, const ControlMessage& message, const int* fds, int fd_c
     return sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) ? 0 : -1;
 }
 
-int receive_message(int fd, ControlMessage& message, int fds[2], int& fd_count) {
+std::string unsound_text(const ControlMessage& message) {
+    if (message.magic != ControlMessage::kMagic) {
+        return formatted("it sent something that begins with {:08x}, which no sanpoll says",
+                         message.magic);
+    }
+    if (message.version != ControlMessage::kVersion) {
+        return formatted(
+            "it speaks version {} of the protocol between processes, and this process version {}; "
+            "let both load the same library",
+            message.version, ControlMessage::kVersion);
+    }
+    return formatted("it sent a message of kind {} that claims {} bytes of data; {} is the limit",
+                     static_cast<std::uint32_t>(message.kind), message.data_length,
+                     kMaxConnectData);
+}
+
+namespace {
+
+// `got` as recvmsg() has answered, and `error` then.
+std::string unread_text(ssize_t got, int error, int flags, const ControlMessage& message) {
+    if (got == 0 || (got < 0 && error == ECONNRESET)) {
+        return {};  // it has gone
+    }
+    if (got < 0) {
+        return formatted("its control socket cannot be read: {}", std::strerror(error));
+    }
+    if ((flags & MSG_CTRUNC) != 0) {
+        return descriptor_error("what it sent along", EMFILE);
+    }
+    if (got != static_cast<ssize_t>(sizeof(message)) || (flags & MSG_TRUNC) != 0) {
+        return formatted("it sent {} bytes or more, where a message has {}: is it another program?",
+                         got, sizeof(message));
+    }
+    return unsound_text(message);
+}
+
+}  // namespace
+
+int receive_message(int fd, ControlMessage& message, int fds[2], int& fd_count, std::string* why) {
     iovec piece{&message, sizeof(message)};
     msghdr header{};
     header.msg_iov = &piece;
@@ -175,8 +214,15 @@ int receive_message(int fd, ControlMessage& message, int fds[2], int& fd_count) 
     header.msg_controllen = sizeof(control);
     fd_count = 0;
     const ssize_t got = ::recvmsg(fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    const int error = errno;
+    if (got < 0 && (error == EAGAIN || error == EWOULDBLOCK || error == EINTR)) {
+        return 0;
+    }
     if (got < 0) {
-        return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? 0 : -1;
+        if (why != nullptr) {
+            *why = unread_text(got, error, 0, message);
+        }
+        return -1;
     }
     for (cmsghdr* item = CMSG_FIRSTHDR(&header); item != nullptr;
          item = CMSG_NXTHDR(&header, item)) {
@@ -193,6 +239,9 @@ int receive_message(int fd, ControlMessage& message, int fds[2], int& fd_count) 
             ::close(fds[i]);
         }
         fd_count = 0;
+        if (why != nullptr) {
+            *why = unread_text(got, 0, header.msg_flags, message);
+        }
         return -1;
     }
     return 1;

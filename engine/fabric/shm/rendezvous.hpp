@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "engine/fabric/fabric.hpp"
@@ -109,8 +110,12 @@ struct ControlMessage {
 [[nodiscard]] bool is_doorbell(int fd) noexcept;
 
 /// One message with up to two descriptors, in or out, without blocking. Returns 1 done, 0 would block,
-/// -1 the peer is gone or talks nonsense. Received descriptors are the caller's.
+/// -1 the peer is gone or talks nonsense. Received descriptors are the caller's. `why`: what was read or went wrong, and
+/// what helps, unless the peer has just gone.
 [[nodiscard]] int send_message(int fd, const ControlMessage& message, const int* fds, int fd_count);
-[[nodiscard]] int receive_message(int fd, ControlMessage& message, int fds[2], int& fd_count);
+[[nodiscard]] int receive_message(int fd, ControlMessage& message, int fds[2], int& fd_count,
+                                  std::string* why = nullptr);
+/// What makes a message none of ours.
+[[nodiscard]] std::string unsound_text(const ControlMessage& message);
 
 }  // namespace sanpoll::engine::shm

@@ -191,7 +191,16 @@ bool Session::establish(const PeerTerms& peer) {
 void Session::device_lost() {
     if (state_ == State::kEstablished) {
         ended_ = true;  // the port has seen to it
-    } else if (const std::shared_ptr<Opening> opening = opening_.lock()) {
+    } else {
+        call_off();
+    }
+}
+
+void Session::call_off() {
+    if (state_ == State::kEstablished) {
+        return;
+    }
+    if (const std::shared_ptr<Opening> opening = opening_.lock()) {
         CmEvent event;
         event.type = RDMA_CM_EVENT_DEVICE_REMOVAL;
         opening->on_event(event);

@@ -67,6 +67,8 @@ public:
     void end(Status reason);
     /// Its device is lost; the port has ended its connections.
     void device_lost();
+    /// Nothing will come of it, unless it is established: who opens it hears of an end, as if the device had been removed.
+    void call_off();
     /// Its device has refused the peer something, and ends the connection for it.
     void refused();
     /// The core has ended the connection, or is done with it.

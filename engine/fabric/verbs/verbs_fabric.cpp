@@ -154,7 +154,7 @@ void VerbsFabric::end_all() {
     for (const std::shared_ptr<Session>& session : sessions) {
         if (session->state() == Session::State::kNew) {
             // Requests that nobody has answered: who holds one finds it withdrawn, and this fabric gone.
-            session->device_lost();
+            session->call_off();
             session->dispose();
         }
     }

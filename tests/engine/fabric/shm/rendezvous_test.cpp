@@ -227,6 +227,39 @@ TEST_F(RendezvousTest, RandomMessagesHarmNobody) {
     expect_service();
 }
 
+TEST_F(RendezvousTest, ItIsSaidWhoWasSentAwayAndWhatWasRead) {
+    const auto log_of = [this](auto say) {
+        testing::internal::CaptureStderr();
+        const int fd = knock();
+        say(fd);
+        EXPECT_TRUE(is_sent_away(fd));
+        ::close(fd);
+        return testing::internal::GetCapturedStderr();
+    };
+    const std::string who = "process " + std::to_string(::getpid()) + " ";
+    const std::string other = log_of([](int fd) { ASSERT_EQ(::send(fd, "GET /", 5, 0), 5); });
+    EXPECT_NE(other.find(who), std::string::npos) << other;
+    EXPECT_NE(other.find("5 bytes"), std::string::npos) << other;
+    const std::string newer = log_of([](int fd) {
+        ControlMessage message = message_of(MessageKind::kHello);
+        message.version = ControlMessage::kVersion + 1;
+        ASSERT_EQ(send_message(fd, message, nullptr, 0), 1);
+    });
+    EXPECT_NE(newer.find(who), std::string::npos) << newer;
+    EXPECT_NE(newer.find("version " + std::to_string(ControlMessage::kVersion + 1)),
+              std::string::npos)
+        << newer;
+    const std::string early = log_of([](int fd) {
+        ASSERT_EQ(send_message(fd, message_of(MessageKind::kConnect), nullptr, 0), 1);
+    });
+    EXPECT_NE(early.find("out of order"), std::string::npos) << early;
+    // Who just leaves is no news.
+    testing::internal::CaptureStderr();
+    ::close(knock());
+    expect_service();
+    EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+}
+
 TEST_F(RendezvousTest, ManyThatNeverSpeakHoldUpNobody) {
     std::vector<int> silent;
     for (int i = 0; i < 300; ++i) {
