@@ -163,6 +163,8 @@ private:
         section("result_with_arrival" + suffix, "WSPGetOverlappedResult",
                 bytes + ", takes the message that ends the receive", size, rounds_, [&] {
                     check_call("WSPSend", pair.send(0, size) == WSA_IO_PENDING, 0);
+                    while (!pair.sent(0)) {  // it may have to wait for credit
+                    }
                     const std::uint32_t which = pair.oldest();
                     meter_.begin();
                     const bool good = pair.received(which);

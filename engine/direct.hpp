@@ -34,7 +34,8 @@ enum class Outcome {
     kNothing,  // done: the second part is to be tried
     kDone,
     kHeld,  // done as well, but the token is still held: the second part has to end it
-    kTurn,  // of a send: the token is held, and the turn line is ours; the second part is to write into it
+    kTurn,  // the token is held. Of a send: the turn line is ours; the second part is to write into it. Of a look: it is
+            // the peer's, and the second part is to look there
 };
 
 // With the token held and the gate direct: it stays until the token is given back.
@@ -72,7 +73,7 @@ inline bool begin_again(const Way& way) noexcept {
 
 /// What is known of a send of which the first part says kTurn.
 struct Turn {
-    shm::Connection* connection;
+    Endpoint* connection;  // of the embedded fabric; as the slot has it, which spares a sum
     shm::Link* link;
     PollToken::Word* token;
 };
@@ -121,16 +122,16 @@ template <typename Ended>
     return Outcome::kDone;
 }
 
-/// The second part of one whose turn it is to write. kNothing: the peer would not see it, and nothing was done; else as
-/// the first part.
+/// The second part of one whose turn it is to write. kNothing: the peer would not see it, and nothing was done, but the token
+/// is still held; else as the first part.
 template <typename Ended>
 [[nodiscard, gnu::always_inline]] inline Outcome send_in_turn(const Turn& turn,
                                                               std::uint64_t address,
                                                               std::uint64_t length,
                                                               Ended ended) noexcept {
-    shm::Connection& connection = *turn.connection;
+    auto& connection = static_cast<shm::Connection&>(*turn.connection);
     if (!shm::ShmPort::send_in_turn(connection, *turn.link, address, length)) [[unlikely]] {
-        return nothing(turn.token);
+        return Outcome::kNothing;
     }
     ended();
     PollingCore& core = *connection.core;
@@ -283,6 +284,15 @@ template <typename Ended>
     if (!connection.core->may_look_at_one()) [[unlikely]] {
         return Outcome::kHeld;
     }
+    // The end of a link suspends or breaks its connections, and so does its failure.
+    if (connection.stop_take()) [[unlikely]] {
+        return Outcome::kHeld;
+    }
+    // An answer in the turn line is taken by take_records(). Woven in here, its way has fewer instructions, but a round
+    // trip took 230 ns instead of 135.
+    if (!connection.link->turn.mine()) {
+        return Outcome::kTurn;
+    }
     const shm::ShmPort::Taken taken = take_one(connection, ended);
     if (taken == shm::ShmPort::Taken::kNothing) [[unlikely]] {
         return Outcome::kHeld;
@@ -298,6 +308,17 @@ template <typename Ended>
     }
     PollToken::leave(*token);
     return Outcome::kDone;
+}
+
+/// The second part of one that waits for the turn line.
+inline void look_in_turn(shm::Connection& connection) noexcept {
+    PollingCore& core = *connection.core;
+    shm::ShmPort& port = port_of(connection);
+    if (!port.look_at_link(connection)) {
+        port.look_once();
+        core.turn_instead();
+    }
+    core.release();
 }
 
 /// The second part of one that is held: goes round everywhere if nothing has come, or if looks at this one have gone well

@@ -64,9 +64,9 @@ inline int capture(Socket& socket, const WSABUF* buffers, DWORD count, std::uint
 }
 
 // A socket whose gate is direct, and the list of one buffer whose end is polled for: what switches pass nearly always.
-// `unusual` is 0 if there is one buffer and no flag. nullptr: it is something else, and what is wrong, if anything is, has
-// to be found out.
-[[gnu::always_inline]] inline Socket* find_direct(SOCKET s, const WSABUF* buffers, DWORD unusual,
+// nullptr: it is something else, and what is wrong, if anything is, has to be found out.
+[[gnu::always_inline]] inline Socket* find_direct(SOCKET s, const WSABUF* buffers, DWORD count,
+                                                  DWORD flags,
                                                   const WSAOVERLAPPED* overlapped) noexcept {
     Socket& socket = common().sockets.reach(s);
     if (!socket.gate.is_direct(s)) [[unlikely]] {
@@ -77,7 +77,7 @@ inline int capture(Socket& socket, const WSABUF* buffers, DWORD count, std::uint
         return nullptr;
     }
     apart();
-    if (unusual != 0) [[unlikely]] {
+    if (((count - 1) | flags) != 0) [[unlikely]] {
         return nullptr;
     }
     apart();
@@ -226,25 +226,26 @@ int receive_any(SOCKET s, const WSABUF* buffers, DWORD count, const DWORD* flags
     return send_slowly(s, buffers, 1, nullptr, 0, overlapped, error_number);
 }
 
-[[gnu::noinline]] int end_send(engine::shm::Connection& connection, LPINT error_number) noexcept {
-    engine::direct::end_send(connection);
+[[gnu::noinline]] int end_send(engine::Endpoint* connection, LPINT error_number) noexcept {
+    engine::direct::end_send(static_cast<engine::shm::Connection&>(*connection));
     return result(error_number, WSA_IO_PENDING);
 }
 
 // Of a send that answers what came in the turn line.
-[[gnu::noipa]] int send_in_turn(engine::shm::Connection* connection, engine::shm::Link* link,
-                                char* from, std::uint64_t length, engine::PollToken::Word* token,
+[[gnu::noipa]] int send_in_turn(engine::Endpoint* connection, engine::shm::Link* link, char* from,
+                                std::uint64_t length, engine::PollToken::Word* token,
                                 LPWSAOVERLAPPED overlapped, LPINT error_number) noexcept {
-    const SOCKET s = connection->handle;  // it may be gone when the token is given back
     const auto outcome = engine::direct::send_in_turn(
         {connection, link, token}, reinterpret_cast<std::uint64_t>(from),
         length, [&]() __attribute__((always_inline)) { finish(*overlapped, length, 0); });
     if (outcome == engine::direct::Outcome::kNothing) [[unlikely]] {
+        const SOCKET s = connection->handle;  // it may be gone when the token is given back
+        engine::PollToken::leave(*token);
         WSABUF buffer{static_cast<ULONG>(length), from};
         return send_on(s, &buffer, 1, nullptr, 0, overlapped, error_number);
     }
     if (outcome == engine::direct::Outcome::kHeld) [[unlikely]] {
-        return end_send(*connection, error_number);
+        return end_send(connection, error_number);
     }
     return result(error_number, WSA_IO_PENDING);
 }
@@ -351,6 +352,13 @@ inline BOOL tell_fetched(WSAOVERLAPPED& overlapped, LPDWORD transferred, LPDWORD
     return tell_if_ended(overlapped, transferred, flags, error_number);
 }
 
+[[gnu::noipa]] BOOL look_in_turn(engine::shm::Connection* connection, LPWSAOVERLAPPED overlapped,
+                                 LPDWORD transferred, BOOL, LPDWORD flags,
+                                 LPINT error_number) noexcept {
+    engine::direct::look_in_turn(*connection);
+    return tell_if_ended(overlapped, transferred, flags, error_number);
+}
+
 // The first part.
 [[gnu::noipa]] BOOL look_for_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
                                     Socket* socket, LPDWORD flags, LPINT error_number) noexcept {
@@ -366,6 +374,9 @@ inline BOOL tell_fetched(WSAOVERLAPPED& overlapped, LPDWORD transferred, LPDWORD
         });
     if (outcome == engine::direct::Outcome::kNothing) [[unlikely]] {
         return poll_result(s, overlapped, transferred, FALSE, flags, error_number);
+    }
+    if (outcome == engine::direct::Outcome::kTurn) {
+        return look_in_turn(held, overlapped, transferred, FALSE, flags, error_number);
     }
     if (outcome == engine::direct::Outcome::kHeld) [[unlikely]] {
         return look_on(held, overlapped, transferred, FALSE, flags, error_number);
@@ -404,7 +415,7 @@ int WSPAPI wsp_send(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD, DWORD flag
                     LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE, LPWSATHREADID,
                     LPINT error_number) {
     // The number sent is written only by a call that completes at once; none does.
-    Socket* const socket = find_direct(s, buffers, (count - 1) | flags, overlapped);
+    Socket* const socket = find_direct(s, buffers, count, flags, overlapped);
     if (socket == nullptr) [[unlikely]] {
         return send_slowly(s, buffers, count, nullptr, flags, overlapped, error_number);
     }
@@ -422,7 +433,7 @@ int WSPAPI wsp_send(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD, DWORD flag
         return send_on(s, buffers, 1, nullptr, 0, overlapped, error_number);
     }
     if (outcome == engine::direct::Outcome::kHeld) [[unlikely]] {
-        return end_send(*turn.connection, error_number);
+        return end_send(turn.connection, error_number);
     }
     return result(error_number, WSA_IO_PENDING);
 }
@@ -430,7 +441,7 @@ int WSPAPI wsp_send(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD, DWORD flag
 int WSPAPI wsp_recv(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD, LPDWORD flags,
                     LPWSAOVERLAPPED overlapped, LPWSAOVERLAPPED_COMPLETION_ROUTINE, LPWSATHREADID,
                     LPINT error_number) {
-    Socket* const socket = find_direct(s, buffers, count - 1, overlapped);
+    Socket* const socket = find_direct(s, buffers, count, 0, overlapped);
     if (socket == nullptr || (flags != nullptr && *flags != 0)) [[unlikely]] {
         return receive_slowly(s, buffers, count, nullptr, flags, overlapped, error_number);
     }

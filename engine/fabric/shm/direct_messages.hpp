@@ -189,16 +189,7 @@ inline void copy_turn(const rings::TurnEnd& turn, void* to, std::uint32_t length
 template <typename Ended>
 [[gnu::always_inline]] inline ShmPort::Taken ShmPort::take_directly(Connection& connection,
                                                                     Ended ended) noexcept {
-    // The end of a link suspends or breaks its connections, and so does its failure.
-    if (connection.stop_take()) [[unlikely]] {
-        return Taken::kNothing;
-    }
     Link& link = *connection.link;
-    // An answer in the turn line is taken by take_records(). Woven in here, its way has fewer instructions, but a round
-    // trip took 230 ns instead of 135.
-    if (!link.turn.mine()) [[unlikely]] {
-        return Taken::kNothing;
-    }
     const std::byte* const head = link.receiver.front();
     if (head == nullptr) {
         return Taken::kNothing;

@@ -226,14 +226,15 @@ private:
     std::uint32_t staging_position_ = 0;  // lines handed out since the beginning
     std::uint32_t staging_limit_;
     std::uint32_t staging_next_ = 0;  // what the commit will make of staging_position_
+    std::uint32_t message_head_ =
+        kMessageInSlot;  // behind `turned_`, away from it: compilers would make a vector of both
     std::atomic<std::uint32_t>* armed_;
     std::atomic<std::uint32_t>* waits_;
     const rings::ConsumedWord* slots_consumed_;
     const std::atomic<std::uint32_t>* revocations_;
     const std::atomic<std::uint32_t>* records_taken_;
-    std::uint32_t turned_ = 0;                     // messages that went into the turn line
-    std::uint32_t message_head_ = kMessageInSlot;  // behind those
-    int doorbell_fd_;  // a datagram socket to the peer; owned by the Link
+    std::uint32_t turned_ = 0;  // messages that went into the turn line
+    int doorbell_fd_;           // a datagram socket to the peer; owned by the Link
     bool corrupt_ = false;
     bool waiting_ = false;  // armed for room
 };
@@ -316,12 +317,13 @@ private:
     std::uint32_t staging_lines_;
     std::uint32_t staging_position_ = 0;
     std::uint32_t staging_next_ = 0;
+    std::uint32_t message_head_ =
+        kMessageInSlot;  // behind `turned_`, away from it: compilers would make a vector of both
     std::atomic<std::uint32_t>* armed_;
     std::atomic<std::uint32_t>* waits_;
     std::atomic<std::uint32_t>* revocations_;
     std::atomic<std::uint32_t>* records_taken_;
-    std::uint32_t turned_ = 0;                     // messages that came in the turn line
-    std::uint32_t message_head_ = kMessageInSlot;  // behind those
+    std::uint32_t turned_ = 0;  // messages that came in the turn line
     std::uint32_t revoked_ = 0;
 };
 

@@ -168,7 +168,8 @@ public:
     }
     enum class Taken { kNothing, kOne, kOneAndMore };
     /// Takes the message that waits first, if it is the connection's and ends a receive that was posted directly: calls
-    /// `ended(context, bytes)`, and not Handlers::completed. kOneAndMore: end_look() is to be called.
+    /// `ended(context, bytes)`, and not Handlers::completed. kOneAndMore: end_look() is to be called. Only if nothing stops it
+    /// and the turn line is ours.
     template <typename Ended>
     [[nodiscard]] static Taken take_directly(Connection& connection, Ended ended) noexcept;
     /// After a look that found nothing: waits for a moment, if this is where the last look was too. True: take_directly()

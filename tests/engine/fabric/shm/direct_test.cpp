@@ -45,9 +45,12 @@ public:
         direct::Outcome outcome = direct::send(way(), address, length, turn, ended);
         if (outcome == direct::Outcome::kTurn) {
             outcome = direct::send_in_turn(turn, address, length, ended);
+            if (outcome == direct::Outcome::kNothing) {
+                PollToken::leave(*turn.token);
+            }
         }
         if (outcome == direct::Outcome::kHeld) {
-            direct::end_send(*turn.connection);
+            direct::end_send(static_cast<Connection&>(*turn.connection));
         }
         return outcome != direct::Outcome::kNothing ||
                post_directly(Opcode::kSend, operation, address, length);
@@ -74,6 +77,9 @@ public:
         };
         Connection* held = nullptr;
         const direct::Outcome outcome = direct::look(way(), held, ended);
+        if (outcome == direct::Outcome::kTurn) {
+            direct::look_in_turn(*held);
+        }
         if (outcome == direct::Outcome::kHeld) {
             direct::end_look(*held, ended);
         }
