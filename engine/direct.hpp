@@ -273,14 +273,14 @@ template <typename Ended>
 /// PollingCore::poll_once() of who waits for something of this connection: looks there first. Of what has come
 /// `ended(context, bytes)` is called, or Handlers::completed by the second part. `held` is set in case of kHeld.
 template <typename Ended>
-[[nodiscard, gnu::always_inline]] inline Outcome look(const Way& way, shm::Connection*& held,
+[[nodiscard, gnu::always_inline]] inline Outcome look(const Way& way, Endpoint*& held,
                                                       Ended ended) noexcept {
     PollToken::Word* token = nullptr;
     if (!begin(way, token)) [[unlikely]] {
         return Outcome::kNothing;  // PollingCore::poll_once() gives way
     }
-    shm::Connection& connection = connection_of(way);
-    held = &connection;
+    held = way.slot.load(std::memory_order_relaxed);  // as the slot has it, which spares a sum
+    auto& connection = static_cast<shm::Connection&>(*held);
     if (!connection.core->may_look_at_one()) [[unlikely]] {
         return Outcome::kHeld;
     }

@@ -14,6 +14,13 @@ namespace sanpoll::provider {
             socket.regions};
 }
 
+/// A function whose arguments stay where they are, whichever of them it uses: one that others end in by a jump.
+#if defined(__clang__)
+#define SANPOLL_AS_WRITTEN [[gnu::noinline]]
+#else
+#define SANPOLL_AS_WRITTEN [[gnu::noipa]]
+#endif
+
 /// Between two checks: compilers make a sum of several that end in the same place, in more instructions than their jumps.
 [[gnu::always_inline]] inline void apart() noexcept {
     std::atomic_signal_fence(std::memory_order_acquire);

@@ -195,20 +195,22 @@ int receive_any(SOCKET s, const WSABUF* buffers, DWORD count, const DWORD* flags
 }
 
 // The arguments of these are where those of the functions that end in calling them are, except for the last one: the way
-// there is a jump. gnu::noipa, or compilers leave out those that are not used and move the others.
-[[gnu::noipa]] int send_slowly(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD, DWORD flags,
-                               LPWSAOVERLAPPED overlapped, LPINT error_number) noexcept {
+// there is a jump. SANPOLL_AS_WRITTEN, or compilers
+// leave out those that are not used and move the others.
+SANPOLL_AS_WRITTEN int send_slowly(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD, DWORD flags,
+                                   LPWSAOVERLAPPED overlapped, LPINT error_number) noexcept {
     return result(error_number, send_any(s, buffers, count, flags, overlapped));
 }
 
-[[gnu::noipa]] int receive_slowly(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD, LPDWORD flags,
-                                  LPWSAOVERLAPPED overlapped, LPINT error_number) noexcept {
+SANPOLL_AS_WRITTEN int receive_slowly(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD,
+                                      LPDWORD flags, LPWSAOVERLAPPED overlapped,
+                                      LPINT error_number) noexcept {
     return result(error_number, receive_any(s, buffers, count, flags, overlapped));
 }
 
 // The second parts of the direct way. What is known by then need not be handed on.
-[[gnu::noipa]] int send_on(SOCKET s, LPWSABUF buffers, DWORD, LPDWORD, DWORD,
-                           LPWSAOVERLAPPED overlapped, LPINT error_number) noexcept {
+SANPOLL_AS_WRITTEN int send_on(SOCKET s, LPWSABUF buffers, DWORD, LPDWORD, DWORD,
+                               LPWSAOVERLAPPED overlapped, LPINT error_number) noexcept {
     Socket& socket = common().sockets.at(s);
     const EngineStay stay;
     // It may have been closed since, and its record be another's, or the engine be gone.
@@ -232,9 +234,10 @@ int receive_any(SOCKET s, const WSABUF* buffers, DWORD count, const DWORD* flags
 }
 
 // Of a send that answers what came in the turn line.
-[[gnu::noipa]] int send_in_turn(engine::Endpoint* connection, engine::shm::Link* link, char* from,
-                                std::uint64_t length, engine::PollToken::Word* token,
-                                LPWSAOVERLAPPED overlapped, LPINT error_number) noexcept {
+SANPOLL_AS_WRITTEN int send_in_turn(engine::Endpoint* connection, engine::shm::Link* link,
+                                    char* from, std::uint64_t length,
+                                    engine::PollToken::Word* token, LPWSAOVERLAPPED overlapped,
+                                    LPINT error_number) noexcept {
     const auto outcome = engine::direct::send_in_turn(
         {connection, link, token}, reinterpret_cast<std::uint64_t>(from),
         length, [&]() __attribute__((always_inline)) { finish(*overlapped, length, 0); });
@@ -250,8 +253,8 @@ int receive_any(SOCKET s, const WSABUF* buffers, DWORD count, const DWORD* flags
     return result(error_number, WSA_IO_PENDING);
 }
 
-[[gnu::noipa]] int receive_on(SOCKET s, LPWSABUF buffers, DWORD, LPDWORD, LPDWORD,
-                              LPWSAOVERLAPPED overlapped, LPINT error_number) noexcept {
+SANPOLL_AS_WRITTEN int receive_on(SOCKET s, LPWSABUF buffers, DWORD, LPDWORD, LPDWORD,
+                                  LPWSAOVERLAPPED overlapped, LPINT error_number) noexcept {
     Socket& socket = common().sockets.at(s);
     const EngineStay stay;
     // It may have been closed since, and its record be another's, or the engine be gone.
@@ -309,8 +312,8 @@ inline BOOL tell_fetched(WSAOVERLAPPED& overlapped, LPDWORD transferred, LPDWORD
 }
 
 // Of one that had not when it was looked at.
-[[gnu::noipa]] BOOL poll_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
-                                BOOL wait, LPDWORD flags, LPINT error_number) noexcept {
+SANPOLL_AS_WRITTEN BOOL poll_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
+                                    BOOL wait, LPDWORD flags, LPINT error_number) noexcept {
     const EngineStay stay;
     SocketTable::Found found;
     int error = stay.up() ? find_socket(s, found) : stay.error();
@@ -333,8 +336,8 @@ inline BOOL tell_fetched(WSAOVERLAPPED& overlapped, LPDWORD transferred, LPDWORD
     return tell_fetched(*overlapped, transferred, flags, error_number);
 }
 
-[[gnu::noipa]] BOOL tell_if_ended(LPWSAOVERLAPPED overlapped, LPDWORD transferred, LPDWORD flags,
-                                  LPINT error_number) noexcept {
+SANPOLL_AS_WRITTEN BOOL tell_if_ended(LPWSAOVERLAPPED overlapped, LPDWORD transferred,
+                                      LPDWORD flags, LPINT error_number) noexcept {
     if (in_progress(*overlapped)) {
         set_error(error_number, WSA_IO_INCOMPLETE);
         return FALSE;
@@ -344,27 +347,30 @@ inline BOOL tell_fetched(WSAOVERLAPPED& overlapped, LPDWORD transferred, LPDWORD
 
 // The same of a socket whose gate is direct, where one look is asked for. The second part of a look that is not over; the
 // token is held.
-[[gnu::noipa]] BOOL look_on(engine::shm::Connection* connection, LPWSAOVERLAPPED overlapped,
-                            LPDWORD transferred, BOOL, LPDWORD flags, LPINT error_number) noexcept {
-    engine::direct::end_look(*connection, [](std::uint64_t context, std::uint64_t bytes) {
-        finish(*reinterpret_cast<LPWSAOVERLAPPED>(context), bytes, 0);
-    });
+SANPOLL_AS_WRITTEN BOOL look_on(engine::Endpoint* connection, LPWSAOVERLAPPED overlapped,
+                                LPDWORD transferred, BOOL, LPDWORD flags,
+                                LPINT error_number) noexcept {
+    engine::direct::end_look(static_cast<engine::shm::Connection&>(*connection),
+                             [](std::uint64_t context, std::uint64_t bytes) {
+                                 finish(*reinterpret_cast<LPWSAOVERLAPPED>(context), bytes, 0);
+                             });
     return tell_if_ended(overlapped, transferred, flags, error_number);
 }
 
-[[gnu::noipa]] BOOL look_in_turn(engine::shm::Connection* connection, LPWSAOVERLAPPED overlapped,
-                                 LPDWORD transferred, BOOL, LPDWORD flags,
-                                 LPINT error_number) noexcept {
-    engine::direct::look_in_turn(*connection);
+SANPOLL_AS_WRITTEN BOOL look_in_turn(engine::Endpoint* connection, LPWSAOVERLAPPED overlapped,
+                                     LPDWORD transferred, BOOL, LPDWORD flags,
+                                     LPINT error_number) noexcept {
+    engine::direct::look_in_turn(static_cast<engine::shm::Connection&>(*connection));
     return tell_if_ended(overlapped, transferred, flags, error_number);
 }
 
 // The first part.
-[[gnu::noipa]] BOOL look_for_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
-                                    Socket* socket, LPDWORD flags, LPINT error_number) noexcept {
+SANPOLL_AS_WRITTEN BOOL look_for_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
+                                        Socket* socket, LPDWORD flags,
+                                        LPINT error_number) noexcept {
     std::uint64_t ended = 0;
     std::uint64_t received = 0;
-    engine::shm::Connection* held = nullptr;
+    engine::Endpoint* held = nullptr;
     const auto outcome = engine::direct::look(
         way_of(*socket, s),
         held, [&](std::uint64_t context, std::uint64_t bytes) __attribute__((always_inline)) {
@@ -392,8 +398,8 @@ inline BOOL tell_fetched(WSAOVERLAPPED& overlapped, LPDWORD transferred, LPDWORD
 }
 
 // Any question, and why there is nothing to be asked: first of the descriptor, then of the arguments.
-[[gnu::noipa]] BOOL result_slowly(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
-                                  BOOL wait, LPDWORD flags, LPINT error_number) noexcept {
+SANPOLL_AS_WRITTEN BOOL result_slowly(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWORD transferred,
+                                      BOOL wait, LPDWORD flags, LPINT error_number) noexcept {
     SocketTable::Found found;
     int error = find_socket(s, found);
     if (error == 0 && (overlapped == nullptr || transferred == nullptr || flags == nullptr)) {

@@ -75,13 +75,13 @@ public:
         const auto ended = [](std::uint64_t context, std::uint64_t bytes) {
             end(*reinterpret_cast<Operation*>(context), static_cast<std::uint32_t>(bytes));
         };
-        Connection* held = nullptr;
+        Endpoint* held = nullptr;
         const direct::Outcome outcome = direct::look(way(), held, ended);
         if (outcome == direct::Outcome::kTurn) {
-            direct::look_in_turn(*held);
+            direct::look_in_turn(static_cast<Connection&>(*held));
         }
         if (outcome == direct::Outcome::kHeld) {
-            direct::end_look(*held, ended);
+            direct::end_look(static_cast<Connection&>(*held), ended);
         }
         return outcome != direct::Outcome::kNothing;
     }
