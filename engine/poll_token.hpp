@@ -63,8 +63,8 @@ public:
         if (held_.load(std::memory_order_relaxed) == 0) {
             return take_shared();
         }
-        return state_.load(std::memory_order_relaxed) != 0 && !rings::is_now(lent, this_thread() + 1) &&
-               take_back();
+        return state_.load(std::memory_order_relaxed) != 0 &&
+               !rings::is_now(lent, this_thread() + 1) && take_back();
     }
     /// The same for who tries once and hardly ever in vain: calls nothing, takes nothing back, and goes without while it is
     /// wanted. `word` is set to what

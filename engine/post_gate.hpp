@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <optional>
 
-#include "rings/one_instruction.hpp"
 #include "engine/status.hpp"
+#include "rings/one_instruction.hpp"
 
 namespace sanpoll::engine {
 
