@@ -125,6 +125,7 @@ PollToken& TokenPool::take() {
     if (pool_free != nullptr) {
         Pooled* const pooled = pool_free;
         pool_free = pooled->next;
+        pooled->token.forget_loans();
         return pooled->token;
     }
     auto* const pooled = new Pooled;

@@ -105,6 +105,12 @@ public:
     }
     /// The holder is a thread that does so for others: not to be lent at the moment.
     void note_other_turn() noexcept { last_ = 0; }
+    /// The holder begins something new with it: what became of earlier loans no longer counts.
+    void forget_loans() noexcept {
+        last_ = 0;
+        turns_ = 0;
+        turns_needed_ = kTurnsAtFirst;
+    }
 
     /// What a poller calls before it tries. Costs a load from the line that it needs next anyway. Returns
     /// how often it has yielded; 0, without a system call, unless somebody waits.

@@ -65,14 +65,16 @@ PollingCore::PollingCore(const Config& config, Clock& clock, const Handlers& han
 }
 
 void PollingCore::end_for_good() noexcept {
-    if (!dedicated_) {  // where nobody else ever has it
-        token_.acquire_first();
-    }
+    token_
+        .acquire_first();  // dedicated too: it may have been another core's before, of which somebody still tries it
+    ended_for_good_ = true;
 }
 
 PollingCore::~PollingCore() {
     stop();
-    (void)token_.try_acquire();  // unless it has been taken for good, or is this thread's
+    if (!ended_for_good_) {
+        (void)token_.try_acquire();  // unless it is this thread's
+    }
     TokenPool::give(token_);
     adopt_lanes();
     for (Lane* lane : lanes_) {

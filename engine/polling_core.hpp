@@ -406,6 +406,7 @@ private:
         nullptr;  // taken from new_runs_, in order; those left wait for earlier posts
     std::int32_t looks_left_ = 0;
     bool one_taken_ = false;
+    bool ended_for_good_ = false;
     bool lanes_left_ = false;  // the last turn left requests in lanes that the next one may take
     std::vector<Notice> overflow_;  // notices that found the ring full, in order
     std::size_t overflow_head_ = 0;

@@ -7,7 +7,9 @@ namespace sanpoll::provider {
 
 namespace {
 
-thread_local bool thread_ends = false;  // trivially destroyed, so still readable at the very end
+// Trivially destroyed, so still readable at the very end.
+thread_local bool thread_ends = false;
+thread_local std::uint32_t wordless_here = 0;
 
 void sleep_a_moment() noexcept {
     const timespec moment{0, 50000};
@@ -61,16 +63,29 @@ EngineStay::Word* EngineStay::find_word() noexcept {
 
 void EngineStay::enter_without_word() noexcept {
     // Sequentially consistent, as the accesses in wait_for_all(): either it sees this, or we see that the provider is down.
+    ++wordless_here;
     wordless.fetch_add(1, std::memory_order_seq_cst);
     life_ = common().life.load(std::memory_order_seq_cst);
 }
 
 void EngineStay::leave_without_word() noexcept {
+    --wordless_here;
     wordless.fetch_sub(1, std::memory_order_release);  // pairs with the load in wait_for_all()
 }
 
 bool EngineStay::here() noexcept {
-    return my_word != nullptr && my_word->depth.load(std::memory_order_relaxed) != 0;
+    return wordless_here != 0 ||
+           (my_word != nullptr && my_word->depth.load(std::memory_order_relaxed) != 0);
+}
+
+void EngineStay::abandon_in_child() noexcept {
+    for (Word* word = words.load(std::memory_order_acquire); word != nullptr; word = word->next) {
+        if (word != my_word) {
+            word->depth.store(0, std::memory_order_relaxed);
+            word->taken.store(false, std::memory_order_relaxed);
+        }
+    }
+    wordless.store(wordless_here, std::memory_order_relaxed);
 }
 
 void EngineStay::wait_for_all() noexcept {

@@ -20,7 +20,7 @@ namespace sanpoll::provider {
 /// of a core keeps the token (PollingCore::end_for_good).
 ///
 /// Any thread; they nest. Blocks nothing, no system call. A thread's first one allocates its word; where there is no
-/// memory, and while the thread ends, a counter that all share takes its place.
+/// memory for that, and while the thread ends, a counter that all share takes its place.
 class EngineStay {
 public:
     EngineStay() noexcept : word_(my_word != nullptr ? my_word : find_word()) {
@@ -51,6 +51,8 @@ public:
     [[nodiscard]] int error() const noexcept { return error_of(life_); }
     /// Whether one lives in this thread: the last WSPCleanup would wait for its own caller.
     [[nodiscard]] static bool here() noexcept;
+    /// In a forked child, which is this thread alone: the others' have ended.
+    static void abandon_in_child() noexcept;
 
     /// For the last WSPCleanup, after it has said that the provider is down, and with none in this thread: blocks until
     /// none is left that was up().

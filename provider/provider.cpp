@@ -74,6 +74,7 @@ int Provider::start(const WSPUPCALLTABLEEX& upcalls) {
         std::call_once(once, [] {
             (void)::pthread_atfork(nullptr, nullptr, [] { instance().abandon_in_child(); });
         });
+        common().drained.store(false, std::memory_order_relaxed);
         // Pairs with the acquire in life().
         common().life.store(Life::kUp, std::memory_order_release);
         common().sockets.serve();
@@ -139,8 +140,15 @@ void Provider::end_engine() noexcept {
          closings != Closing::here(); closings = closings_.load(std::memory_order_seq_cst)) {
         closings_.wait(closings, std::memory_order_seq_cst);
     }
+    // Release pairs with the acquires in waiting.cpp: all operations have ended.
+    common().drained.store(true, std::memory_order_release);
     EngineStay::wait_for_all();
     engine_.reset();
+}
+
+bool is_waited_for() noexcept {
+    return EngineUse::here() || Closing::here() != 0 || sets_an_event() ||
+           engine::Notifier::is_any();
 }
 
 namespace {
@@ -213,6 +221,7 @@ void Provider::start_registration_cache() {
 }
 
 void Provider::abandon_in_child() noexcept {
+    EngineStay::abandon_in_child();
     if (life() == Life::kUp) {
         common().life.store(Life::kForked, std::memory_order_release);
         common().sockets.abandon_in_child();

@@ -22,6 +22,8 @@ enum class Life : std::uint32_t { kDown, kUp, kForked };
 struct Common {
     SocketTable sockets;
     std::atomic<Life> life{Life::kDown};
+    std::atomic<bool> drained{
+        true};  // the provider is down, and nothing that was posted is pending any more
     std::uint32_t max_message = 0;
     std::uint32_t max_rdma = 0;
 };
@@ -117,6 +119,9 @@ public:
     /// How many live in this thread, but for late ones.
     [[nodiscard]] static std::uint32_t here() noexcept;
 };
+
+/// Whether the last WSPCleanup would wait for this thread, which is inside an upcall.
+[[nodiscard]] bool is_waited_for() noexcept;
 
 /// The WSA number of an engine status.
 [[nodiscard]] int wsa_error(engine::Status status) noexcept;

@@ -4,11 +4,11 @@
 #include <cstddef>
 #include <cstring>
 
-#include "engine/log.hpp"
 #include "provider/direct_way.hpp"
 #include "provider/engine_stay.hpp"
 #include "provider/posting.hpp"
 #include "provider/provider.hpp"
+#include "provider/waiting.hpp"
 
 namespace sanpoll::provider {
 namespace {
@@ -153,50 +153,8 @@ int receive_any(SOCKET s, const WSABUF* buffers, DWORD count, const DWORD* flags
     return start(*socket, s, overlapped, request);
 }
 
-// Waiting inside an upcall for an operation that ends by an upcall would be waiting for ourselves: there is
-// one thread for upcalls, and upcalls of a socket are not nested. WSA_IO_INCOMPLETE is the one answer that
-// does not say that the operation has ended.
-[[gnu::noinline]] bool would_wait_for_itself(const WSAOVERLAPPED& overlapped) noexcept {
-    if ((reinterpret_cast<std::uintptr_t>(overlapped.hEvent) & 1U) != 0 ||
-        !Provider::instance().engine().notifier().is_this_thread()) {
-        return false;
-    }
-    static std::atomic<bool> told{false};  // once is enough: the caller may ask again and again
-    if (!told.exchange(true, std::memory_order_relaxed)) {
-        engine::log(
-            engine::LogLevel::kWarn,
-            "WSPGetOverlappedResult with fWait was called inside a completion upcall, for an "
-            "operation that ends with one: answered with WSA_IO_INCOMPLETE, for the thread "
-            "that would end it is this one. Return from the upcall first, or submit the "
-            "operation with the low bit of hEvent set");
-    }
-    return true;
-}
-
-[[nodiscard]] bool in_progress(WSAOVERLAPPED& overlapped) noexcept {
-    // Acquire pairs with the release of whoever completes: the result fields are there.
-    return rings::is_now(overlapped.Internal, WSS_OPERATION_IN_PROGRESS);
-}
-
-// WSPGetOverlappedResult with fWait, and without a connection: apart, so that a look costs no more than a look.
-// Returns 0 once the operation has ended.
-[[gnu::noinline]] int wait_for(engine::PollingCore* core, WSAOVERLAPPED& overlapped,
-                               BOOL wait) noexcept {
-    if (core == nullptr) {
-        return wait ? WSAEINVAL : WSA_IO_INCOMPLETE;
-    }
-    if (would_wait_for_itself(overlapped)) {
-        core->poll_once();
-        return in_progress(overlapped) ? WSA_IO_INCOMPLETE : 0;
-    }
-    // What was never posted does not end: the last WSPCleanup, which has closed all sockets, ends the wait for it.
-    core->wait_until([&] { return !in_progress(overlapped) || common().life.load() != Life::kUp; });
-    return in_progress(overlapped) ? WSANOTINITIALISED : 0;
-}
-
 // The arguments of these are where those of the functions that end in calling them are, except for the last one: the way
-// there is a jump. SANPOLL_AS_WRITTEN, or compilers
-// leave out those that are not used and move the others.
+// there is a jump. SANPOLL_AS_WRITTEN, or compilers leave out those that are not used and move the others.
 SANPOLL_AS_WRITTEN int send_slowly(SOCKET s, LPWSABUF buffers, DWORD count, LPDWORD, DWORD flags,
                                    LPWSAOVERLAPPED overlapped, LPINT error_number) noexcept {
     return result(error_number, send_any(s, buffers, count, flags, overlapped));
@@ -317,7 +275,9 @@ SANPOLL_AS_WRITTEN BOOL poll_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWOR
     const EngineStay stay;
     SocketTable::Found found;
     int error = stay.up() ? find_socket(s, found) : stay.error();
-    if (error == 0) {
+    if (error == WSANOTINITIALISED) [[unlikely]] {
+        error = going_down_error(*overlapped, wait);
+    } else if (error == 0) {
         engine::PollingCore* core = core_of(*found.socket);
         if (wait || core == nullptr) [[unlikely]] {
             error = wait_for(core, *overlapped, wait);
@@ -402,8 +362,12 @@ SANPOLL_AS_WRITTEN BOOL result_slowly(SOCKET s, LPWSAOVERLAPPED overlapped, LPDW
                                       BOOL wait, LPDWORD flags, LPINT error_number) noexcept {
     SocketTable::Found found;
     int error = find_socket(s, found);
-    if (error == 0 && (overlapped == nullptr || transferred == nullptr || flags == nullptr)) {
+    const bool sound = overlapped != nullptr && transferred != nullptr && flags != nullptr;
+    if (error == 0 && !sound) {
         error = WSAEINVAL;
+    }
+    if (error == WSANOTINITIALISED && sound && in_progress(*overlapped)) [[unlikely]] {
+        error = going_down_error(*overlapped, wait);
     }
     if (error != 0) [[unlikely]] {
         set_error(error_number, error);

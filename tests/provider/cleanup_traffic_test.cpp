@@ -145,6 +145,59 @@ TEST_P(CleanupTrafficTest, WhileMemoryIsWritten) {
     }
 }
 
+// What is pending may still be written: nobody who waits for it, or asks, is told before that there is nothing any more.
+TEST_P(CleanupTrafficTest, AnOperationIsPendingUntilItHasEnded) {
+    const Pair first = connected(64);
+    std::atomic<bool> closing{false};
+    std::atomic<bool> making{false};
+    std::atomic<bool> may_close{false};
+    std::atomic<bool> may_make{false};
+    const auto hold = [](std::atomic<bool>& reached, std::atomic<bool>& may) {
+        if (!reached.exchange(true)) {
+            EXPECT_TRUE(eventually([&] { return may.load(); }));
+        }
+    };
+    {
+        const ActionScope scope =
+            upcalls.on_close_handle([&](SOCKET) { hold(closing, may_close); });
+        std::thread ending([&] { stop(); });
+        ASSERT_TRUE(eventually([&] { return closing.load(); }));
+        // Made behind its back: the cleanup finds it only when nobody uses the engine any more.
+        Pair late = connected(64);
+        Polled operation;
+        ASSERT_EQ(san.recv(late.server.s, late.server.at(0), 64, &operation), WSA_IO_PENDING);
+        std::atomic<bool> waiting{false};
+        std::atomic<bool> told_too_early{false};
+        std::thread waiter([&] {
+            waiting = true;
+            (void)san.overlapped_result(late.server.s, &operation, TRUE);
+            told_too_early =
+                std::atomic_ref<ULONG_PTR>(operation.Internal) == WSS_OPERATION_IN_PROGRESS;
+        });
+        upcalls.on_create_handle([&](SOCKET proposed) {
+            hold(making, may_make);
+            return proposed;
+        });
+        std::thread maker([&] { (void)san.socket(); });
+        ASSERT_TRUE(eventually([&] { return waiting && making; }));
+        may_close = true;
+        ASSERT_TRUE(eventually([&] { return san.close(INVALID_SOCKET) == WSANOTINITIALISED; }));
+        EXPECT_EQ(san.overlapped_result(late.server.s, &operation, FALSE).error, WSA_IO_INCOMPLETE);
+        may_make = true;
+        waiter.join();
+        EXPECT_FALSE(told_too_early);
+        maker.join();
+        ending.join();
+        // By the close of its own socket, or by that of its peer's before.
+        EXPECT_TRUE(operation.OffsetHigh == static_cast<DWORD>(WSA_OPERATION_ABORTED) ||
+                    operation.OffsetHigh == static_cast<DWORD>(WSAECONNRESET))
+            << operation.OffsetHigh;
+        EXPECT_EQ(san.overlapped_result(late.server.s, &operation, FALSE).error, WSANOTINITIALISED);
+    }
+    upcalls.on_create_handle({});
+    ProviderTest::SetUp();
+}
+
 // A mistake of the caller's must not keep the provider: nothing will ever end what was never posted.
 TEST_P(CleanupTrafficTest, AWaitForWhatNeverEndsEndsToo) {
     Pair pair = connected(64);

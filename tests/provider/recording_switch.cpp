@@ -16,11 +16,13 @@ struct Upcalls {
         Upcall call;
         call.kind = UpcallKind::kCreateSocketHandle;
         call.thread = std::this_thread::get_id();
-        const std::lock_guard lock(me.mutex_);
+        std::unique_lock lock(me.mutex_);
         call.handle = me.next_handle_;
         me.next_handle_ += 4;
-        if (me.on_create_handle_) {
-            call.handle = me.on_create_handle_(call.handle);
+        if (const auto action = me.on_create_handle_; action) {
+            lock.unlock();  // others are called meanwhile
+            call.handle = action(call.handle);
+            lock.lock();
         }
         if (call.handle == INVALID_SOCKET) {
             *error = WSAENOBUFS;

@@ -161,6 +161,12 @@ void Peer::ready(std::uint32_t epoll_events) {
             close_fds(fds, fd_count);
             return;
         }
+        if (out_of_memory_) {
+            close_fds(
+                fds,
+                fd_count);  // what has not been done is not built upon; the end of file follows
+            continue;
+        }
         try {
             take(message, fds, fd_count);
         } catch (const std::bad_alloc&) {

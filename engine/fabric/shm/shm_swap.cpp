@@ -250,6 +250,7 @@ bool ShmPort::stock(Connection& connection, const Frozen& frozen) noexcept {
     connection.arrived = frozen.counts.arrived;
     connection.credit = frozen.credit;
     connection.granted = connection.reported = frozen.granted();
+    connection.stop_direct();  // whatever `sent` is: as yet nobody has looked at the credit
     return true;
 }
 
