@@ -379,11 +379,13 @@ int WSPAPI wsp_enum_network_events(SOCKET s, WSAEVENT event, LPWSANETWORKEVENTS 
                       }
                       // A close that comes from here on waits until the record has been read: this was before it.
                       std::optional<EventUpcall> upcall;
+                      std::uint32_t endings = 0;
                       {
                           const std::lock_guard lock(socket.mutex);
                           if (socket.gate.generation() != found.view.generation) {
                               return WSAENOTSOCK;
                           }
+                          endings = socket.endings.load(std::memory_order_relaxed);
                           if (socket.state == State::kSwappedOut) {
                               return WSAEINVAL;
                           }
@@ -395,6 +397,10 @@ int WSPAPI wsp_enum_network_events(SOCKET s, WSAEVENT event, LPWSANETWORKEVENTS 
                           return WSAEINVAL;
                       }
                       const std::lock_guard lock(socket.mutex);
+                      // Unless it was closed inside the reset, or in a circle of calls that wait for each other.
+                      if (socket.endings.load(std::memory_order_relaxed) != endings) {
+                          return WSAENOTSOCK;
+                      }
                       events->lNetworkEvents = socket.recorded;
                       if ((socket.recorded & FD_ACCEPT) != 0) {
                           events->iErrorCode[FD_ACCEPT_BIT] = 0;

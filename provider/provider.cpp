@@ -27,7 +27,7 @@ bool Provider::lock_life(std::unique_lock<std::mutex>& lock, bool inside) noexce
     }
     for (;;) {
         // First, for the lock may be this thread's. Pairs with the store in cleanup(), which is under the lock.
-        if (ending_.load(std::memory_order_acquire)) {
+        if (common().ending.load(std::memory_order_acquire)) {
             return false;
         }
         if (lock.try_lock()) {
@@ -56,6 +56,7 @@ int Provider::start(const WSPUPCALLTABLEEX& upcalls) {
     // Pairs with the acquire in upcalls(): the most recent table is the one to use.
     upcalls_.store(upcall_tables_.back().get(), std::memory_order_release);
     if (startups_ == 0) {
+        common().sockets.prepare();
         engine::Config config;
         std::string error = engine::load_config(config);
         if (error.empty()) {
@@ -108,9 +109,9 @@ int Provider::cleanup() {
     if (--startups_ != 0) {
         return 0;
     }
-    ending_.store(true, std::memory_order_release);
+    common().ending.store(true, std::memory_order_release);
     end_engine();
-    ending_.store(false, std::memory_order_release);
+    common().ending.store(false, std::memory_order_release);
     engine::memory::RegistrationCache::of_process().stop();
     upcall_tables_.erase(upcall_tables_.begin(), upcall_tables_.end() - 1);
     return 0;

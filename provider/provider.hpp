@@ -22,8 +22,9 @@ enum class Life : std::uint32_t { kDown, kUp, kForked };
 struct Common {
     SocketTable sockets;
     std::atomic<Life> life{Life::kDown};
-    std::atomic<bool> drained{
-        true};  // the provider is down, and nothing that was posted is pending any more
+    std::atomic<bool> ending{false};  // the last WSPCleanup is under way
+    // The provider is down, and nothing that was posted is pending any more.
+    std::atomic<bool> drained{true};
     std::uint32_t max_message = 0;
     std::uint32_t max_rdma = 0;
 };
@@ -69,8 +70,7 @@ private:
 
     [[nodiscard]] bool lock_life(std::unique_lock<std::mutex>& lock, bool inside) noexcept;
 
-    std::mutex life_mutex_;            // startup and cleanup, one after the other
-    std::atomic<bool> ending_{false};  // the last WSPCleanup is under way
+    std::mutex life_mutex_;  // startup and cleanup, one after the other
     int startups_ = 0;
     std::atomic<const WSPUPCALLTABLEEX*> upcalls_{nullptr};
     std::vector<std::unique_ptr<WSPUPCALLTABLEEX>> upcall_tables_;  // old ones may be in use still

@@ -5,13 +5,17 @@
 
 namespace sanpoll::provider {
 
-void SocketTable::serve() {
+void SocketTable::prepare() {
     const std::lock_guard lock(mutex_);
     if (none_ == nullptr) {
         none_ = new Socket[2];  // never freed: stale descriptors may be tried at any time
         none_[0].gate.pretend_direct(kOddOne);
         records_[kNowhere].store(&none_[1], std::memory_order_relaxed);
     }
+}
+
+void SocketTable::serve() {
+    const std::lock_guard lock(mutex_);
     serving_ = true;
     reach_all();
 }
@@ -27,10 +31,11 @@ void SocketTable::reach_all() noexcept {
     const std::uint32_t places = std::bit_ceil(made_ + 1);
     for (; filled_ < places; ++filled_) {
         if (filled_ == 0 || filled_ > made_) {
-            records_[filled_].store(&none_[0], std::memory_order_relaxed);
+            records_[filled_].store(&none_[0], std::memory_order_release);  // as in allocate()
         }
     }
-    reach_.store(places - 1, std::memory_order_release);
+    // As long as there is no record: with a mask of nothing, whatever is asked for would be cut to place 0.
+    reach_.store(made_ == 0 ? kNowhere : places - 1, std::memory_order_release);
 }
 
 bool SocketTable::has_room() {

@@ -69,10 +69,10 @@ public:
     /// descriptor is cut to the places that are in use, and where no record is there, one is that stands for none.
     /// Any thread, lock-free.
     [[nodiscard]] Socket& reach(SOCKET descriptor) const noexcept {
-        // Pairs with the releases in allocate() and serve(): the records below are there.
+        // Pairs with the releases in reach_all(): at each place there is a record. And with that in allocate(): it is made.
         const std::uint32_t place =
             static_cast<std::uint32_t>(descriptor) & reach_.load(std::memory_order_acquire);
-        return known(records_[place].load(std::memory_order_relaxed));
+        return known(records_[place].load(std::memory_order_acquire));
     }
     /// reach() of who asks the record something else: nullptr if it is not of this place.
     [[nodiscard]] Socket* reach_exactly(SOCKET descriptor) const noexcept {
@@ -84,8 +84,9 @@ public:
         return known(
             records_[static_cast<std::uint32_t>(descriptor)].load(std::memory_order_relaxed));
     }
-    /// From now on reach() finds records, and before the first time it is not to be called; throws std::bad_alloc then.
-    /// / It finds none. / The same in the child of a fork, for good and without a lock. Control plane.
+    /// Before the first serve(); may throw std::bad_alloc.
+    void prepare();
+    /// From now on reach() finds records, and before the first time it is not to be called. / It finds none. / The same in the child of a fork, for good and without a lock. Control plane.
     void serve();
     void stop_serving();
     void abandon_in_child() noexcept { reach_.store(kNowhere, std::memory_order_release); }
@@ -108,7 +109,7 @@ public:
 
 private:
     // The lower half of a descriptor is a place, from 1 on. reach_ has all lower bits set up to those of the places in
-    // use; or it is kNowhere. No descriptor is cut to a place whose record is direct for it unless it names the place: of
+    // use; or it is kNowhere, also as long as there are none. No descriptor is cut to a place whose record is direct for it unless it names the place: of
     // the records that stand for none, the one at the places below kNowhere is direct for kOddOne, which is
     // cut to place 1, or to kNowhere itself; and the one there is direct for 0, which is cut to place 0.
     static constexpr std::uint32_t kNowhere = 2 * kMaxSockets;

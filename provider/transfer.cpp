@@ -275,7 +275,7 @@ SANPOLL_AS_WRITTEN BOOL poll_result(SOCKET s, LPWSAOVERLAPPED overlapped, LPDWOR
     const EngineStay stay;
     SocketTable::Found found;
     int error = stay.up() ? find_socket(s, found) : stay.error();
-    if (error == WSANOTINITIALISED) [[unlikely]] {
+    if (is_going_down(error)) [[unlikely]] {
         error = going_down_error(*overlapped, wait);
     } else if (error == 0) {
         engine::PollingCore* core = core_of(*found.socket);
@@ -366,7 +366,7 @@ SANPOLL_AS_WRITTEN BOOL result_slowly(SOCKET s, LPWSAOVERLAPPED overlapped, LPDW
     if (error == 0 && !sound) {
         error = WSAEINVAL;
     }
-    if (error == WSANOTINITIALISED && sound && in_progress(*overlapped)) [[unlikely]] {
+    if (is_going_down(error) && sound && in_progress(*overlapped)) [[unlikely]] {
         error = going_down_error(*overlapped, wait);
     }
     if (error != 0) [[unlikely]] {

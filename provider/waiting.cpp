@@ -4,6 +4,7 @@
 #include <ctime>
 
 #include "engine/log.hpp"
+#include "provider/engine_stay.hpp"
 #include "provider/provider.hpp"
 
 namespace sanpoll::provider {
@@ -32,17 +33,26 @@ bool would_wait_for_itself(const WSAOVERLAPPED& overlapped) noexcept {
 // Whether there is nothing to wait for any more. The last WSPCleanup may wait for this thread before it ends what is
 // pending: then as soon as it has begun.
 bool has_gone_down() noexcept {
-    // Acquire pairs with the release in Provider::end_engine(): what was posted has ended.
+    // Acquire pairs with the releases in provider.cpp: what was posted has ended; or the cleanup is at it.
     return common().drained.load(std::memory_order_acquire) ||
-           (common().life.load(std::memory_order_acquire) != Life::kUp && is_waited_for());
+           (common().ending.load(std::memory_order_acquire) && is_waited_for());
 }
 
-// Of an operation that has not ended by then.
-int gone_down_error() noexcept {
-    return common().drained.load(std::memory_order_acquire) ? WSANOTINITIALISED : WSA_IO_INCOMPLETE;
+// What is to be said then. In this order: what has ended by the time that nothing is pending has a result.
+int gone_down_error(WSAOVERLAPPED& overlapped) noexcept {
+    const bool drained = common().drained.load(std::memory_order_acquire);
+    if (!in_progress(overlapped)) {
+        return 0;
+    }
+    return drained ? WSANOTINITIALISED : WSA_IO_INCOMPLETE;
 }
 
 }  // namespace
+
+bool is_going_down(int error) noexcept {
+    return error == WSANOTINITIALISED ||
+           (error == WSAENOTSOCK && common().ending.load(std::memory_order_acquire));
+}
 
 int wait_for(engine::PollingCore* core, WSAOVERLAPPED& overlapped, BOOL wait) noexcept {
     if (core == nullptr) {
@@ -54,10 +64,11 @@ int wait_for(engine::PollingCore* core, WSAOVERLAPPED& overlapped, BOOL wait) no
     }
     // What was never posted does not end: the last WSPCleanup ends the wait for it.
     core->wait_until([&] { return !in_progress(overlapped) || has_gone_down(); });
-    return in_progress(overlapped) ? gone_down_error() : 0;
+    return gone_down_error(overlapped);
 }
 
 int going_down_error(WSAOVERLAPPED& overlapped, BOOL wait) noexcept {
+    const EngineStay stay;  // not up; but no other start comes before we have looked
     while (in_progress(overlapped) && !has_gone_down()) {
         if (!wait) {
             return WSA_IO_INCOMPLETE;
@@ -65,7 +76,7 @@ int going_down_error(WSAOVERLAPPED& overlapped, BOOL wait) noexcept {
         const timespec moment{0, 50000};
         ::nanosleep(&moment, nullptr);
     }
-    return in_progress(overlapped) ? gone_down_error() : 0;
+    return gone_down_error(overlapped);
 }
 
 }  // namespace sanpoll::provider

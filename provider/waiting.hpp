@@ -20,6 +20,10 @@ namespace sanpoll::provider {
 [[nodiscard]] int wait_for(engine::PollingCore* core, WSAOVERLAPPED& overlapped,
                            BOOL wait) noexcept;
 
+/// Whether `error`, for which there is no socket to ask, comes of the last WSPCleanup: WSANOTINITIALISED, or WSAENOTSOCK while
+/// that closes what is left.
+[[nodiscard]] bool is_going_down(int error) noexcept;
+
 /// The same where the provider is going down, or is down. It may still write what is pending, so nobody is told before that
 /// is over that there is nothing any more. Touches no engine. WSA_IO_INCOMPLETE without `wait`, and where the last WSPCleanup
 /// waits for this thread before it ends what is pending.

@@ -198,6 +198,32 @@ TEST_P(CleanupTrafficTest, AnOperationIsPendingUntilItHasEnded) {
     ProviderTest::SetUp();
 }
 
+// The cleanup waits for an upcall, and that for an operation which only the cleanup ends.
+TEST_P(CleanupTrafficTest, AWaitInsideAnUpcallDoesNotKeepIt) {
+    Pair told = connected(64);
+    Pair silent = connected(64);
+    Notified receive;
+    Polled pending;
+    Polled sent;
+    std::atomic<bool> waiting{false};
+    std::atomic<int> answer{0};
+    ASSERT_EQ(san.recv(silent.server.s, silent.server.at(0), 64, &pending), WSA_IO_PENDING);
+    ASSERT_EQ(san.recv(told.server.s, told.server.at(0), 64, &receive), WSA_IO_PENDING);
+    {
+        const ActionScope scope = upcalls.on_complete([&](const Upcall&) {
+            if (!waiting.exchange(true)) {
+                answer = san.overlapped_result(silent.server.s, &pending, TRUE).error;
+            }
+        });
+        ASSERT_EQ(san.send(told.client.s, told.client.at(0), 8, &sent), WSA_IO_PENDING);
+        ASSERT_TRUE(eventually([&] { return waiting.load(); }));
+        stop();
+    }
+    EXPECT_NE(answer, 0);
+    EXPECT_NE(pending.Internal, WSS_OPERATION_IN_PROGRESS);
+    ProviderTest::SetUp();
+}
+
 // A mistake of the caller's must not keep the provider: nothing will ever end what was never posted.
 TEST_P(CleanupTrafficTest, AWaitForWhatNeverEndsEndsToo) {
     Pair pair = connected(64);

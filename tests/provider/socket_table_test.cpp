@@ -46,6 +46,25 @@ protected:
     const sockaddr_in address = fresh_address();
 };
 
+// Whatever the descriptors are cut to, there is nothing as yet. By itself, as each test is run by ctest: a table that has
+// had records has them for good.
+TEST_F(DescriptorTest, BeforeTheFirstSocketThereIsNone) {
+    char byte = 0;
+    WSABUF buffer{1, &byte};
+    for (std::uint64_t upper = 0; upper < 4; ++upper) {
+        for (std::uint64_t bit = 1; bit < 1ULL << 32; bit <<= 1) {
+            for (const std::uint64_t lower : {bit, bit + 1, bit - 1}) {
+                const SOCKET s = upper << 32 | lower;
+                Polled operation;
+                EXPECT_EQ(san.send_list(s, &buffer, 1, &operation), WSAENOTSOCK) << s;
+                EXPECT_EQ(san.recv_list(s, &buffer, 1, &operation), WSAENOTSOCK) << s;
+                operation.Internal = WSS_OPERATION_IN_PROGRESS;
+                EXPECT_EQ(san.overlapped_result(s, &operation, FALSE).error, WSAENOTSOCK) << s;
+            }
+        }
+    }
+}
+
 TEST_F(DescriptorTest, InvalidSocket) { expect_no_socket(INVALID_SOCKET); }
 
 TEST_F(DescriptorTest, Zero) { expect_no_socket(0); }

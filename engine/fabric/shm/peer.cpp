@@ -27,10 +27,10 @@ constexpr std::uint32_t kMessagesAtOnce = 64;
 // is answered, so without a limit one that reads nothing would fill our memory.
 constexpr std::size_t kMostUnsent = 4096;
 
-void close_fds(const int* fds, int count) noexcept {
+void close_fds(int* fds, int count) noexcept {
     for (int i = 0; i < count; ++i) {
         if (fds[i] >= 0) {
-            ::close(fds[i]);
+            ::close(std::exchange(fds[i], -1));
         }
     }
 }
@@ -162,9 +162,8 @@ void Peer::ready(std::uint32_t epoll_events) {
             return;
         }
         if (out_of_memory_) {
-            close_fds(
-                fds,
-                fd_count);  // what has not been done is not built upon; the end of file follows
+            // What has not been done is not built upon; the end of file follows.
+            close_fds(fds, fd_count);
             continue;
         }
         try {

@@ -68,17 +68,17 @@ void Peer::take_mail() {
                 "link's memory");
             return;
         }
-        if (!is_sound(message)) {
-            end(unsound_text(message));
-            return;
-        }
-        if (!goes_by_mail(message.kind)) {
-            end(formatted("a message of kind {} lies among its letters",
-                          static_cast<std::uint32_t>(message.kind)));
-            return;
-        }
         int none[2] = {-1, -1};
         try {
+            if (!is_sound(message)) {
+                end(unsound_text(message));
+                return;
+            }
+            if (!goes_by_mail(message.kind)) {
+                end(formatted("a message of kind {} lies among its letters",
+                              static_cast<std::uint32_t>(message.kind)));
+                return;
+            }
             take(message, none, 0);
         } catch (const std::bad_alloc&) {
             run_out_of_memory();

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <new>
 #include <string>
 
 #include "engine/limit_error.hpp"
@@ -193,13 +194,25 @@ std::string unread_text(ssize_t got, int error, int flags, const ControlMessage&
         return formatted("its control socket cannot be read: {}", std::strerror(error));
     }
     if ((flags & MSG_CTRUNC) != 0) {
-        return descriptor_error("what it sent along", EMFILE);
+        return "not all that it sent along could be taken: this process has no descriptors left "
+               "(raise RLIMIT_NOFILE), or "
+               "it sent more than two";
     }
     if (got != static_cast<ssize_t>(sizeof(message)) || (flags & MSG_TRUNC) != 0) {
         return formatted("it sent {} bytes or more, where a message has {}: is it another program?",
                          got, sizeof(message));
     }
     return unsound_text(message);
+}
+
+// Without memory for the whole text, one that needs none.
+template <typename Text>
+std::string text_if_possible(Text text) noexcept {
+    try {
+        return text();
+    } catch (const std::bad_alloc&) {
+        return "a bad message";
+    }
 }
 
 }  // namespace
@@ -220,7 +233,7 @@ int receive_message(int fd, ControlMessage& message, int fds[2], int& fd_count, 
     }
     if (got < 0) {
         if (why != nullptr) {
-            *why = unread_text(got, error, 0, message);
+            *why = text_if_possible([&] { return unread_text(got, error, 0, message); });
         }
         return -1;
     }
@@ -240,7 +253,7 @@ int receive_message(int fd, ControlMessage& message, int fds[2], int& fd_count, 
         }
         fd_count = 0;
         if (why != nullptr) {
-            *why = unread_text(got, 0, header.msg_flags, message);
+            *why = text_if_possible([&] { return unread_text(got, 0, header.msg_flags, message); });
         }
         return -1;
     }
