@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -14,10 +15,11 @@ template <typename T>
 [[nodiscard, gnu::always_inline]] inline bool is_now(const std::atomic<T>& word,
                                                      std::type_identity_t<T> value) noexcept {
 #if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
-    static_assert(sizeof(std::atomic<T>) == sizeof(T) && (sizeof(T) == 4 || sizeof(T) == 8));
+    constexpr std::size_t bytes = sizeof(std::atomic<T>);
+    static_assert(std::atomic<T>::is_always_lock_free && (bytes == 4 || bytes == 8));
     bool equal = false;
     // "memory": what follows is not read before it. Of a processor that keeps loads in order.
-    if constexpr (sizeof(T) == 8) {
+    if constexpr (bytes == 8) {
         asm volatile("cmpq %2, %1" : "=@ccz"(equal) : "m"(word), "er"(value) : "memory");
     } else {
         asm volatile("cmpl %2, %1" : "=@ccz"(equal) : "m"(word), "er"(value) : "memory");
