@@ -173,7 +173,8 @@ TEST_F(RdmaTest, SendsAndRdmaCompleteInTheOrderOfPosting) {
             EXPECT_TRUE(done || !later);
             later |= done;
         }
-        return operations.back().Internal != kInProgress;
+        return std::atomic_ref<ULONG_PTR>(operations.back().Internal)
+                   .load(std::memory_order_acquire) != kInProgress;
     }));
     for (Polled& operation : operations) {
         EXPECT_EQ(san.finish(pair.client.s, &operation).error, 0);
