@@ -1,5 +1,6 @@
 // How a captured request is handed to its core: shared by the functions that post. Any thread; nothing here blocks, allocates
-// or calls the system, except that a thread's first post in dedicated mode makes its lane (engine/lane.hpp). From start() until
+// or calls the system, except that a thread's first post makes its word (engine_stay.hpp), and in dedicated mode its lane
+// (engine/lane.hpp). From start() until
 // finish() the WSAOVERLAPPED is the provider's (ws2san.h); where start() fails, it stays the caller's, with `Internal` as it was.
 #pragma once
 

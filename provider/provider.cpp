@@ -75,7 +75,7 @@ int Provider::start(const WSPUPCALLTABLEEX& upcalls) {
         std::call_once(once, [] {
             (void)::pthread_atfork(nullptr, nullptr, [] { instance().abandon_in_child(); });
         });
-        common().drained.store(false, std::memory_order_relaxed);
+        common().drained.store(false, std::memory_order_relaxed);  // ordered by the next store
         // Pairs with the acquire in life().
         common().life.store(Life::kUp, std::memory_order_release);
         common().sockets.serve();
@@ -109,6 +109,7 @@ int Provider::cleanup() {
     if (--startups_ != 0) {
         return 0;
     }
+    // Pairs with the acquires in lock_life() and waiting.cpp.
     common().ending.store(true, std::memory_order_release);
     end_engine();
     common().ending.store(false, std::memory_order_release);

@@ -195,8 +195,8 @@ TEST_F(CompletionTest, UpcallsComeInTheOrderOfPostingAndDoNotOverlap) {
     std::deque<Notified> receives(kCount);
     std::deque<Notified> sends(kCount);
     for (std::size_t i = 0; i < kCount; ++i) {
-        ASSERT_EQ(recv(pair.server, &receives[i]), WSA_IO_PENDING);
-        ASSERT_EQ(send(pair.client, &sends[i], i % 64), WSA_IO_PENDING);
+        ASSERT_EQ(patiently([&] { return recv(pair.server, &receives[i]); }), WSA_IO_PENDING);
+        ASSERT_EQ(patiently([&] { return send(pair.client, &sends[i], i % 64); }), WSA_IO_PENDING);
     }
     ASSERT_TRUE(upcalls.wait_for(UpcallKind::kComplete, 2 * kCount));
     std::size_t received = 0;
@@ -218,10 +218,10 @@ TEST_F(CompletionTest, WhatIsDoneHasEverythingBeforeItDone) {
     std::deque<Polled> receives(100);
     std::deque<Polled> sends(100);
     for (Polled& receive : receives) {
-        ASSERT_EQ(recv(pair.server, &receive), WSA_IO_PENDING);
+        ASSERT_EQ(patiently([&] { return recv(pair.server, &receive); }), WSA_IO_PENDING);
     }
     for (Polled& operation : sends) {
-        ASSERT_EQ(send(pair.client, &operation), WSA_IO_PENDING);
+        ASSERT_EQ(patiently([&] { return send(pair.client, &operation); }), WSA_IO_PENDING);
     }
     EXPECT_EQ(san.finish(pair.server.s, &receives.back()).error, 0);
     EXPECT_EQ(san.finish(pair.client.s, &sends.back()).error, 0);
