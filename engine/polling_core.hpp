@@ -370,7 +370,7 @@ private:
     [[nodiscard]] Status post_by_lane(WorkRequest& request, PostGate& gate,
                                       std::uint32_t generation,
                                       const std::atomic<Endpoint*>& endpoint) noexcept;
-    void sleep_until_woken() noexcept;
+    [[nodiscard]] bool sleep_until_woken() noexcept;
     [[nodiscard]] bool attention() const noexcept;
     [[nodiscard]] bool only_left_behind() const noexcept;
     void thread_main() noexcept;

@@ -75,8 +75,9 @@ void PollingCore::dedicated_loop() noexcept {
             worked = false;
         } else if (config_.profile == Profile::kEco ||
                    (config_.profile == Profile::kBalanced && now - last_work >= spin)) {
-            sleep_until_woken();
-            last_work = clock_.now_ns();
+            if (sleep_until_woken()) {
+                last_work = clock_.now_ns();
+            }
             last_look_ns_ = 0;  // a sleep is not a gap
         }
     }
@@ -136,8 +137,9 @@ void PollingCore::backstop_loop() noexcept {
         }
         if (config_.profile == Profile::kEco ||
             (config_.profile == Profile::kBalanced && clock_.now_ns() - last_work >= spin)) {
-            sleep_until_woken();
-            last_work = clock_.now_ns();
+            if (sleep_until_woken()) {
+                last_work = clock_.now_ns();
+            }
         }
         release_and_remember();
         rings::cpu_pause();
@@ -172,8 +174,11 @@ void PollingCore::answer_knock() noexcept {
     }
 }
 
-// Called and left with the token held; in inline mode it is given back for the time of the sleep.
-void PollingCore::sleep_until_woken() noexcept {
+// Called and left with the token held; in inline mode it is given back for the time of the sleep. False if it slept and
+// nobody called: then the next turn tells whether there is anything to do, and spinning before the next sleep would be
+// all that an idle process does.
+bool PollingCore::sleep_until_woken() noexcept {
+    bool called = true;
     asleep_.store(1, std::memory_order_relaxed);
     for (FabricPort* port : ports_) {
         port->arm();
@@ -191,7 +196,7 @@ void PollingCore::sleep_until_woken() noexcept {
             release();
         }
         epoll_event events[16];
-        (void)::epoll_wait(epoll_fd_, events, 16, certain ? kLongSleepMs : kShortSleepMs);
+        called = ::epoll_wait(epoll_fd_, events, 16, certain ? kLongSleepMs : kShortSleepMs) != 0;
         if (!dedicated_) {
             token_.acquire_patiently();
         }
@@ -200,6 +205,7 @@ void PollingCore::sleep_until_woken() noexcept {
         port->disarm();
     }
     asleep_.store(0, std::memory_order_relaxed);
+    return called;
 }
 
 }  // namespace sanpoll::engine

@@ -149,6 +149,35 @@ TEST(PollingCoreBackstop, ArmsThePortsWhenItSleepsOverAPendingRequest) {
     EXPECT_TRUE(eventually([&] { return bench.port.armed.load() == 0; }));
 }
 
+// The turns that go with a few sleeps in a row, with a pending request that nothing ends and nobody who wakes the core.
+std::uint64_t turns_of_sleeps(Config config, std::uint64_t sleeps) {
+    config.profile = Profile::kBalanced;
+    config.spin_us = 200000;  // thousands of turns
+    CoreBench bench(config);
+    EXPECT_EQ(bench.start(), "");
+    bench.port.complete_at_once.store(false);
+    FakeSocket socket(bench.core, bench.port);
+    EXPECT_EQ(socket.post(7, kNotify), Status::kOk);
+    const auto slept = [&] { return bench.core.counters().sleeps.value(); };
+    EXPECT_TRUE(eventually([&] { return slept() >= 2; }));  // the post's own call may end the first
+    const std::uint64_t first = slept();
+    const std::uint64_t turns = bench.core.counters().turns.value();
+    EXPECT_TRUE(eventually([&] { return slept() >= first + sleeps; }));
+    const std::uint64_t taken = bench.core.counters().turns.value() - turns;
+    bench.port.arrivals.store(1);
+    bench.core.wake();
+    EXPECT_TRUE(eventually([&] { return socket.record.notifications() == 1; }));
+    return taken;
+}
+
+TEST(PollingCoreBackstop, DoesNotSpinAgainBetweenSleepsThatNobodyEnds) {
+    EXPECT_LE(turns_of_sleeps(inline_config(), 4), 4U * 10);
+}
+
+TEST(PollingCoreDedicated, DoesNotSpinAgainBetweenSleepsThatNobodyEnds) {
+    EXPECT_LE(turns_of_sleeps(dedicated_config(), 4), 4U * 200);
+}
+
 // ---- waiting ----------------------------------------------------------------------------------------
 
 // Somebody else completes the request, after the waiter has really gone to sleep.

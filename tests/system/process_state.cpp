@@ -128,6 +128,21 @@ bool rendezvous_exists(std::uint16_t port) {
     return false;
 }
 
+std::uint64_t sleeps_of(pid_t process) {
+    constexpr std::string_view kName = "voluntary_ctxt_switches:";
+    std::uint64_t sleeps = 0;
+    for (const pid_t thread : threads_of(process)) {
+        std::ifstream status("/proc/" + std::to_string(process) + "/task/" +
+                             std::to_string(thread) + "/status");
+        for (std::string line; std::getline(status, line);) {
+            if (line.starts_with(kName)) {
+                sleeps += std::stoull(line.substr(kName.size()));
+            }
+        }
+    }
+    return sleeps;
+}
+
 std::chrono::nanoseconds cpu_time_of(pid_t process) {
     clockid_t clock{};
     timespec used{};

@@ -27,6 +27,9 @@ namespace sanpoll::system_test {
 /// Whether somebody still listens under the product's name for this port.
 [[nodiscard]] bool rendezvous_exists(std::uint16_t port);
 
+/// How often threads of a process went to sleep of their own will, all that it has now taken together.
+[[nodiscard]] std::uint64_t sleeps_of(pid_t process);
+
 /// CPU time that a process has used since its start.
 [[nodiscard]] std::chrono::nanoseconds cpu_time_of(pid_t process);
 
