@@ -190,4 +190,17 @@ inline void copy_fetching(void* to, const void* from, std::size_t length) noexce
     copy_long(out, in, length);
 }
 
+/// The same from the end to the beginning, in blocks that are copied forwards. For a copy that went the other way last
+/// time: what the caches still hold of either range, which is its last part, is met before it is driven out.
+inline void copy_backwards(void* to, const void* from, std::size_t length) noexcept {
+    constexpr std::size_t kBlock = 32768;
+    auto* out = static_cast<char*>(to);
+    const auto* in = static_cast<const char*>(from);
+    while (length > kBlock) {
+        length -= kBlock;
+        copy_long(out + length, in + length, kBlock);
+    }
+    copy_long(out, in, length);
+}
+
 }  // namespace sanpoll::engine

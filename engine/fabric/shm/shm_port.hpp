@@ -290,6 +290,9 @@ private:
     [[nodiscard]] bool may_store(Connection& connection, const RemotePlace& place,
                                  std::uint32_t length, std::uint32_t limit) noexcept;
     void count_store(bool write, std::uint32_t length) noexcept;
+    // Of two long ones in a row the second begins where the first has ended: if it is between the same two ranges, the
+    // caches still hold those parts of both.
+    void copy_any(void* to, const void* from, std::uint32_t length) noexcept;
     [[nodiscard]] bool store_common(Connection& connection, const WorkRequest& request) noexcept;
     [[nodiscard]] std::byte* announce_use(Connection& connection, const RemotePlace& place,
                                           std::uint32_t length, bool write,
@@ -437,6 +440,7 @@ private:
         nullptr;  // blocks of kMaxInRing bytes: some from the start, and reused
     std::uint32_t early_pooled_ = 0;
     std::uint32_t copy_left_ = 0;  // bytes that may be copied out of arenas in this turn
+    bool backwards_ = false;       // which way the last long RDMA was copied
     std::uint32_t moved_ = 0;      // since the last poll: work that no arrival stands for
     bool armed_for_room_ = false;  // while armed_: the peers ring for room too
 

@@ -1,5 +1,6 @@
 // RDMA that asks the peer nothing: into or out of what it has exposed in an arena that is mapped here.
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 #include "engine/fabric/shm/direct_rdma.hpp"
@@ -15,17 +16,33 @@ using Phase = RdmaInitiator::Phase;
 // Copied at once whatever else was copied in this turn: as a message that travels in the ring is.
 constexpr std::uint32_t kFree = 1024;
 
-void copy_any(void* to, const void* from, std::uint32_t length) noexcept {
+// Below, both ranges may stay in the nearer caches, and it is all the same where a copy begins.
+constexpr std::uint32_t kToAndFroFrom = 256 * 1024;
+
+}  // namespace
+
+void ShmPort::copy_any(void* to, const void* from, std::uint32_t length) noexcept {
     if (length == 8) {
         copy_exactly<8>(to, from);  // one store: nobody sees a part of it
     } else if (length <= 128) {
         copy_slot(to, from, length);
-    } else {
+    } else if (length < kToAndFroFrom) {
         copy_long(to, from, length);
+    } else {
+        // Whoever looks at the last byte of a range instead of waiting for a message is promised nothing, and is right all
+        // the same: the way back keeps no order by itself, but stores after it do.
+        constexpr std::uint32_t kLast = 64;
+        const std::uint32_t body = length - kLast;
+        if (backwards_ = !backwards_; backwards_) {
+            copy_backwards(to, from, body);
+        } else {
+            copy_long(to, from, body);
+        }
+        std::atomic_signal_fence(std::memory_order_release);  // the compiler's order, for that
+        copy_exactly<kLast>(static_cast<std::byte*>(to) + body,
+                            static_cast<const std::byte*>(from) + body);
     }
 }
-
-}  // namespace
 
 // ---- what we have exposed ---------------------------------------------------------------------------
 
@@ -172,8 +189,9 @@ bool ShmPort::rdma_again(Connection& connection, bool write, const void* name, s
         return false;
     }
     if (!move_again(connection, write, name, offset, address, length,
-                    [=](std::byte* to, const std::byte* from) { copy_any(to, from, length); }))
-        [[unlikely]] {
+                    [=, this](std::byte* to, const std::byte* from) {
+                        copy_any(to, from, length);
+                    })) [[unlikely]] {
         return false;
     }
     if (!is_free) {

@@ -58,13 +58,19 @@ TEST(CopyFetching, CopiesExactlyEveryLengthAtEveryOffset) {
           300);
 }
 
+TEST(CopyBackwards, CopiesExactlyEveryLengthAtEveryOffset) {
+    check([](void* to, const void* from, std::size_t length) { copy_backwards(to, from, length); },
+          300);
+}
+
 using LongCopy = void (*)(void*, const void*, std::size_t) noexcept;
 class LargeBlocks : public testing::TestWithParam<LongCopy> {};
 
 TEST_P(LargeBlocks, AreCopied) {
     // Around the length at which the kernel may change, too.
-    for (const std::size_t length : {1023U, 1024U, 1151U, 1152U, 1153U, 1280U, 2000U, 4096U, 8191U,
-                                     8192U, 8193U, 16384U, 65536U, (1U << 20) + 77U}) {
+    for (const std::size_t length :
+         {1023U, 1024U, 1151U, 1152U, 1153U, 1280U, 2000U, 4096U, 8191U, 8192U, 8193U, 16384U,
+          32767U, 32768U, 32769U, 65536U, 65537U, (1U << 20) + 77U}) {
         std::vector<unsigned char> from(length);
         for (std::size_t i = 0; i < length; ++i) {
             from[i] = static_cast<unsigned char>(i * 31 >> 3);
@@ -77,7 +83,8 @@ TEST_P(LargeBlocks, AreCopied) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Copies, LargeBlocks, testing::Values(&copy_long, &copy_fetching));
+INSTANTIATE_TEST_SUITE_P(Copies, LargeBlocks,
+                         testing::Values(&copy_long, &copy_fetching, &copy_backwards));
 
 }  // namespace
 }  // namespace sanpoll::engine

@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <thread>
 
 #include "engine/remote_regions.hpp"
 #include "tests/engine/fabric/shm/shared_arena.hpp"
@@ -107,9 +109,37 @@ protected:
     TwoPorts ports_{TwoPorts::small_config()};
 };
 
+// Not promised, but programs written for RDMA devices rely on it. Every second long one is copied from its end.
+TEST_F(RdmaAtOnceTest, WhenTheLastByteIsThereAllIs) {
+#if defined(__SANITIZE_THREAD__)
+    GTEST_SKIP() << "looks at memory that is written meanwhile";
+#endif
+    constexpr std::uint32_t kLength = 1U << 20;
+    for (int round = 1; round <= 200; ++round) {
+        const auto value = static_cast<std::byte>(round);
+        Bytes bytes(kLength, value);
+        bool whole = false;
+        std::atomic<bool> looks{false};
+        std::thread looker([&] {
+            looks.store(true);
+            const std::atomic_ref<std::byte> last(memory()[kLength - 1]);
+            while (last.load(std::memory_order_acquire) != value) {
+            }
+            whole = memory()[0] == value && memory()[kLength / 2] == value &&
+                    memory()[kLength - 65] == value;
+        });
+        while (!looks.load()) {
+        }
+        EXPECT_TRUE(move(true, bytes, to_));
+        looker.join();
+        ASSERT_TRUE(whole) << round;
+    }
+}
+
 TEST_F(RdmaAtOnceTest, WritesOfAllLengthsAreThere) {
     std::uint64_t done = 0;
-    for (const std::uint32_t length : {1U, 8U, 9U, 64U, 129U, 1024U, 1025U, 65536U, 1U << 20}) {
+    for (const std::uint32_t length : {1U, 8U, 9U, 64U, 129U, 1024U, 1025U, 65536U, 262143U,
+                                       262144U, 262145U, 1U << 20, (1U << 20) - 13U, 1U << 20}) {
         std::fill_n(memory(), kRoom, std::byte{0x55});
         Bytes bytes = message_of(length, length);
         EXPECT_TRUE(move(true, bytes, {kNonce, to_.key, 100, to_.hint})) << length;
