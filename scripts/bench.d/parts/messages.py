@@ -16,13 +16,13 @@ def commands(plan):
     quick = ["--quick"] if plan.quick else []
     more = [] if plan.quick else ["--completion", "polled,event,port", "--phase-ms", "50"]
     return [
-        Command("peers", ["peer_bench", "--quiet", *quick, *more, *plan.round_arguments(3, 9), "--json", JSON],
-                plan.pick(70, 300)),
+        Command("peers", ["peer_bench", "--quiet", *quick, *more, *plan.round_arguments(9, 15), "--json", JSON],
+                plan.pick(70, 450)),
         Command("dedicated, two processes", ["peer_bench", "--quiet", *quick, "--mode", "dedicated", "--transports", "shm",
                                              "--sizes", "8,64,64K", *plan.round_arguments(), "--json", JSON],
                 plan.pick(5, 10)),
         Command("dedicated", ["sanpoll-ping", "--mode", "dedicated", "--one-thread", "--no-tcp", "--no-rate", "--quiet",
-                              "--sizes", "8,64", *plan.round_arguments(3, 9), "--json", JSON], plan.pick(8, 15)),
+                              "--sizes", "8,64", *plan.round_arguments(9, 15), "--json", JSON], plan.pick(12, 20)),
     ]
 
 

@@ -13,8 +13,8 @@ ABOUT = ("`rdma_bench --compare`: RDMA between two processes out of the provider
 
 def commands(plan):
     size = ["--moved", "64", "--count", "5000"] if plan.quick else []
-    return [Command("rdma", ["rdma_bench", "--compare", *size, *plan.round_arguments(5, 9), "--json", JSON],
-                    plan.pick(25, 40))]
+    return [Command("rdma", ["rdma_bench", "--compare", *size, *plan.round_arguments(9, 15), "--json", JSON],
+                    plan.pick(30, 60))]
 
 
 # Figure, what its table says, and what the cells are multiplied by.

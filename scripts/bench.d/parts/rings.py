@@ -13,8 +13,8 @@ ABOUT = ("Two pinned threads of one process. `ring_bench`: our rings beside thos
 
 def commands(plan):
     return [
-        Command("rings", ["ring_bench", *plan.round_arguments(3, 15), "--json", JSON], plan.pick(30, 40)),
-        Command("engine", ["engine_bench", *plan.round_arguments(3, 15), "--json", JSON], plan.pick(15, 40)),
+        Command("rings", ["ring_bench", *plan.round_arguments(7, 15), "--json", JSON], plan.pick(30, 40)),
+        Command("engine", ["engine_bench", *plan.round_arguments(7, 15), "--json", JSON], plan.pick(15, 40)),
     ]
 
 
