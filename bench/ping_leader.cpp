@@ -8,6 +8,7 @@
 
 #include "bench/clock.hpp"
 #include "bench/connection.hpp"
+#include "bench/core_exchange.hpp"
 #include "bench/ping_crew.hpp"
 #include "bench/progress.hpp"
 
@@ -161,6 +162,23 @@ private:
     // Everybody is asleep in a read between commands, so the sentinel has the CPUs for itself.
     Handoff sentinel() const { return measure_handoff(clock_, plan_.handoff_a, plan_.handoff_b); }
 
+    // One thread whose every message goes to the polling core beside it and back, in a slot.
+    bool goes_by_a_core(const PingSeries& series) const {
+        return options_.layout == Layout::kOneThread && options_.mode == "dedicated" &&
+               !series.kernel && series.completion == Completion::kPolled &&
+               series.size <= kLongestExchanged && !plan_.server_poll.empty() &&
+               plan_.server_poll.front() != plan_.server;
+    }
+
+    BareMessage bare_message(std::uint32_t size) const {
+        const auto measured = [&](const CoreWork& work) {
+            return measure_core_exchange(clock_, plan_.server, plan_.server_poll.front(), size,
+                                         work)
+                .half_p50_ns();
+        };
+        return {measured({}), measured(kProvidersWork)};
+    }
+
     // A host that moved the CPUs for good must not make the run several times as long.
     std::uint64_t most_repeated() const { return samples_ / 2 + options_.retries; }
 
@@ -168,6 +186,7 @@ private:
         for (std::uint32_t attempt = 0;; ++attempt) {
             PingSample sample;
             sample.before = sentinel();
+            if (goes_by_a_core(series)) sample.bare = bare_message(series.size);
             measure_round_trips(series, sample, progress);
             if (options_.rate) measure_rate(series, sample, progress);
             sample.after = sentinel();

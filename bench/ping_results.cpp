@@ -59,6 +59,10 @@ json json_of_round(const PingSample& sample) {
                {"messages_per_second",
                 sample.messages_per_second > 0 ? json(sample.messages_per_second) : json(nullptr)},
                {"moved", sample.moved}};
+    if (sample.bare.lines_ns > 0) {
+        round["bare_ns"] = sample.bare.lines_ns;
+        round["bare_with_work_ns"] = sample.bare.with_work_ns;
+    }
     round["before"] = json_of_handoff(sample.before);
     round["after"] = json_of_handoff(sample.after);
     return round;
@@ -80,6 +84,10 @@ json json_of_series(const PingSeries& series, const PingOptions& options) {
     result["loop_ns"] = summary.loop_ns;
     result["handoff_ns"] = optional_number(summary.handoff_ns);
     result["ratio_to_handoff"] = optional_number(summary.ratio);
+    if (summary.bare_ns) {
+        result["bare_ns"] = *summary.bare_ns;
+        result["bare_with_work_ns"] = optional_number(summary.bare_with_work_ns);
+    }
     result["messages_per_second"] = optional_number(summary.messages_per_second);
     result["round_trips"] = trips.total();
     result["histogram"] = trips.buckets();
@@ -106,6 +114,10 @@ PingSummary summarize(const PingSeries& series) {
         median_of(samples, [](const PingSample& s) { return std::vector{s.loop_ns}; }).value_or(0);
     summary.messages_per_second =
         median_of(samples, [](const PingSample& s) { return std::vector{s.messages_per_second}; });
+    summary.bare_ns =
+        median_of(samples, [](const PingSample& s) { return std::vector{s.bare.lines_ns}; });
+    summary.bare_with_work_ns =
+        median_of(samples, [](const PingSample& s) { return std::vector{s.bare.with_work_ns}; });
     summary.handoff_ns = median_of(samples, handoffs_around);
     if (summary.handoff_ns) summary.ratio = summary.half_p50_ns / *summary.handoff_ns;
     for (const PingSample& sample : series.samples)

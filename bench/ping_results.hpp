@@ -16,12 +16,20 @@
 
 namespace sanpoll::bench {
 
+// Of one thread and a polling core: what a message to the core and back takes through bare cache lines in the same round
+// (bench/core_exchange.hpp), ns. 0: not measured.
+struct BareMessage {
+    double lines_ns = 0;      // with nothing around them
+    double with_work_ns = 0;  // with as many steps on the way as the provider takes
+};
+
 // One sample: one transport, one size, one round.
 struct PingSample {
     LatencyHistogram round_trips;
     double loop_ns = 0;  // a whole turn of the client's loop, with reposting and bookkeeping
     double messages_per_second = 0;  // 0: not measured
-    Handoff before;                  // the sentinel on both sides of the sample
+    BareMessage bare;
+    Handoff before;  // the sentinel on both sides of the sample
     Handoff after;
     bool moved =
         false;  // the placement changed and did not come back within the allowed repetitions
@@ -64,6 +72,8 @@ struct PingSummary {
     std::optional<double> messages_per_second;
     std::optional<double> handoff_ns;  // one way, around these samples
     std::optional<double> ratio;       // half_p50_ns / handoff_ns
+    std::optional<double> bare_ns;     // BareMessage
+    std::optional<double> bare_with_work_ns;
     std::size_t moved = 0;
 };
 PingSummary summarize(const PingSeries& series);

@@ -99,6 +99,14 @@ std::string core_trips(const PingRun& run, const PingOptions& options) {
             "trip of a cache line\n",
             text.empty() ? "\n" : "", series.size, duration(summary.half_p50_ns),
             *summary.ratio / 2);
+        if (summary.bare_ns && summary.bare_with_work_ns) {
+            const double raw = *summary.handoff_ns * 2;
+            text += fmt::format(
+                "    bare cache lines, as many of them: {}, {:.2f} times; with as much work on the "
+                "way: {}, {:.2f} times\n",
+                duration(*summary.bare_ns), *summary.bare_ns / raw,
+                duration(*summary.bare_with_work_ns), *summary.bare_with_work_ns / raw);
+        }
     }
     return text;
 }

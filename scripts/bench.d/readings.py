@@ -118,16 +118,21 @@ def message_ahead(results, size, key, peers=None, ours="shm"):
     return compared(message_figure(message_row(results, ours, size), key), candidates, least, f"{key} at {size} B")
 
 
-def beside_sentinels(row):
-    """A row's half round trip over the raw one-way hand-off: the program's figure, and that of each round with the
-    sentinels around it."""
+def _over_sentinels(row, key):
+    """A figure of each round over the raw round trip of the sentinels around it."""
     each = []
     for one in row.get("rounds") or []:
         around = [number((one.get(side) or {}).get("round_trip_ns")) for side in ("before", "after")]
-        trip = number(one.get("p50_ns"))
+        trip = number(one.get(key))
         good = trip is not None and all(around) and not one.get("moved")
         each.append(trip / (sum(around) / 2) if good else None)
-    return Sample(row.get("ratio_to_handoff"), each)
+    return each
+
+
+def beside_sentinels(row):
+    """A row's half round trip over the raw one-way hand-off: the program's figure, and that of each round with the
+    sentinels around it."""
+    return Sample(row.get("ratio_to_handoff"), _over_sentinels(row, "p50_ns"))
 
 
 def message_beside_handoff(results, size):
@@ -144,7 +149,15 @@ def dedicated(results, size=64):
     value = beside_sentinels(row)
     if not value:
         return lacking(f"sanpoll-ping --mode dedicated --one-thread has no ratio at {size} B")
-    return Reading(value.scaled(0.5))
+    said = [f"{name} {one.value:.2f}" for name, one in
+            (("bare lines", bare_dedicated(results, "bare_ns", size)),
+             ("with as much work", bare_dedicated(results, "bare_with_work_ns", size))) if one]
+    return Reading(value.scaled(0.5), ", ".join(said))
+
+
+def bare_dedicated(results, key, size=64):
+    """The same through bare cache lines in the same rounds: `bare_ns`, with as much work on the way `bare_with_work_ns`."""
+    return Sample(None, _over_sentinels(first(rows(result_of(results, "messages", "dedicated")), size=size, mode="dedicated"), key))
 
 
 # ---- the other parts ----------------------------------------------------------------------------------------------

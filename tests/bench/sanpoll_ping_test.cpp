@@ -307,6 +307,23 @@ TEST(SanpollPingShm, RunsWithDedicatedCores) {
     EXPECT_EQ(run["results"][0].at("mode"), "dedicated");
 }
 
+// Bare cache lines beside it: of what comes along in a slot, and nothing else.
+TEST(SanpollPingShm, MeasuresBareLinesBesideAMessageByWayOfTheCore) {
+    if (allowed_cpus().size() < 2) GTEST_SKIP() << "one CPU only";
+    const json run = run_json({"--no-tcp", "--no-rate", "--sizes", "64,1024", "--count", "600",
+                               "--rounds", "2", "--one-thread", "--mode", "dedicated"});
+    const json& small = run["results"][0];
+    EXPECT_GT(small.at("bare_ns"), 0.0);
+    EXPECT_GT(small.at("bare_with_work_ns"), 0.0);
+    for (const json& round : small.at("rounds")) {
+        EXPECT_GT(round.at("bare_ns"), 0.0);
+        EXPECT_GT(round.at("bare_with_work_ns"), 0.0);
+    }
+    EXPECT_FALSE(run["results"][1].contains("bare_ns"));
+    const json inlined = run_json({"--no-tcp", "--no-rate", "--sizes", "64", "--one-thread"});
+    EXPECT_FALSE(inlined["results"][0].contains("bare_ns"));
+}
+
 // With one CPU there is no hand-off to compare with.
 TEST(SanpollPingShm, SaysWhatAMessageByWayOfTheCoreTakes) {
     if (allowed_cpus().size() < 2) GTEST_SKIP() << "one CPU only";
@@ -318,6 +335,8 @@ TEST(SanpollPingShm, SaysWhatAMessageByWayOfTheCoreTakes) {
     EXPECT_EQ(with_core.status, 0) << with_core.err;
     EXPECT_NE(with_core.out.find("64 bytes from the thread to the polling core and back: "),
               std::string::npos)
+        << with_core.out;
+    EXPECT_NE(with_core.out.find("bare cache lines, as many of them: "), std::string::npos)
         << with_core.out;
     const auto inlined = test::run_ping(common);
     EXPECT_EQ(inlined.status, 0) << inlined.err;

@@ -9,7 +9,8 @@ TITLE = "Messages between two processes"
 ABOUT = ("`peer_bench`: the provider over shared memory, from ordinary memory (`shm`) and out of an arena (`shm-arena`), "
          "beside kernel TCP, unix sockets, io_uring, UCX and libfabric. The same loops drive all of them, in turn in "
          "each round. Then the provider's dedicated mode: between two processes, which on two CPUs share them with their "
-         "polling cores, and (`sanpoll-ping`) as one application thread with one polling core, each on a CPU of its own.")
+         "polling cores, and (`sanpoll-ping`) as one application thread with one polling core, each on a CPU of its own, beside "
+         "bare cache lines that go the same way, with and without as many steps on it as the provider takes.")
 
 
 def commands(plan):
@@ -91,9 +92,17 @@ def _dedicated(results):
         trips = row.get("rtt_ns") or {}
         lines.append([size_name(row.get("size", 0)), three_digits(trips.get("p50")), three_digits(trips.get("p99")),
                       three_digits(reading.figure.value if reading.figure else None),
-                      f"{three_digits(spread[0])} - {three_digits(spread[1])}" if spread else "-"])
-    return [Table("Dedicated mode: application thread and polling core on two CPUs",
-                  ["message", "two messages, p50, ns", "p99, ns", "one message, in raw round trips of a line", "range"], lines)]
+                      f"{three_digits(spread[0])} - {three_digits(spread[1])}" if spread else "-",
+                      *[_beside(readings.bare_dedicated({"messages": results}, key, row.get("size")))
+                        for key in ("bare_ns", "bare_with_work_ns")]])
+    return [Table("Dedicated mode: application thread and polling core on two CPUs; one message, in raw round trips of a line",
+                  ["message", "two messages, p50, ns", "p99, ns", "ours", "range", "bare lines",
+                   "bare lines, with as much work"], lines)]
+
+
+def _beside(sample):
+    spread = sample.spread()
+    return three_digits(sample.value) + (f" ({three_digits(spread[0])} - {three_digits(spread[1])})" if spread else "")
 
 
 def tables(results):

@@ -88,7 +88,19 @@ class Targets(unittest.TestCase):
         self.assertEqual(self.entry(results, "instructions of")["value"], 420)
 
     def test_dedicated_is_one_message_in_raw_round_trips(self):
-        self.assertEqual(self.entry(fixtures.results(), "dedicated mode")["value"], 2.1)
+        entry = self.entry(fixtures.results(), "dedicated mode")
+        self.assertEqual((entry["value"], entry["detail"]), (2.1, ""))
+
+    def test_dedicated_is_shown_beside_bare_lines_of_the_same_rounds(self):
+        results = fixtures.results()
+        row = results["messages"]["dedicated"]["results"][0]
+        row["rounds"] = [{"p50_ns": 420, "bare_ns": bare, "bare_with_work_ns": 200, "moved": moved,
+                          "before": fixtures.SENTINEL, "after": fixtures.SENTINEL}
+                         for bare, moved in ((150, False), (170, False), (900, True), (160, False))]
+        entry = self.entry(results, "dedicated mode")
+        self.assertEqual((entry["value"], entry["detail"]), (2.1, "bare lines 1.60, with as much work 2.00"))
+        row["rounds"][0]["before"] = None
+        self.assertIn("bare lines 1.65", self.entry(results, "dedicated mode")["detail"])
 
     def test_connect_takes_the_better_way_to_wait_of_each(self):
         entry = self.entry(fixtures.results(), "connect, accept and close")

@@ -1,0 +1,65 @@
+// A message to a polling core and back through bare cache lines: what the machine makes of the lines that dedicated mode
+// moves, with no provider around them, or with as many steps on the way as the provider takes.
+//
+// Two threads, a turn of two messages, and the loop of ping_with_self() (bench/ping_loops.hpp). Of a message, as the engine
+// does it (engine/lane.hpp, provider/posting.hpp):
+//
+//   thread -> core   a slot of two lines: the request with the sequence word that says it is full, and its bytes. The thread
+//                    asks for the lines of the next slots before it needs them, slots follow each other in the order of
+//                    rings/slot.hpp
+//   core -> thread   three lines, asked for when the request is seen: the receive's buffer, its result, and the send's result
+//   thread -> core   behind the turn, a slot for each receive that is posted again
+//
+// There is no gate, no link, no check, no count, and no locked instruction. Who waits for a result looks again as often as
+// the provider does; how long it waits before the first look is what suits it best, found anew at each measurement. So the figure is no
+// more than the lines themselves have to take, whatever is around them.
+#pragma once
+
+#include <cstdint>
+
+#include "bench/clock.hpp"
+#include "bench/latency_histogram.hpp"
+
+namespace sanpoll::bench {
+
+// Steps on the way of one message, each of which waits for the one before and takes a cycle.
+struct CoreWork {
+    std::uint32_t asking = 0;     // the thread's, from the call that sends to the request
+    std::uint32_t answering = 0;  // the core's, from the request to the result
+    std::uint32_t taking = 0;  // the thread's, from the result to the end of the call that finds it
+};
+
+// The provider's instructions on that way, of a message of up to 64 bytes: counted by callgrind, as bench/README.md says.
+inline constexpr CoreWork kProvidersInstructions{387, 545, 80};
+// Where all lines are at hand it gets through three of them in a cycle, as inline mode does.
+inline constexpr std::uint32_t kInstructionsACycle = 3;
+inline constexpr CoreWork kProvidersWork{kProvidersInstructions.asking / kInstructionsACycle,
+                                         kProvidersInstructions.answering / kInstructionsACycle,
+                                         kProvidersInstructions.taking / kInstructionsACycle};
+
+// Longer messages do not come along in a slot.
+inline constexpr std::uint32_t kLongestExchanged = 64;
+
+struct CoreExchangeEffort {
+    std::uint64_t trial = 500;   // turns with each wait that is tried
+    std::uint64_t turns = 8000;  // turns with the best of them, which count
+};
+
+struct CoreExchange {
+    LatencyHistogram turns;     // of two messages each
+    std::uint64_t wait_ns = 0;  // before the first look
+    [[nodiscard]] double half_p50_ns() const noexcept {
+        return static_cast<double>(turns.quantile(0.5)) / 2;
+    }
+};
+
+// Starts two threads, pins them to the two CPUs and joins them; some 20 ms. The same CPU twice: nothing is started. `size`: bytes of
+// a message, at most kLongestExchanged. Throws std::runtime_error if a CPU may not be used, or a message came damaged.
+CoreExchange measure_core_exchange(const Clock& clock, int cpu_thread, int cpu_core,
+                                   std::uint32_t size, CoreWork work,
+                                   CoreExchangeEffort effort = {});
+
+// As many steps, one after the other. Returns `from` + `steps`.
+std::uint64_t walk(std::uint64_t from, std::uint32_t steps) noexcept;
+
+}  // namespace sanpoll::bench
