@@ -97,7 +97,8 @@ public:
         if (sanpoll_switch::WSAWaitForMultipleEvents(static_cast<DWORD>(slots), events.data(),
                                                      FALSE, patience,
                                                      FALSE) == sanpoll_switch::WSA_WAIT_TIMEOUT)
-            throw ConnectionFault("no connect was answered for 10 s; the server is stopped");
+            throw ConnectionFault("no connect was answered for " +
+                                  std::to_string(kPatience.count()) + " s; the server is stopped");
     }
     void end(std::size_t slot) override { provider_.close(slots_[slot].socket.descriptor); }
     void keep() override { kept_.add(LightConnect(provider_, slots_[0].event, port_).finish()); }

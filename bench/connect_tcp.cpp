@@ -98,7 +98,8 @@ public:
             waiting[i] = {slots_[i].get(), POLLIN, 0};
         const auto patience = static_cast<int>(std::chrono::milliseconds(kPatience).count());
         if (poll(waiting.data(), slots, patience) == 0)
-            throw ConnectionFault("kernel TCP: nothing was accepted for 10 s");
+            throw ConnectionFault("kernel TCP: nothing was accepted for " +
+                                  std::to_string(kPatience.count()) + " s");
     }
     void end(std::size_t slot) override {
         const linger reset{1, 0};

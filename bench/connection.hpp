@@ -26,8 +26,9 @@ struct ConnectionShape {
 // Length of the acknowledgements in a stream of messages.
 inline constexpr std::uint32_t kAcknowledgementSize = 8;
 
-// A loop gives up when nothing has come for so long.
-inline constexpr std::chrono::seconds kPatience{10};
+// A loop gives up when nothing has come for so long: a shared machine may take a CPU away for seconds, and a peer's
+// library, under a sanitizer, takes seconds to begin.
+inline constexpr std::chrono::seconds kPatience{30};
 
 // A fault of the peer or of what carries the messages, told in one plain line.
 struct ConnectionFault : std::runtime_error {

@@ -17,7 +17,7 @@ constexpr std::chrono::seconds kListenTime{5};
 
 // A process that has to clean up may take a moment; one that died did so before its channel closed.
 constexpr std::chrono::seconds kEndTime{10};
-constexpr std::chrono::milliseconds kDeathTime{300};
+constexpr std::chrono::seconds kDeathTime{1};
 
 }  // namespace
 
@@ -133,10 +133,15 @@ json PingCrew::all(const json& command) {
 
 void PingCrew::report(std::size_t member, const std::string& complaint) {
     // Somebody was killed? Then that is the news, whoever complained first.
-    for (auto& process : processes_) {
-        const auto end = process.ended(kDeathTime);
-        if (end && end->rfind("was killed", 0) == 0)
-            throw CrewFault("the " + process.name() + " " + *end);
+    const auto deadline = std::chrono::steady_clock::now() + kDeathTime;
+    for (bool some_run = true; some_run && std::chrono::steady_clock::now() < deadline;) {
+        some_run = false;
+        for (auto& process : processes_) {
+            const auto end = process.ended(std::chrono::milliseconds(2));
+            if (end && end->rfind("was killed", 0) == 0)
+                throw CrewFault("the " + process.name() + " " + *end);
+            some_run |= !end;
+        }
     }
     throw CrewFault(members_[member].name + ": " + complaint);
 }

@@ -67,7 +67,7 @@ function(sanpoll_add_test)
 
   gtest_discover_tests(${arg_NAME}
     DISCOVERY_MODE PRE_TEST
-    DISCOVERY_TIMEOUT 30
+    DISCOVERY_TIMEOUT 120
     TEST_PREFIX "${arg_NAME}."
     TEST_LIST ${arg_NAME}_TESTS
     PROPERTIES TIMEOUT ${arg_TIMEOUT} PROCESSORS ${processors})

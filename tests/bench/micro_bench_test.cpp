@@ -29,7 +29,7 @@ TEST(RingBench, WritesWhatItMeasured) {
     if (one_cpu()) GTEST_SKIP() << "needs two CPUs";
     test::RunningProgram program("ring_bench", {"--rounds", "1", "--json", "-",
                                                 std::string("--benchmark_filter=") + kRings});
-    const auto result = program.wait(std::chrono::seconds(150));
+    const auto result = program.wait();
     ASSERT_EQ(result.status, 0) << result.err;
     const json report = json::parse(result.out);
     EXPECT_EQ(report["program"], "ring_bench");
@@ -60,7 +60,7 @@ TEST(EngineBench, WritesWhatItMeasured) {
     test::RunningProgram program("engine_bench",
                                  {"--rounds", "2", "--json", "-", "--benchmark_min_time=0.001",
                                   "--benchmark_filter=lane_post|region_find/10$|handle_find/1$"});
-    const auto result = program.wait(std::chrono::seconds(150));
+    const auto result = program.wait();
     ASSERT_EQ(result.status, 0) << result.err;
     const json report = json::parse(result.out);
     EXPECT_EQ(report["program"], "engine_bench");

@@ -16,7 +16,7 @@ test::ProgramResult run(Arguments more) {
     Arguments all{"--count", "200", "--rounds", "1", "--retries", "0", "--quiet"};
     all.insert(all.end(), more.begin(), more.end());
     test::RunningProgram program("peer_bench", all);
-    return program.wait(std::chrono::seconds(100));
+    return program.wait();
 }
 
 json run_json(Arguments more) {

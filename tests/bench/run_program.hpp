@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -33,7 +34,7 @@ public:
     std::vector<pid_t> children() const;
 
     // Waits for the end; kills after `patience`.
-    ProgramResult wait(std::chrono::seconds patience = std::chrono::seconds(50));
+    ProgramResult wait(std::chrono::seconds patience = std::chrono::seconds(150));
 
 private:
     pid_t pid_ = -1;
@@ -43,6 +44,17 @@ private:
 
 // Starts sanpoll-ping and waits.
 ProgramResult run_ping(const std::vector<std::string>& arguments, int cpu = -1);
+
+// Waits until `condition()` holds; false after a minute.
+template <typename Condition>
+[[nodiscard]] bool eventually(Condition condition) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+    while (!condition()) {
+        if (std::chrono::steady_clock::now() > deadline) return false;
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+    return true;
+}
 
 // The processes that are children of `parent` (from /proc).
 std::vector<pid_t> children_of(pid_t parent);
