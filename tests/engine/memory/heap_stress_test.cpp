@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/memory/heap.hpp"
+#include "tests/engine/patience.hpp"
 
 namespace sanpoll::engine::memory {
 namespace {
@@ -160,6 +161,7 @@ TEST(HeapStress, BlocksOfEightThreadsGoFromHandToHand) {
         });
     }
     std::this_thread::sleep_for(duration());
+    EXPECT_TRUE(tests::eventually([&] { return exchange.taken.load() > 100; }));
     exchange.stop = true;
     for (std::thread& thread : threads) {
         thread.join();
@@ -170,7 +172,6 @@ TEST(HeapStress, BlocksOfEightThreadsGoFromHandToHand) {
             EXPECT_EQ(release(block), Reason::kNone);
         }
     }
-    EXPECT_GT(exchange.taken.load(), 100U);
     RecordProperty("blocks", std::to_string(exchange.taken.load()));
     RecordProperty("refused", std::to_string(exchange.refused.load()));
     for (std::uint32_t i = 0; i < arenas.count(); ++i) {
