@@ -82,13 +82,19 @@ public:
     [[nodiscard]] std::shared_ptr<engine::IncomingConnection> next() {
         std::shared_ptr<engine::IncomingConnection> request;
         (void)eventually([&] {
-            const std::lock_guard lock(mutex_);
-            if (!requests_.empty()) {
-                request = requests_.front();
-                requests_.pop_front();
-            }
+            request = look();
             return request != nullptr;
         });
+        return request;
+    }
+    /// The next request if there is one.
+    [[nodiscard]] std::shared_ptr<engine::IncomingConnection> look() {
+        const std::lock_guard lock(mutex_);
+        if (requests_.empty()) {
+            return nullptr;
+        }
+        auto request = std::move(requests_.front());
+        requests_.pop_front();
         return request;
     }
     void stop() { listening_.reset(); }
