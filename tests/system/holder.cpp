@@ -28,6 +28,9 @@ public:
         if (verb == "accept") {
             return accept();
         }
+        if (verb == "accept-now") {
+            return accept_now();
+        }
         if (verb == "give") {
             return give(words);
         }
@@ -71,17 +74,21 @@ private:
     std::string accept() {
         const auto deadline = std::chrono::steady_clock::now() + kPatience;
         while (std::chrono::steady_clock::now() < deadline) {
-            const ProviderSocket socket = provider_->accept(listening_);
-            if (socket) {
-                hold(socket.descriptor);
-                return "ok";
-            }
-            if (socket.error != WSAEWOULDBLOCK) {
-                return "error " + std::to_string(socket.error);
+            if (const std::string answer = accept_now(); answer != "none") {
+                return answer;
             }
             ::sched_yield();
         }
         return "nobody came";
+    }
+
+    std::string accept_now() {
+        const ProviderSocket socket = provider_->accept(listening_);
+        if (socket) {
+            hold(socket.descriptor);
+            return "ok";
+        }
+        return socket.error == WSAEWOULDBLOCK ? "none" : "error " + std::to_string(socket.error);
     }
 
     std::string give(std::istringstream& words) {

@@ -87,6 +87,11 @@ bool Event::wait() const {
            sanpoll_switch::WSA_WAIT_EVENT_0;
 }
 
+bool Event::is_set() const {
+    return sanpoll_switch::WSAWaitForMultipleEvents(1, &handle_, FALSE, 0, FALSE) ==
+           sanpoll_switch::WSA_WAIT_EVENT_0;
+}
+
 Listener::Listener(const Provider& provider) : provider_(provider) {
     tcp_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     sockaddr_in where = here(0);
@@ -154,6 +159,8 @@ Connecting::~Connecting() {
     }
 }
 
+bool Connecting::answered() const { return event_.is_set(); }
+
 int Connecting::answer() {
     for (;;) {
         if (!event_.wait()) {
@@ -180,7 +187,7 @@ ProviderSocket Connecting::finish() {
     if (const int error = answer(); error != 0) {
         fail("WSPConnect", error);
     }
-    return std::exchange(socket_, ProviderSocket{});
+    return release();
 }
 
 ProviderSocket connect_to(const Provider& provider, std::uint16_t port) {

@@ -36,6 +36,7 @@ public:
     [[nodiscard]] WSAEVENT handle() const noexcept { return handle_; }
     /// False when patience ends.
     [[nodiscard]] bool wait() const;
+    [[nodiscard]] bool is_set() const;
 
 private:
     WSAEVENT handle_;
@@ -69,8 +70,12 @@ public:
     Connecting(const Connecting&) = delete;
     Connecting& operator=(const Connecting&) = delete;
 
+    /// Whether answer() would not wait.
+    [[nodiscard]] bool answered() const;
     /// Waits for the answer: 0 or the error. Throws when none comes.
     [[nodiscard]] int answer();
+    /// After the answer 0: as finish().
+    [[nodiscard]] ProviderSocket release() { return std::exchange(socket_, ProviderSocket{}); }
     /// The connected socket, the caller's from then on.
     [[nodiscard]] ProviderSocket finish();
 
