@@ -19,7 +19,7 @@ BENCH = os.path.join(fixtures.ROOT, "scripts", "bench")
 
 
 def bench(*arguments):
-    return subprocess.run([BENCH, *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=50,
+    return subprocess.run([BENCH, *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=150,
                           check=False)
 
 
@@ -168,11 +168,12 @@ class WholeRun(Folder):
         self.program("connect_bench", f"echo $$ >{started}.new; mv {started}.new {started}; exec sleep 1000\n")
         running = subprocess.Popen(
             [BENCH, "--quick", "--no-setup", "--programs", self.programs, "--output", self.output, "--only", "scale",
-             "--only", "connect", "--only", "tail"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+             "--only", "connect", "--only", "tail"], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # a shell's background jobs ignore it
         while not os.path.exists(started) and running.poll() is None:
             time.sleep(0.01)
         running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=50)
+        out, err = running.communicate(timeout=150)
         self.assertEqual(running.returncode, 1, err)
         self.assertIn("not run: connect, connect: the user interrupted it", out)
         run = self.run_json()
@@ -199,7 +200,7 @@ class Preparation(Folder):
         os.makedirs(self.programs)
         self.program_with("tail_bench", fixtures.RESULTS["tail"]["tail"])
         return subprocess.run([os.path.join(root, "scripts", "bench"), "--quick", "--only", "tail", "--output", self.output],
-                              text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=50, check=False)
+                              text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=150, check=False)
 
     def test_installs_peers_and_builds_the_release(self):
         done = self.tree("echo setup $* >&2\n", "echo build $* >&2\n")
@@ -233,7 +234,7 @@ class Programs(Folder):
         self.assertIn("time limit", outcome.why)
         with open(started, encoding="utf-8") as file:
             child = int(file.read())
-        for _ in range(1000):  # whoever adopts it may take a moment to bury it
+        for _ in range(6000):  # whoever adopts it may take a moment to bury it
             try:
                 with open(f"/proc/{child}/stat", encoding="utf-8") as file:
                     if file.read().rsplit(")", 1)[1].split()[0] == "Z":
