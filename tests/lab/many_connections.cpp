@@ -123,9 +123,14 @@ void carry_messages(const Provider& provider, const std::vector<Both>& all) {
                                            MEM_WRITE);
         WSABUF in{sizeof message.place, message.place};
         WSABUF out{sizeof message.text, message.text};
-        expect(system_test::post_receive(provider, to, &in, 1, &message.receive) == 0,
+        expect(system_test::patiently([&] {
+                   return system_test::post_receive(provider, to, &in, 1, &message.receive);
+               }) == 0,
                "no receive");
-        expect(system_test::post_send(provider, from, &out, 1, &message.send) == 0, "no send");
+        expect(system_test::patiently([&] {
+                   return system_test::post_send(provider, from, &out, 1, &message.send);
+               }) == 0,
+               "no send");
     }
     for (std::size_t i = 0; i < all.size(); ++i) {
         Message& message = messages[i];

@@ -99,8 +99,8 @@ struct Notified : WSAOVERLAPPED {
     explicit Notified(WSAEVENT event = nullptr) : WSAOVERLAPPED{} { hEvent = event; }
 };
 
-/// Repeats a post as long as it would block: on a busy machine a dedicated core may not run for a while,
-/// and then there is no room for many posts.
+/// Repeats a post as long as it would block: on a busy machine a dedicated core, or whoever turns the core just then, the
+/// control thread perhaps, may not run for a while, and then there is no room for many posts.
 template <typename Post>
 [[nodiscard]] int patiently(Post post) {
     int error = WSAEWOULDBLOCK;

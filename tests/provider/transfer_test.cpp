@@ -98,11 +98,11 @@ TEST_F(TransferTest, ReceivesAreFilledInTheOrderOfPosting) {
     std::deque<Polled> receives(kCount);
     std::deque<Polled> sends(kCount);
     for (std::size_t i = 0; i < kCount; ++i) {
-        ASSERT_EQ(recv(i * 8, 8, &receives[i]), WSA_IO_PENDING);
+        ASSERT_EQ(patiently([&] { return recv(i * 8, 8, &receives[i]); }), WSA_IO_PENDING);
     }
     for (std::size_t i = 0; i < kCount; ++i) {
         std::memcpy(from->at(i * 8), &i, sizeof(i));
-        ASSERT_EQ(send(i * 8, 8, &sends[i]), WSA_IO_PENDING);
+        ASSERT_EQ(patiently([&] { return send(i * 8, 8, &sends[i]); }), WSA_IO_PENDING);
     }
     for (std::size_t i = 0; i < kCount; ++i) {
         EXPECT_EQ(san.finish(to->s, &receives[i]).error, 0);
@@ -118,11 +118,11 @@ TEST_F(TransferTest, ManySendsWithoutAnyReceiveWaitInOrder) {
     std::deque<Polled> sends(kCount);
     for (std::size_t i = 0; i < kCount; ++i) {
         std::memcpy(from->at(i * 8), &i, sizeof(i));
-        ASSERT_EQ(send(i * 8, 8, &sends[i]), WSA_IO_PENDING);
+        ASSERT_EQ(patiently([&] { return send(i * 8, 8, &sends[i]); }), WSA_IO_PENDING);
     }
     for (std::size_t i = 0; i < kCount; ++i) {
         Polled receive;
-        ASSERT_EQ(recv(0, 64, &receive), WSA_IO_PENDING);
+        ASSERT_EQ(patiently([&] { return recv(0, 64, &receive); }), WSA_IO_PENDING);
         ASSERT_EQ(san.finish(to->s, &receive).error, 0);
         std::size_t number = 0;
         std::memcpy(&number, to->at(0), sizeof(number));
@@ -137,7 +137,7 @@ TEST_F(TransferTest, ManyReceivesMayBeOutstanding) {
     constexpr std::size_t kCount = 1000;
     std::deque<Polled> receives(kCount);
     for (Polled& receive : receives) {
-        ASSERT_EQ(recv(0, 64, &receive), WSA_IO_PENDING);
+        ASSERT_EQ(patiently([&] { return recv(0, 64, &receive); }), WSA_IO_PENDING);
     }
     for (std::size_t i = 0; i < kCount; ++i) {
         Polled sent;

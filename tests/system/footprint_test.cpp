@@ -41,8 +41,9 @@ public:
             WSAOVERLAPPED& operation = operations_.at(descriptors_.size() * kReceives + i);
             operation.hEvent = kPolled;
             WSABUF buffer{sizeof(memory_), memory_};
-            if (const int error =
-                    post_receive(provider_, socket.descriptor, &buffer, 1, &operation);
+            if (const int error = patiently([&] {
+                    return post_receive(provider_, socket.descriptor, &buffer, 1, &operation);
+                });
                 error != 0) {
                 fail("WSPRecv", error);
             }

@@ -30,12 +30,16 @@ public:
 
     void listen() {
         WSABUF buffer{sizeof(words_[1]), reinterpret_cast<CHAR*>(&words_[1])};
-        check("WSPRecv", post_receive(provider_, socket_.descriptor, &buffer, 1, &receive_));
+        check("WSPRecv", patiently([&] {
+                  return post_receive(provider_, socket_.descriptor, &buffer, 1, &receive_);
+              }));
     }
     void say(std::uint64_t word) {
         words_[0] = word;
         WSABUF buffer{sizeof(words_[0]), reinterpret_cast<CHAR*>(&words_[0])};
-        check("WSPSend", post_send(provider_, socket_.descriptor, &buffer, 1, &send_));
+        check("WSPSend", patiently([&] {
+                  return post_send(provider_, socket_.descriptor, &buffer, 1, &send_);
+              }));
     }
     void said() { check("a send", *result_of(provider_, socket_.descriptor, &send_, true)); }
     std::uint64_t heard() {

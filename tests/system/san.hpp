@@ -3,14 +3,18 @@
 // Addresses are 127.0.0.1, or SANPOLL_TEST_ADDRESS: this host's on an RDMA device, with SANPOLL_FABRIC=verbs.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <sanpoll/switch.hpp>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
+
+#include "tests/system/scale.hpp"
 
 namespace sanpoll::system_test {
 
@@ -112,6 +116,19 @@ HANDLE register_memory(const Provider& provider, SOCKET socket, void* memory, st
     provider.table().lpWSPRecv(socket, buffers, count, &bytes, &flags, overlapped, nullptr, nullptr,
                                &error);
     return error == WSA_IO_PENDING ? 0 : error;
+}
+
+/// Makes the post again while the provider has no room for it: so it is when whoever turns the core, the control thread
+/// perhaps, has lost its CPU, and hundreds of posts are made meanwhile.
+template <typename Post>
+[[nodiscard]] int patiently(Post post) {
+    const auto deadline = std::chrono::steady_clock::now() + kPatience;
+    int error = post();
+    while (error == WSAEWOULDBLOCK && std::chrono::steady_clock::now() < deadline) {
+        std::this_thread::yield();
+        error = post();
+    }
+    return error;
 }
 
 struct Result {
