@@ -65,6 +65,11 @@ private:
             end_.s = s;
             return std::to_string(error);
         }
+        if (command == "look") {
+            int error = 0;
+            (void)san.accept(end_.s, &error);
+            return std::to_string(error);
+        }
         if (command == "priority") {
             INT value = 0;
             INT length = sizeof(value);
@@ -117,6 +122,7 @@ DWORD Taker::give(DWORD process) {
     return static_cast<DWORD>(std::stoul(ask("give " + std::to_string(process))));
 }
 int Taker::accept() { return std::stoi(ask("accept")); }
+int Taker::accept_and_listen_on() { return std::stoi(ask("look")); }
 DWORD Taker::priority() { return static_cast<DWORD>(std::stol(ask("priority"))); }
 int Taker::close() { return std::stoi(ask("close")); }
 int Taker::connect(const sockaddr_in& address) {

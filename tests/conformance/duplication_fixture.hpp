@@ -23,6 +23,8 @@ public:
     [[nodiscard]] DWORD give(DWORD process);
     /// Accepts one request on its listening socket, which it closes; the new socket is its socket then.
     [[nodiscard]] int accept();
+    /// WSPAccept on its listening socket, which it keeps, once: the error.
+    [[nodiscard]] int accept_and_listen_on();
     [[nodiscard]] DWORD priority();  // SO_GROUP_PRIORITY
     [[nodiscard]] int close();
     /// Connects its socket anew, to an address, and registers memory.
