@@ -171,9 +171,13 @@ TEST_F(EventTest, AnAcceptResetsTheEventThatIsRegisteredThen) {
     });
     EXPECT_NE(san.accept(listener), INVALID_SOCKET);
     upcalls.on_create_handle(nullptr);
+    int resets = 0;
     for (const Upcall& call : upcalls.upcalls(UpcallKind::kResetEvent)) {
         EXPECT_NE(call.event, event) << "it may be another socket's by now";
+        resets += call.event == next ? 1 : 0;
     }
+    EXPECT_EQ(resets, 1) << "it is this one whose request has been taken";
+    EXPECT_FALSE(upcalls.signaled(next));
     EXPECT_TRUE(upcalls.signaled(event));
     EXPECT_EQ(san.close(client), 0);
 }
