@@ -393,8 +393,8 @@ TEST_F(LoanTest, AWaiterGetsIt) {
 TEST_F(LoanTest, TheNextOneTakesTwiceAsManyTurns) {
     std::uint32_t turns = PollToken::kTurnsAtFirst;
     for (int i = 0; i < 5; ++i, turns *= 2) {
-        ASSERT_EQ(borrow(), turns - (i == 0 ? 0 : 2));  // one turn below, and the last one
-        const std::uint64_t lent = __builtin_ia32_rdtsc();
+        const std::uint64_t lent = __builtin_ia32_rdtsc();  // at the earliest
+        ASSERT_EQ(borrow(), turns - (i == 0 ? 0 : 2));      // one turn below, and the last one
         elsewhere([&] {
             ASSERT_TRUE(token_.try_acquire());
             token_.release();
