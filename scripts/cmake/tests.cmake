@@ -2,7 +2,7 @@
 #                  [LABELS <label>...] [ONE_CPU])
 #
 # A GoogleTest program, build/<preset>/bin/tests/<name>. Each of its tests is a ctest test of its own,
-# so that a failure is named; TIMEOUT (60 s if not given) holds for each of them. ONE_CPU: one thread does their work, so
+# so that a failure is named; TIMEOUT (300 s if not given) holds for each of them. ONE_CPU: one thread does their work, so
 # that ctest, which the presets let use two CPUs, may run two of them at a time; all others want both.
 #
 # The tests find in their environment:
@@ -45,7 +45,7 @@ function(sanpoll_add_test)
       "'${arg_UNPARSED_ARGUMENTS}'")
   endif()
   if(NOT arg_TIMEOUT)
-    set(arg_TIMEOUT 60)
+    set(arg_TIMEOUT 300)
   endif()
   set(processors 2)
   if(arg_ONE_CPU)

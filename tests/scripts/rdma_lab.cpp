@@ -23,7 +23,7 @@ std::vector<std::string> names_in(const fs::path& folder) {
 }
 
 bool eventually(const std::function<bool()>& condition) {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(5);
     while (!condition()) {
         if (std::chrono::steady_clock::now() > deadline) return false;
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
@@ -48,7 +48,7 @@ RunningProgram Lab::start(const Arguments& arguments, Environment environment) c
 }
 
 ProgramResult Lab::run(const Arguments& arguments, const Environment& environment) const {
-    return start(arguments, environment).wait(std::chrono::seconds(390));
+    return start(arguments, environment).wait(std::chrono::seconds(1000));
 }
 
 std::vector<std::string> Lab::remains() const {

@@ -22,7 +22,7 @@ std::string script(const std::string& name);  // its path
 std::string content_of(const std::filesystem::path& file);
 std::vector<std::string> names_in(const std::filesystem::path& folder);
 
-// Repeats `condition` until it holds. False if it does not within a minute.
+// Repeats `condition` until it holds. False if it does not within five minutes: a machine boots.
 bool eventually(const std::function<bool()>& condition);
 
 // A new folder that goes with the object.

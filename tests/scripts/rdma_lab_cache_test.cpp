@@ -12,7 +12,7 @@ namespace {
 
 using test::names_in;
 
-constexpr std::chrono::seconds kPatience{350};
+constexpr std::chrono::seconds kPatience{900};
 
 // Complete machines, and what is half made.
 long machines_in(const std::filesystem::path& cache) {

@@ -113,7 +113,7 @@ TEST_F(RdmaLabMachine, WorksForAnOrdinaryUser) {
                               "TMPDIR=" + lab_.temporary().string()};
     const auto with = [&](Arguments more) {
         more.insert(more.begin(), as_nobody.begin(), as_nobody.end());
-        return test::RunningProgram("/usr/bin/setpriv", more).wait(std::chrono::seconds(350));
+        return test::RunningProgram("/usr/bin/setpriv", more).wait(std::chrono::seconds(1000));
     };
     if (with({"test", "-r", test::script("rdma-lab")}).status != 0) {
         GTEST_SKIP() << "this folder is shut to ordinary users";
