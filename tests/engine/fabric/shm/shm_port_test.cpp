@@ -389,6 +389,46 @@ TEST_F(ShmPortTest, TooShortReceivesCostNoCredit) {
     EXPECT_EQ(ports_.b.port.counters().lying_peers.value(), 0U);
 }
 
+// With many receives waiting, reports are rarer. When there are fewer than that later, some are unreported for good, unless
+// the sender stops without them: then it asks.
+TEST_F(ShmPortTest, WhatIsUnreportedOfManyReceivesIsToldToWhomItStops) {
+    constexpr std::uint64_t kReported = std::uint64_t{4} * kUnasked;
+    constexpr std::uint64_t kUnreported = std::uint64_t{2} * kUnasked - 1;
+    std::uint64_t stalls = 0;
+    for (const std::size_t length : {8U, 64U, kMaxInRing, kMaxInRing + 1, 5000U}) {
+        Socket from;
+        Socket to;
+        ports_.connect(from, to);
+        std::vector<Operation*> receives;
+        for (std::uint64_t i = 0; i < kReported; ++i) {
+            receives.push_back(&to.receive(length));
+            ports_.settle();
+        }
+        const auto& end = static_cast<const Connection&>(*to.slot.load());
+        ASSERT_EQ(end.reported, kReported);
+        for (std::uint64_t i = 0; i < kUnreported; ++i) {
+            receives.push_back(&to.receive(length));
+            ports_.settle();
+        }
+        ASSERT_EQ(end.granted - end.reported, kUnreported) << "they wait for one more";
+        for (std::uint64_t i = 0; i < receives.size(); ++i) {
+            (void)from.send_number(i, length);
+        }
+        ports_.settle();
+        for (std::uint64_t i = 0; i < receives.size(); ++i) {
+            ASSERT_TRUE(receives[i]->good()) << length << ": " << i;
+            ASSERT_TRUE(receives[i]->bytes == message_of(i, length)) << length << ": " << i;
+        }
+        expect_all_ended(from);
+        stalls += 1;
+        EXPECT_EQ(ports_.a.port.counters().stalls.value(), stalls) << "told at once, of all";
+        EXPECT_EQ(end.granted, end.reported);
+        from.close();
+        to.close();
+        ports_.settle();
+    }
+}
+
 // ---- regions ----------------------------------------------------------------------------------------
 
 TEST_F(ShmPortTest, APendingRequestHoldsItsRegion) {
