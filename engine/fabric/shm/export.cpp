@@ -142,9 +142,15 @@ void Exports::knocked(std::uint32_t token) {
         ControlMessage message;
         message.kind = MessageKind::kExport;
         const int fds[] = {one.state.get(), one.carried.get()};
-        if (send_message(caller.get(), message, fds, 2) == 1) {
+        const int result = send_message(caller.get(), message, fds, 2);
+        if (result == 1) {
             give_up(token);  // it is on its way; our copies of the descriptors are closed
             return;
+        }
+        if (result == kRefusedNow) {
+            // It hears the end of the file, and may ask again: the token stays good.
+            log(LogLevel::kWarn, "a duplicated socket is not handed to process {}: {}", process,
+                refusal_text(errno));
         }
     }
 }

@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "engine/clock.hpp"
 #include "engine/fabric/shm/shm_fabric.hpp"
 #include "engine/fork_guard.hpp"
 #include "engine/log.hpp"
@@ -26,6 +27,11 @@ constexpr std::uint32_t kMessagesAtOnce = 64;
 // Messages that wait for a peer to read, besides one for each connect to it that is under way. What it asks
 // is answered, so without a limit one that reads nothing would fill our memory.
 constexpr std::size_t kMostUnsent = 4096;
+
+// The system has no room for a message, though the peer has: nobody tells when that is over. Tried again, and not for ever:
+// the peer waits for what it says, and if it is an introduction for 5 s.
+constexpr std::uint64_t kSendAgainMs = 10;
+constexpr std::uint64_t kRefusedNs = 4'000'000'000;
 
 void close_fds(int* fds, int count) noexcept {
     for (int i = 0; i < count; ++i) {
@@ -81,9 +87,11 @@ void Peer::send_with(const ControlMessage& message, std::initializer_list<int> f
     if (state_ == State::kGone || deaf_) {
         return;
     }
-    if (unsent_.empty() &&
-        send_message(fd_, message, fds.begin(), static_cast<int>(fds.size())) != 0) {
-        return;  // gone, or the end of file follows
+    if (unsent_.empty()) {
+        const int result = send_message(fd_, message, fds.begin(), static_cast<int>(fds.size()));
+        if (result == 1 || result == -1) {
+            return;  // it has gone, or the end of file follows
+        }
     }
     try {
         if (unsent_.size() >= kMostUnsent + outgoing.size()) {
@@ -116,6 +124,11 @@ void Peer::flush() {
         const Unsent& first = unsent_.front();
         const int result =
             send_message(fd_, first.message, first.fds.data(), static_cast<int>(first.fds.size()));
+        if (result == kRefusedNow) {
+            flush_later(errno);
+            return;
+        }
+        refused_since_ns_ = 0;
         if (result == 0) {
             fabric_.control().change(fd_, EPOLLIN | EPOLLRDHUP | EPOLLOUT);
             return;
@@ -127,6 +140,33 @@ void Peer::flush() {
         if (unsent_.empty()) {
             fabric_.control().change(fd_, EPOLLIN | EPOLLRDHUP);
         }
+    }
+}
+
+void Peer::flush_later(int error) noexcept {
+    fabric_.control().change(fd_,
+                             EPOLLIN | EPOLLRDHUP);  // it can be written to, and it is of no use
+    if (refused_since_ns_ == 0) {
+        refused_since_ns_ = Clock::steady().now_ns();
+    }
+    if (flush_is_due_) {
+        return;
+    }
+    try {
+        fabric_.control().add_timer(kSendAgainMs, [self = shared_from_this(), error] {
+            self->flush_is_due_ = false;
+            if (self->state_ == State::kGone || self->deaf_) {
+                return;
+            }
+            self->flush();
+            if (self->refused_since_ns_ != 0 &&
+                Clock::steady().now_ns() - self->refused_since_ns_ >= kRefusedNs) {
+                self->end(refusal_text(error));
+            }
+        });
+        flush_is_due_ = true;
+    } catch (const std::bad_alloc&) {
+        run_out_of_memory();
     }
 }
 

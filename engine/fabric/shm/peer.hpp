@@ -106,6 +106,7 @@ private:
                    Descriptor owned = {}) noexcept;
     [[nodiscard]] bool take_swap(const ControlMessage& message, int fds[2], int fd_count);
     void flush();
+    void flush_later(int error) noexcept;
     void await_copies();
     [[nodiscard]] bool has_closed() const noexcept;
     void finish_end();
@@ -124,6 +125,8 @@ private:
     std::uint32_t arenas_seen_ = 0;  // of this process, offered or not to be
     ProcessCopy copy_;
     std::deque<Unsent> unsent_;
+    bool flush_is_due_ = false;           // a timer will
+    std::uint64_t refused_since_ns_ = 0;  // the first of unsent_, by the system; 0: it was not
     bool deaf_ = false;  // too much of it, or no memory for it: the end is on its way
     bool out_of_memory_ =
         false;  // the reason of the end that is on its way: nothing is read any more

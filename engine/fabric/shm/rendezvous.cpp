@@ -1,6 +1,7 @@
 #include "engine/fabric/shm/rendezvous.hpp"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -164,7 +165,41 @@ int send_message(int fd, const ControlMessage& message, const int* fds, int fd_c
     if (sent == static_cast<ssize_t>(sizeof(message))) {
         return 1;
     }
-    return sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) ? 0 : -1;
+    if (sent >= 0) {
+        return -1;  // a part of a message: not a socket of ours
+    }
+    switch (errno) {
+        case EAGAIN:
+        case EINTR:
+            return 0;
+        case EPIPE:
+        case ECONNRESET:
+        case ENOTCONN:
+        case ECONNREFUSED:
+            return -1;
+        default:
+            // ENOBUFS and ENOMEM; ETOOMANYREFS: descriptors that others of this user have sent are still under way.
+            return kRefusedNow;
+    }
+}
+
+std::string refusal_text(int error) {
+    switch (error) {
+        case ETOOMANYREFS: {
+            rlimit limit{};
+            (void)::getrlimit(RLIMIT_NOFILE, &limit);
+            return formatted(
+                "more descriptors of this user are on their way between processes than a process "
+                "may have open (RLIMIT_NOFILE: {}): look which process does not take what it is "
+                "sent, or raise that limit",
+                limit.rlim_cur);
+        }
+        case ENOBUFS:
+        case ENOMEM:
+            return memory_error("what is to be said", 0, ENOMEM);
+        default:
+            return formatted("what is to be said cannot be sent: {}", std::strerror(error));
+    }
 }
 
 std::string unsound_text(const ControlMessage& message) {

@@ -110,11 +110,15 @@ struct ControlMessage {
 [[nodiscard]] bool is_doorbell(int fd) noexcept;
 
 /// One message with up to two descriptors, in or out, without blocking. Returns 1 done, 0 would block,
-/// -1 the peer is gone or talks nonsense. Received descriptors are the caller's. `why`: what was read or went wrong, and
-/// what helps, unless the peer has just gone.
+/// -1 the peer is gone or talks nonsense, and of what is sent kRefusedNow: the system lacks something, as errno says, and
+/// may have it again in a moment, of which nobody tells. Received descriptors are the caller's. `why`: what was read or
+/// went wrong, and what helps, unless the peer has just gone.
+inline constexpr int kRefusedNow = -2;
 [[nodiscard]] int send_message(int fd, const ControlMessage& message, const int* fds, int fd_count);
 [[nodiscard]] int receive_message(int fd, ControlMessage& message, int fds[2], int& fd_count,
                                   std::string* why = nullptr);
+/// What the system lacks for a message that it refuses with `error`, and what helps.
+[[nodiscard]] std::string refusal_text(int error);
 /// What makes a message none of ours.
 [[nodiscard]] std::string unsound_text(const ControlMessage& message);
 
