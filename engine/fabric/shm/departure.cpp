@@ -49,6 +49,15 @@ void Departures::begin(Departure departure) {
                 found->peer ? found->peer->process() : 0, fabric_.config().connect_timeout_ms);
             fail(found, Status::kTimedOut);
         });
+    } catch (const std::bad_alloc&) {
+        fail(find(serial), Status::kNoMemory);
+        return;
+    }
+    attempt_or_fail(serial);
+}
+
+void Departures::attempt_or_fail(std::uint32_t serial) {
+    try {
         attempt(serial);
     } catch (const std::bad_alloc&) {
         // Nothing has been said to the peer.
@@ -71,7 +80,7 @@ void Departures::attempt(std::uint32_t serial) {
     on_core(port,
             [&]() noexcept { hold = port.start_leaving(*one.what.connection, link, one.peer_id); });
     if (hold == Hold::kBusy) {
-        fabric_.control().add_timer(kTryAgainMs, [this, serial] { attempt(serial); });
+        fabric_.control().add_timer(kTryAgainMs, [this, serial] { attempt_or_fail(serial); });
         return;
     }
     one.peer = hold == Hold::kHeld ? fabric_.peer_of(link) : nullptr;
@@ -93,7 +102,12 @@ void Departures::nudge(std::uint32_t serial) {
         return;
     }
     on_core(port_of(found->what), []() noexcept {});  // ends with a turn
-    found->nudge = fabric_.control().add_timer(kNudgeMs, [this, serial] { nudge(serial); });
+    found->nudge = 0;
+    try {
+        found->nudge = fabric_.control().add_timer(kNudgeMs, [this, serial] { nudge(serial); });
+    } catch (const std::bad_alloc&) {
+        // Then others' turns are what it has, until its deadline.
+    }
 }
 
 bool Departures::take_suspended(Peer& peer, const ControlMessage& message, Descriptor lifeline) {
@@ -112,7 +126,7 @@ bool Departures::take_suspended(Peer& peer, const ControlMessage& message, Descr
         found->peer.reset();
         on_core(port_of(found->what), [&]() noexcept { found->what.connection->leaving = false; });
         fabric_.control().add_timer(kTryAgainMs,
-                                    [this, serial = message.serial] { attempt(serial); });
+                                    [this, serial = message.serial] { attempt_or_fail(serial); });
     } else {
         found->peer.reset();  // there is nothing to take back
         fail(found, Status::kNotOpen);

@@ -56,6 +56,7 @@ private:
     using Item = std::list<Underway>::iterator;
 
     void attempt(std::uint32_t serial);
+    void attempt_or_fail(std::uint32_t serial);
     void ask(Underway& one);
     void nudge(std::uint32_t serial);
     void fail(Item item, Status status);

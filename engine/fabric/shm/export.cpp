@@ -7,6 +7,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
+#include <new>
+#include <thread>
 
 #include "engine/fabric/shm/shm_fabric.hpp"
 #include "engine/limit_error.hpp"
@@ -20,6 +23,7 @@ namespace {
 // by then is lost, and the peer must not wait for ever.
 constexpr std::uint64_t kFetchMs = 60000;
 constexpr std::uint64_t kLookAgainMs = 100;
+constexpr std::chrono::milliseconds kWithoutATimer{1};
 constexpr int kDraws = 100;
 
 Status status_of(int error) noexcept {
@@ -121,14 +125,18 @@ void Exports::knocked(std::uint32_t token) {
             const int error = errno;
             if (no_descriptors(error) || error == ENOBUFS || error == ENOMEM) {
                 // They stay queued. Looking away for a moment keeps the thread from spinning on them.
-                log(LogLevel::kError, "{}",
-                    descriptor_error("the handing over of a duplicated socket", error));
-                fabric_.control().change(one.door.get(), 0);
-                fabric_.control().add_timer(kLookAgainMs, [this, token] {
-                    if (const auto again = list_.find(token); again != list_.end()) {
-                        fabric_.control().change(again->second.door.get(), EPOLLIN);
-                    }
-                });
+                try {
+                    log(LogLevel::kError, "{}",
+                        descriptor_error("the handing over of a duplicated socket", error));
+                    fabric_.control().add_timer(kLookAgainMs, [this, token] {
+                        if (const auto again = list_.find(token); again != list_.end()) {
+                            fabric_.control().change(again->second.door.get(), EPOLLIN);
+                        }
+                    });
+                    fabric_.control().change(one.door.get(), 0);
+                } catch (const std::bad_alloc&) {
+                    std::this_thread::sleep_for(kWithoutATimer);  // nobody would look again
+                }
             }
             return;
         }

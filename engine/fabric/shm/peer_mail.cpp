@@ -1,4 +1,5 @@
 // Letters to and from another engine, see mailbox.hpp.
+#include <new>
 #include <utility>
 
 #include "engine/clock.hpp"
@@ -117,23 +118,37 @@ void ShmFabric::progress() {
 // calls and a thread switch each, most of what a connect takes. So while somebody polls, nobody is asked to
 // tell; that somebody has stopped is noticed by a timer, and until then a letter may lie for kPolledMs.
 void ShmFabric::mail_came(Peer& peer) {
-    if (!somebody_polls()) {
-        peer.await_mail();
-        return;
+    if (somebody_polls()) {
+        try {
+            unasked_.insert(peer.shared_from_this());
+            check_whether_polled();
+            return;
+        } catch (const std::bad_alloc&) {
+            unasked_.erase(peer.shared_from_this());  // it is asked to tell, then
+        }
     }
-    unasked_.insert(peer.shared_from_this());
+    peer.await_mail();
+}
+
+void ShmFabric::check_whether_polled() {
     if (!checking_) {
+        control_.add_timer(kPolledMs, [this] {
+            checking_ = false;
+            see_whether_polled();
+        });
         checking_ = true;
-        control_.add_timer(kPolledMs, [this] { see_whether_polled(); });
     }
 }
 
 void ShmFabric::see_whether_polled() {
     if (somebody_polls()) {
-        control_.add_timer(kPolledMs, [this] { see_whether_polled(); });
-        return;
+        try {
+            check_whether_polled();
+            return;
+        } catch (const std::bad_alloc&) {
+            // Without a timer it would not be seen that nobody does any more.
+        }
     }
-    checking_ = false;
     const std::set<std::shared_ptr<Peer>> peers = std::exchange(unasked_, {});
     for (const std::shared_ptr<Peer>& peer : peers) {
         peer->await_mail();

@@ -183,25 +183,6 @@ int send_message(int fd, const ControlMessage& message, const int* fds, int fd_c
     }
 }
 
-std::string refusal_text(int error) {
-    switch (error) {
-        case ETOOMANYREFS: {
-            rlimit limit{};
-            (void)::getrlimit(RLIMIT_NOFILE, &limit);
-            return formatted(
-                "more descriptors of this user are on their way between processes than a process "
-                "may have open (RLIMIT_NOFILE: {}): look which process does not take what it is "
-                "sent, or raise that limit",
-                limit.rlim_cur);
-        }
-        case ENOBUFS:
-        case ENOMEM:
-            return memory_error("what is to be said", 0, ENOMEM);
-        default:
-            return formatted("what is to be said cannot be sent: {}", std::strerror(error));
-    }
-}
-
 std::string unsound_text(const ControlMessage& message) {
     if (message.magic != ControlMessage::kMagic) {
         return formatted("it sent something that begins with {:08x}, which no sanpoll says",
@@ -242,15 +223,39 @@ std::string unread_text(ssize_t got, int error, int flags, const ControlMessage&
 
 // Without memory for the whole text, one that needs none.
 template <typename Text>
-std::string text_if_possible(Text text) noexcept {
+std::string text_if_possible(Text text, const char* otherwise = "a bad message") noexcept {
     try {
         return text();
     } catch (const std::bad_alloc&) {
-        return "a bad message";
+        return otherwise;
+    }
+}
+
+std::string refused_text(int error) {
+    switch (error) {
+        case ETOOMANYREFS: {
+            rlimit limit{};
+            (void)::getrlimit(RLIMIT_NOFILE, &limit);
+            return formatted(
+                "more descriptors of this user are on their way between processes than a process "
+                "may have open (RLIMIT_NOFILE: {}): look which process does not take what it is "
+                "sent, or raise that limit",
+                limit.rlim_cur);
+        }
+        case ENOBUFS:
+        case ENOMEM:
+            return memory_error("what is to be said", 0, ENOMEM);
+        default:
+            return formatted("what is to be said cannot be sent: {}", std::strerror(error));
     }
 }
 
 }  // namespace
+
+std::string refusal_text(int error) noexcept {
+    return text_if_possible([&] { return refused_text(error); },
+                            "the system refuses what is to be said");
+}
 
 int receive_message(int fd, ControlMessage& message, int fds[2], int& fd_count, std::string* why) {
     iovec piece{&message, sizeof(message)};

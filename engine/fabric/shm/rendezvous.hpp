@@ -117,8 +117,8 @@ inline constexpr int kRefusedNow = -2;
 [[nodiscard]] int send_message(int fd, const ControlMessage& message, const int* fds, int fd_count);
 [[nodiscard]] int receive_message(int fd, ControlMessage& message, int fds[2], int& fd_count,
                                   std::string* why = nullptr);
-/// What the system lacks for a message that it refuses with `error`, and what helps.
-[[nodiscard]] std::string refusal_text(int error);
+/// What the system lacks for a message that it refuses with `error`, and what helps. Without memory for that, less.
+[[nodiscard]] std::string refusal_text(int error) noexcept;
 /// What makes a message none of ours.
 [[nodiscard]] std::string unsound_text(const ControlMessage& message);
 

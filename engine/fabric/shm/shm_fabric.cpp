@@ -349,14 +349,18 @@ void ShmFabric::stop() {
 void ShmFabric::look_for_trouble() {
     std::uint64_t count = 0;
     (void)!::read(trouble_fd_, &count, sizeof(count));
-    std::vector<std::shared_ptr<Peer>> lying;
-    for (const std::shared_ptr<Peer>& peer : peers_) {
+    // One by one, for an end changes the set.
+    const auto lies = [](const std::shared_ptr<Peer>& peer) {
         // Pairs with the release in ShmPort::fail_link.
-        if (peer->link() != nullptr && peer->link()->failed.load(std::memory_order_acquire)) {
-            lying.push_back(peer);
+        return peer->state() != Peer::State::kGone && peer->link() != nullptr &&
+               peer->link()->failed.load(std::memory_order_acquire);
+    };
+    for (;;) {
+        const auto found = std::find_if(peers_.begin(), peers_.end(), lies);
+        if (found == peers_.end()) {
+            return;
         }
-    }
-    for (const std::shared_ptr<Peer>& peer : lying) {
+        const std::shared_ptr<Peer> peer = *found;
         peer->end(peer->link()->failure);
     }
 }

@@ -176,6 +176,7 @@ private:
     void withdraw(const std::shared_ptr<Outgoing>& outgoing);
     void look_for_trouble();
     [[nodiscard]] bool somebody_polls() noexcept;
+    void check_whether_polled();
     void see_whether_polled();
     void offer_arenas_from_now_on();
     void stop_offering_arenas();

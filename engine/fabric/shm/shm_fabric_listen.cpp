@@ -6,6 +6,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <new>
+#include <thread>
 
 #include "engine/fabric/shm/shm_fabric.hpp"
 #include "engine/fork_guard.hpp"
@@ -17,7 +20,8 @@ namespace {
 
 constexpr std::uint64_t kLookAgainMs = 100;      // after running out of descriptors
 constexpr std::uint64_t kIntroductionMs = 5000;  // for a process to introduce itself
-constexpr std::uint32_t kKnocksAtOnce = 64;      // the rest when epoll tells of them again
+constexpr std::chrono::milliseconds kWithoutATimer{1};
+constexpr std::uint32_t kKnocksAtOnce = 64;  // the rest when epoll tells of them again
 
 }  // namespace
 
@@ -130,17 +134,21 @@ void ShmFabric::knock(int listener_fd) {
             const int error = errno;
             if (no_descriptors(error) || error == ENOBUFS || error == ENOMEM) {
                 // They stay queued. Looking away for a moment keeps the thread from spinning on them.
-                log(LogLevel::kError, "{}",
-                    descriptor_error("another process that connects", error));
-                control_.change(listener_fd, 0);
-                control_.add_timer(kLookAgainMs, [this, listener_fd] {
-                    const bool ours = std::any_of(
-                        listeners_.begin(), listeners_.end(),
-                        [&](const auto& item) { return item.second.fd == listener_fd; });
-                    if (ours) {  // else it was closed, and the number may be somebody else's
-                        control_.change(listener_fd, EPOLLIN);
-                    }
-                });
+                try {
+                    log(LogLevel::kError, "{}",
+                        descriptor_error("another process that connects", error));
+                    control_.add_timer(kLookAgainMs, [this, listener_fd] {
+                        const bool ours = std::any_of(
+                            listeners_.begin(), listeners_.end(),
+                            [&](const auto& item) { return item.second.fd == listener_fd; });
+                        if (ours) {  // else it was closed, and the number may be somebody else's
+                            control_.change(listener_fd, EPOLLIN);
+                        }
+                    });
+                    control_.change(listener_fd, 0);
+                } catch (const std::bad_alloc&) {
+                    std::this_thread::sleep_for(kWithoutATimer);  // nobody would look again
+                }
             }
             return;
         }

@@ -10,8 +10,10 @@
 #include <utility>
 
 #include "engine/fabric/shm/mailbox.hpp"
+#include "engine/fabric/shm/record.hpp"
 #include "engine/fabric/shm/rendezvous.hpp"
 #include "engine/fabric/shm/segment.hpp"
+#include "rings/spsc_ring.hpp"
 
 namespace sanpoll::tests {
 
@@ -111,6 +113,16 @@ public:
         }
     }
 
+    /// The first record that it writes, of a kind that there is not.
+    void lie_in_the_ring() {
+        const engine::shm::Direction direction = segment_->direction(0);
+        rings::SpscProducer producer(direction.slots, segment_->shape().ring_slots,
+                                     direction.slots_consumed);
+        ASSERT_TRUE(producer.has_room(1));
+        engine::shm::write_header(producer.payload(),
+                                  {static_cast<engine::shm::RecordKind>(99), 1, 0, 0, 0, 0}, 1);
+        producer.publish();
+    }
     /// What the engine has exposed to it, as it says itself.
     [[nodiscard]] engine::shm::ExposureSlot* exposed_to_it() {
         return segment_->direction(0).exposures;

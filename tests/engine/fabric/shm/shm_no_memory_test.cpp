@@ -2,13 +2,34 @@
 // acquaintance may end, with all that it has; nothing else does, and the next one succeeds.
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cerrno>
 #include <future>
+#include <thread>
 
 #include "tests/engine/denied_memory.hpp"
 #include "tests/engine/fabric/shm/engine_bench.hpp"
 #include "tests/engine/fabric/shm/liar.hpp"
+
+namespace {
+
+std::atomic<int> accepts_to_refuse{0};
+
+}  // namespace
+
+// In place of the system's.
+extern "C" int accept4(int fd, sockaddr* address, socklen_t* length, int flags) {
+    if (accepts_to_refuse.load() > 0) {
+        accepts_to_refuse.fetch_sub(1);
+        errno = ENOMEM;
+        return -1;
+    }
+    return static_cast<int>(::syscall(SYS_accept4, fd, address, length, flags));
+}
 
 namespace sanpoll::engine::shm {
 namespace {
@@ -210,6 +231,81 @@ TEST_P(ShmNoMemoryTest, WhoAsksAndDoesNotReadIsLeft) {
     EXPECT_TRUE(denial.end());
     expect_reset(theirs);
     expect_delivery(from, to);
+    tests::close_all({&from, &to});
+}
+
+// Whether somebody polls is looked at by a timer, and a timer needs memory. Without it the peers are asked to tell.
+TEST_P(ShmNoMemoryTest, LettersArriveAlthoughNobodySeesThatThePollingHasStopped) {
+    for (int granted = 0; granted < 6; ++granted) {
+        SCOPED_TRACE("pieces granted: " + std::to_string(granted));
+        EngineBench bench;
+        const Address at = EngineBench::fresh_address();
+        Backlog backlog(bench, at);
+        Liar liar(at);
+        std::atomic<bool> stop{false};
+        std::thread poller([&] {
+            while (!stop.load()) {
+                bench.fabric().progress();
+            }
+        });
+        OnControlThread denial(bench, granted);
+        for (int i = 0; i < 20; ++i) {
+            liar.say(control(MessageKind::kMail));
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+        (void)denial.end();
+        stop.store(true);
+        poller.join();
+        MailWriter writer(liar.outbox());
+        ControlMessage connect = control(MessageKind::kConnect);
+        connect.connector_id = 5;
+        connect.to_ip = at.ip;
+        connect.to_port = at.port;
+        bool knock = false;
+        ASSERT_TRUE(writer.put(connect, knock));
+        if (knock) {
+            liar.say(control(MessageKind::kMail));
+        }
+        ASSERT_NE(backlog.next(), nullptr);
+    }
+}
+
+TEST_P(ShmNoMemoryTest, WhoLiesInTheRingIsLeft) {
+    EngineBench bench;
+    const Address at = EngineBench::fresh_address();
+    Backlog backlog(bench, at);
+    Socket from;
+    Socket to;
+    ASSERT_NO_FATAL_FAILURE(tests::join(bench, backlog, at, from, to));
+    Liar liar(at);
+    Socket theirs;
+    ASSERT_NO_FATAL_FAILURE(connect(liar, backlog, at, theirs));
+    OnControlThread denial(bench, 0);
+    liar.lie_in_the_ring();
+    expect_delivery(from, to);  // looks at all links
+    EXPECT_TRUE(liar.hung_up());
+    (void)denial.end();
+    expect_reset(theirs);
+    expect_delivery(from, to);
+    tests::close_all({&from, &to});
+}
+
+// As when the system has no memory either: who knocks waits until it has.
+TEST_P(ShmNoMemoryTest, WhoCannotBeLetInWaits) {
+    EngineBench bench;
+    const Address at = EngineBench::fresh_address();
+    Backlog backlog(bench, at);
+    ASSERT_EQ(backlog.status, Status::kOk);
+    OnControlThread denial(bench, 0);
+    accepts_to_refuse = 3;
+    const int fd = connect_rendezvous(at);
+    EXPECT_GE(fd, 0);
+    EXPECT_TRUE(eventually([&] { return accepts_to_refuse.load() == 0; }));
+    EXPECT_TRUE(denial.end());
+    ::close(fd);
+    Socket from;
+    Socket to;
+    ASSERT_NO_FATAL_FAILURE(tests::join(bench, backlog, at, from, to));
     tests::close_all({&from, &to});
 }
 
