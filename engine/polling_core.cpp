@@ -40,9 +40,11 @@ constexpr int kShortSleepMs = 1;  // where a missed doorbell is possible, see fe
         }
         return;  // and looks at the result's line, which is better asked for later
     }
+    if ((request.flags & kCarried) != 0) {
+        return;  // the fabric has all that it needs at once, and knows when the result is
+    }
     claim_line(request.context);  // the result's, which there is at once for most
-    if (request.opcode == Opcode::kSend && request.sge_count != 0 &&
-        (request.flags & kCarried) == 0) {
+    if (request.opcode == Opcode::kSend && request.sge_count != 0) {
         rings::prefetch_for_read(reinterpret_cast<const void*>(request.sge[0].address));
     }
 }
@@ -319,6 +321,7 @@ void PollingCore::wake_waiters() noexcept {
         at = &(*at)->next;
     }
     *at = in_order;
+    end_behind();
     std::uint32_t done = 0;
     for (at = &runs_; *at != nullptr;) {
         PendingRun& run = **at;
@@ -363,7 +366,11 @@ std::uint32_t PollingCore::drain(Lane& lane) noexcept {
             lanes_left_ = true;
             break;
         }
+        const std::uint64_t behind = behind_.context;
         apply(request);
+        if (behind != 0 && behind_.context == behind) {
+            end_behind();
+        }
         lane.pop(request);  // behind it, for what it carries
         ++taken;
     }
@@ -412,9 +419,13 @@ void PollingCore::free_dead_lanes() noexcept {
                 lanes_[i] = lanes_.back();
                 lanes_.pop_back();
                 bury(lane);
+                end_behind();  // it may have been the last lane that is looked at
                 --i;
             }
         }
+    }
+    if (work == 0 && behind_.context != 0 && ++turns_behind_ >= kTurnsBehind) {
+        end_behind();
     }
     // If no lane gave anything, those that wait do so for a post that has not come; its poster will look
     // after them.

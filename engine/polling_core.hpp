@@ -255,6 +255,19 @@ public:
         after_completion();
     }
 
+    /// The same of a send that nothing waits for that is as urgent as the receive which it has ended, on a core of its own: once
+    /// the next request has been taken, or none has come for a moment. Its result's line is fetched from whoever looks at it, and
+    /// posts the next one, while the receive's line and buffer are. Token holder.
+    void complete_behind(const Completion& completion) noexcept {
+        end_behind();
+        if ((completion.flags & kNotify) != 0) [[unlikely]] {
+            complete(completion);
+            return;
+        }
+        behind_ = {completion.context, completion.bytes};
+        turns_behind_ = 0;
+    }
+
     /// After the last complete() of an endpoint that was closed.
     void endpoint_closed(const Endpoint& endpoint) noexcept;
 
@@ -326,6 +339,7 @@ public:
 
 private:
     static constexpr std::int32_t kLooksInARow = 32;  // at one connection, without a whole turn
+    static constexpr std::uint32_t kTurnsBehind = 4;  // without a request, some 150 ns
     static constexpr std::uint64_t kOwnWakeUp = 1;    // data of wake_fd_ in the epoll set
 
     struct Notice {
@@ -341,6 +355,17 @@ private:
         PendingRun* next = nullptr;
         std::atomic<bool> done{false};
     };
+
+    struct Behind {
+        std::uint64_t context = 0;  // 0: none
+        std::uint32_t bytes = 0;
+    };
+
+    void end_behind() noexcept {
+        if (const Behind ended = std::exchange(behind_, {}); ended.context != 0) {
+            complete_polled(ended.context, ended.bytes);
+        }
+    }
 
     static void let_direct(const WorkRequest& request, PostGate& gate,
                            std::uint32_t generation) noexcept;
@@ -406,6 +431,8 @@ private:
         nullptr;  // taken from new_runs_, in order; those left wait for earlier posts
     std::int32_t looks_left_ = 0;
     bool one_taken_ = false;
+    Behind behind_;                   // completed by complete_behind(), and not told yet
+    std::uint32_t turns_behind_ = 0;  // without a request since
     bool ended_for_good_ = false;
     bool lanes_left_ = false;  // the last turn left requests in lanes that the next one may take
     std::vector<Notice> overflow_;  // notices that found the ring full, in order

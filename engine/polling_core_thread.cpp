@@ -81,6 +81,7 @@ void PollingCore::dedicated_loop() noexcept {
             last_look_ns_ = 0;  // a sleep is not a gap
         }
     }
+    end_behind();
     release();
 }
 
@@ -179,6 +180,7 @@ void PollingCore::answer_knock() noexcept {
 // all that an idle process does.
 bool PollingCore::sleep_until_woken() noexcept {
     bool called = true;
+    end_behind();
     asleep_.store(1, std::memory_order_relaxed);
     for (FabricPort* port : ports_) {
         port->arm();

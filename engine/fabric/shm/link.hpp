@@ -266,6 +266,9 @@ public:
     /// They have been copied out.
     void release_staged() noexcept;
 
+    /// How far we have taken what was sent, as LinkSender::position.
+    [[nodiscard]] std::uint32_t position() const noexcept { return ring_.position() + turned_; }
+
     /// Whether the record at `head` comes before whatever the turn line holds, or will hold: RecordHeader::turns.
     [[nodiscard]] bool is_next(const std::byte* head) const noexcept {
         return read_turns(head) == static_cast<std::uint16_t>(turned_);
@@ -344,6 +347,7 @@ public:
     rings::TurnEnd turn;  // of the line that both directions share
     rings::Patience patience;
     Connection* connections = nullptr;  // head of the list of those on this link
+    Link* other_end = nullptr;          // if that is on the same core too; while both are
     std::string_view failure;           // why the peer was found lying; empty while all is well
     std::atomic<bool> failed{false};    // release after `failure`; read by the control thread
 
@@ -362,6 +366,14 @@ public:
     std::uint64_t knock_every = 0;
     bool knocked = false;          // since it was last heard of
     std::uint32_t seen_taken = 0;  // what it had taken when we looked last
+
+    [[nodiscard]] bool is_other_end_of(const Link& other) const noexcept {
+        return segment_->is_other_end_of(*other.segment_);
+    }
+    /// Whether nothing that was sent to the other end is still on its way there. Only where that is on the same core.
+    [[nodiscard]] bool nothing_under_way() const noexcept {
+        return sender.position() == other_end->receiver.position();
+    }
 
     /// Whether a message is in the turn line. A look may be put off for a moment (rings/patience.hpp) unless
     /// patience.give_up() was said.

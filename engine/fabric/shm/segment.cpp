@@ -46,6 +46,15 @@ std::size_t SegmentShape::bytes() const noexcept {
     return kHeader + 2 * (kMailbox + kWords + slots + staging_bytes + kExposures);
 }
 
+Segment::Segment(int fd, std::byte* base, const SegmentShape& shape, const struct stat& about,
+                 bool created) noexcept
+    : fd_(fd),
+      base_(base),
+      shape_(shape),
+      file_(about.st_ino),
+      device_(about.st_dev),
+      created_(created) {}
+
 Segment::~Segment() {
     (void)::munmap(base_, shape_.bytes());
     close_fd();
@@ -60,8 +69,9 @@ void Segment::close_fd() noexcept {
 
 std::unique_ptr<Segment> Segment::create(const SegmentShape& shape, std::string& error) {
     const int fd = ::memfd_create("sanpoll-link", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    struct stat about {};
     if (fd < 0 || ::ftruncate(fd, static_cast<off_t>(shape.bytes())) != 0 ||
-        ::fcntl(fd, F_ADD_SEALS, kSeals) != 0) {
+        ::fcntl(fd, F_ADD_SEALS, kSeals) != 0 || ::fstat(fd, &about) != 0) {
         error = memory_error("a link's shared memory", shape.bytes(), errno);
         if (fd >= 0) {
             ::close(fd);
@@ -74,7 +84,7 @@ std::unique_ptr<Segment> Segment::create(const SegmentShape& shape, std::string&
         ::close(fd);
         return nullptr;
     }
-    return std::unique_ptr<Segment>(new Segment(fd, base, shape));
+    return std::unique_ptr<Segment>(new Segment(fd, base, shape, about, true));
 }
 
 std::unique_ptr<Segment> Segment::open(int fd, const SegmentShape& shape, std::string& error) {
@@ -102,7 +112,7 @@ std::unique_ptr<Segment> Segment::open(int fd, const SegmentShape& shape, std::s
         error = memory_error("the mapping of a peer's link", shape.bytes(), errno);
         return nullptr;
     }
-    return std::unique_ptr<Segment>(new Segment(-1, base, shape));
+    return std::unique_ptr<Segment>(new Segment(-1, base, shape, about, false));
 }
 
 Direction Segment::direction(int index) const noexcept {

@@ -12,6 +12,8 @@
 #include "rings/slot.hpp"
 #include "rings/turn_line.hpp"
 
+struct stat;
+
 namespace sanpoll::engine::shm {
 
 /// One direction of a link. The reader writes the first three lines and records_taken, the writer all others but the
@@ -55,6 +57,10 @@ public:
 
     [[nodiscard]] int fd() const noexcept { return fd_; }  // only after create()
     void close_fd() noexcept;
+    /// Whether the other one maps the same file, which one of the two was created here for: two ends of one link, both ours.
+    [[nodiscard]] bool is_other_end_of(const Segment& other) const noexcept {
+        return file_ == other.file_ && device_ == other.device_ && created_ != other.created_;
+    }
     [[nodiscard]] const SegmentShape& shape() const noexcept { return shape_; }
     [[nodiscard]] Direction direction(int index) const noexcept;
     /// The letters of the same direction.
@@ -63,12 +69,16 @@ public:
     [[nodiscard]] rings::TurnLine& turn_line() const noexcept;
 
 private:
-    Segment(int fd, std::byte* base, const SegmentShape& shape) noexcept
-        : fd_(fd), base_(base), shape_(shape) {}
+    Segment(int fd, std::byte* base, const SegmentShape& shape, const struct stat& about,
+            bool created) noexcept;
 
     int fd_;
     std::byte* base_;
     SegmentShape shape_;
+    // No two files that there are have both numbers in common, and a mapped one is there.
+    std::uint64_t file_;
+    std::uint64_t device_;
+    bool created_;
 };
 
 }  // namespace sanpoll::engine::shm

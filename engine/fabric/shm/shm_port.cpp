@@ -110,6 +110,14 @@ void ShmPort::reap() {
 // ---- links ------------------------------------------------------------------------------------------
 
 void ShmPort::add_link(Link& link) {
+    for (Link* other : links_) {
+        // One of each: a peer may offer a file of ours again and again.
+        if (link.other_end == nullptr && other->other_end == nullptr &&
+            link.is_other_end_of(*other)) {
+            link.other_end = other;
+            other->other_end = &link;
+        }
+    }
     links_.push_back(&link);
     if (armed_) {
         link.receiver.arm();  // the peer does not know of the link yet, so nothing can be missed
@@ -137,6 +145,10 @@ void ShmPort::drain(Link& link) noexcept {
 void ShmPort::remove_link(Link& link, Status reason) noexcept {
     drain(link);  // what the peer wrote before it died is delivered
     std::erase(links_, &link);
+    if (link.other_end != nullptr) {
+        link.other_end->other_end = nullptr;
+        link.other_end = nullptr;
+    }
     (void)::epoll_ctl(core_.epoll_fd(), EPOLL_CTL_DEL, link.own_doorbell(), nullptr);
     while (Connection* connection = link.connections) {
         break_connection(*connection, reason);

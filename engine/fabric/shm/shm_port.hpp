@@ -226,6 +226,8 @@ private:
                                               const std::byte* from, std::uint32_t length,
                                               std::uint64_t& first) noexcept;
     void fetch_lines_beside(const Connection& connection) const noexcept;
+    [[nodiscard]] bool deliver_beside(Connection& connection, std::uint64_t address,
+                                      std::uint32_t length) noexcept;
     [[nodiscard]] static bool write_turn(Connection& connection, const std::byte* from,
                                          std::uint32_t length) noexcept;
     void post_send(Connection& connection, const WorkRequest& request) noexcept;

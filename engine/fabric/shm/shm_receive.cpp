@@ -145,6 +145,41 @@ inline bool ShmPort::take_plain(Link& link, std::uint32_t id, std::uint32_t leng
     return true;
 }
 
+// A message whose bytes the core has, and whose receiver is on this core as well, at the other end of the same link: as if it
+// had gone by the link, which nothing else is on, and had been taken at once. False: nothing was done.
+bool ShmPort::deliver_beside(Connection& connection, std::uint64_t address,
+                             std::uint32_t length) noexcept {
+    Link* const link = connection.link;
+    if (link == nullptr || link->other_end == nullptr) {
+        return false;
+    }
+    Link& there = *link->other_end;
+    if (const Connection* const other = find(connection.peer_id, there);
+        other != nullptr && !other->receives.empty()) {
+        // What will be written, long before it is: who waits for it looks at the latter all the while.
+        const QueuedRequest& front = other->receives.front();
+        claim_line(front.context);
+        claim_line(front.sge[0].address);
+    }
+    if (connection.broken || !connection.sends.empty() || !connection.may_send(true) ||
+        there.failed.load(std::memory_order_relaxed) || !link->nothing_under_way() ||
+        !take_plain(there, connection.peer_id, length, &connection.granted, [&](void* to) {
+            copy_short(to, reinterpret_cast<const void*>(address), length);
+        })) [[unlikely]] {
+        return false;
+    }
+    // As header_for(): the peer was told.
+    connection.reported = connection.granted;
+    connection.credit_due = false;
+    ++connection.sent;
+    counters_.messages_sent.add();
+    counters_.bytes_sent.add(length);
+    if (!there.shown.empty()) [[unlikely]] {
+        there.receiver.publish_taken();  // as take_records()
+    }
+    return true;
+}
+
 // False: the link has failed.
 inline bool ShmPort::take_turn(Link& link) noexcept {
     const TurnMessage message = read_turn(link.turn);

@@ -58,10 +58,19 @@ void ShmPort::fetch_lines_beside(const Connection& connection) const noexcept {
 void ShmPort::post(Endpoint& endpoint, const WorkRequest& request) noexcept {
     auto& connection = static_cast<Connection&>(endpoint);
     if (request.opcode == Opcode::kSend) {
-        if (config_.mode != Mode::kInline) {
+        if (config_.mode != Mode::kInline && (request.flags & kCarried) == 0) {
             fetch_lines_beside(connection);
         }
         const Sge& piece = request.sge[0];
+        if ((request.flags & kCarried) != 0) {
+            // Its bytes came along, and so did the right to read them.
+            if (deliver_beside(connection, source_of(request), piece.length)) [[likely]] {
+                core_.complete_behind(
+                    completion_of(connection, request, Status::kOk, piece.length));
+                return;
+            }
+            claim_line(request.context);  // the result's, which there is at once for most
+        }
         // The region may have been deregistered between the poster's check and now; its memory may be gone.
         if (request.sge_count == 1 &&
             (piece.length == 0 || connection.regions->live(piece.region)) &&

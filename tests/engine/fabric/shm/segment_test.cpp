@@ -82,6 +82,23 @@ TEST(Segment, TwoMappingsShareEveryPart) {
         << "the directions must not overlap";
 }
 
+TEST(Segment, KnowsItsOtherEnd) {
+    std::string error;
+    const auto ours = Segment::create(kShape, error);
+    const auto theirs = Segment::open(ours->fd(), kShape, error);
+    const auto again = Segment::open(ours->fd(), kShape, error);
+    const auto other = Segment::create(kShape, error);
+    ASSERT_NE(again, nullptr) << error;
+    ASSERT_NE(other, nullptr) << error;
+    EXPECT_TRUE(ours->is_other_end_of(*theirs));
+    EXPECT_TRUE(theirs->is_other_end_of(*ours));
+    EXPECT_FALSE(theirs->is_other_end_of(*again)) << "neither was made here";
+    EXPECT_FALSE(ours->is_other_end_of(*other));
+    EXPECT_FALSE(other->is_other_end_of(*theirs));
+    ours->close_fd();
+    EXPECT_TRUE(ours->is_other_end_of(*theirs)) << "the file is there while it is mapped";
+}
+
 TEST(Segment, StartsAsZeros) {
     std::string error;
     const auto segment = Segment::create(kShape, error);
