@@ -8,8 +8,10 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "bench/cpu_placement.hpp"
+#include "engine/work_request.hpp"
 #include "rings/slot.hpp"
 
 namespace sanpoll::bench {
@@ -22,6 +24,7 @@ constexpr std::uint32_t kSlots = 256;
 constexpr std::uint32_t kReceives = 8;
 constexpr std::uint32_t kSends = 2;
 constexpr std::uint32_t kEnds = 2;
+constexpr std::uint32_t kLooksBehind = 16;
 constexpr std::uint32_t kAhead = 2;      // slots whose lines are asked for
 constexpr std::uint64_t kMomentNs = 60;  // between two looks at a result
 constexpr std::uint32_t kElsewhere =
@@ -95,31 +98,42 @@ void end(Result& result, std::uint64_t bytes) noexcept {
 
 // The core's side: takes `requests` of them.
 void answer(Memory& memory, std::uint64_t requests, const CoreWork& work) noexcept {
+    Result* behind =
+        nullptr;  // of the last send, not told yet: behind the next request, or after a moment without one
+    const auto tell_sent = [&behind] {
+        if (behind == nullptr) return;
+        end(*behind, 0);
+        engine::offer_line(reinterpret_cast<std::uint64_t>(std::exchange(behind, nullptr)));
+    };
     for (std::uint32_t position = 0; position < requests; ++position) {
         Slot& slot = slot_at(memory, position);
+        std::uint32_t looks = 0;
         for (;;) {
             // With each look, as the second line is fetched together with the first one then.
             rings::prefetch_for_read(slot.bytes);
             // Pairs with the release in Asker::publish.
             if (slot.sequence.load(std::memory_order_acquire) == position + 1) break;
             (void)walk(0, kElsewhere);
+            if (++looks == kLooksBehind) tell_sent();
         }
         const std::uint32_t place = slot.place;
         Buffer& buffer = memory.buffers[slot.end][place % kReceives];
         if (slot.request == Request::kReceive) {
             claim(&buffer);
+            tell_sent();
             continue;
         }
         Result& sent = memory.sent[slot.end][place % kSends];
         Result& received = memory.received[slot.end][place % kReceives];
-        claim(&sent);
         claim(&received);
         claim(&buffer);
         const std::uint32_t size = slot.size;
         const std::uint64_t bytes = size + nothing_of(walk(size, work.answering));
         std::memcpy(buffer.bytes, slot.bytes, bytes);
         end(received, size);
-        end(sent, size);
+        engine::offer_line(reinterpret_cast<std::uint64_t>(buffer.bytes));
+        tell_sent();
+        behind = &sent;
     }
 }
 
@@ -175,6 +189,8 @@ private:
     }
 
     void send(std::uint32_t end) noexcept {
+        while (place_ - collected_[end] == kSends)
+            collect(end);
         // The core sees it behind the slot.
         memory_.sent[end][place_ % kSends].state.store(kInProgress, std::memory_order_relaxed);
         Slot& slot = next_slot();
@@ -218,10 +234,15 @@ private:
         memory_.received[end][place_ % kReceives].state.store(kInProgress,
                                                               std::memory_order_relaxed);
         publish(next_slot(), Request::kReceive, end, size_);
-        const Result& sent = memory_.sent[end][place_ % kSends];
-        while (!has_ended(sent)) {
-        }
+        collect(end);
+    }
+
+    // One look at the oldest send that has not been seen to be over.
+    void collect(std::uint32_t end) noexcept {
+        const Result& sent = memory_.sent[end][collected_[end] % kSends];
+        if (!has_ended(sent)) return;
         claim(&sent);  // the next but one send begins with writing it
+        ++collected_[end];
     }
 
     Memory& memory_;
@@ -232,6 +253,7 @@ private:
     std::uint64_t wait_ = 0;      // ticks
     std::uint32_t position_ = 0;  // of the next slot
     std::uint32_t place_ = 0;     // of the next message at either end
+    std::uint32_t collected_[kEnds] = {};
 };
 
 }  // namespace

@@ -367,6 +367,9 @@ std::uint32_t PollingCore::drain(Lane& lane) noexcept {
             break;
         }
         const std::uint64_t behind = behind_.context;
+        if (request.opcode != Opcode::kReceive && (request.flags & kCarried) == 0) {
+            end_behind();  // it may end at once, and not before a send in front of it
+        }
         apply(request);
         if (behind != 0 && behind_.context == behind) {
             end_behind();
@@ -424,7 +427,7 @@ void PollingCore::free_dead_lanes() noexcept {
             }
         }
     }
-    if (work == 0 && behind_.context != 0 && ++turns_behind_ >= kTurnsBehind) {
+    if (work == 0 && behind_.context != 0 && ++turns_behind_ == kTurnsBehind) {
         end_behind();
     }
     // If no lane gave anything, those that wait do so for a post that has not come; its poster will look

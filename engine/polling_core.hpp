@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cassert>
 #include <cstdint>
 #include <memory>
 #include <thread>
@@ -255,10 +256,15 @@ public:
         after_completion();
     }
 
-    /// The same of a send that nothing waits for that is as urgent as the receive which it has ended, on a core of its own: once
-    /// the next request has been taken, or none has come for a moment. Its result's line is fetched from whoever looks at it, and
-    /// posts the next one, while the receive's line and buffer are. Token holder.
+    /// The same of a send whose message was received at once, on a core of its own: once the next request has been taken, or none
+    /// has come for a moment. Nobody waits for it as for the receive, and its result's line would be fetched, together with the
+    /// receive's line and buffer, from whoever posts the next one.
+    ///
+    /// Until then the send has ended but for being told. Nothing of the send direction is told before it: what may end at
+    /// once calls end_behind() first. Nor can its endpoint end, or its owner take memory back: closes, suspensions and all
+    /// other control operations come as runs, which call it too, as do the core's sleep and its end. Token holder.
     void complete_behind(const Completion& completion) noexcept {
+        assert(dedicated_);  // others may not turn again
         end_behind();
         if ((completion.flags & kNotify) != 0) [[unlikely]] {
             complete(completion);
@@ -266,6 +272,13 @@ public:
         }
         behind_ = {completion.context, completion.bytes};
         turns_behind_ = 0;
+    }
+    /// Tells what complete_behind() has kept, if anything.
+    void end_behind() noexcept {
+        if (const Behind ended = std::exchange(behind_, {}); ended.context != 0) [[unlikely]] {
+            complete_polled(ended.context, ended.bytes);
+            offer_line(ended.context);
+        }
     }
 
     /// After the last complete() of an endpoint that was closed.
@@ -360,12 +373,6 @@ private:
         std::uint64_t context = 0;  // 0: none
         std::uint32_t bytes = 0;
     };
-
-    void end_behind() noexcept {
-        if (const Behind ended = std::exchange(behind_, {}); ended.context != 0) {
-            complete_polled(ended.context, ended.bytes);
-        }
-    }
 
     static void let_direct(const WorkRequest& request, PostGate& gate,
                            std::uint32_t generation) noexcept;

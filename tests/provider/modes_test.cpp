@@ -147,6 +147,19 @@ TEST_P(ModesTest, WaitingForAPolledOperationEnds) {
     sender.join();
 }
 
+// Of a send alone, behind which nothing is posted that could bring its end along.
+TEST_P(ModesTest, WaitingForASendAloneEnds) {
+    Pair pair = connected();
+    for (int i = 0; i < 20; ++i) {
+        Polled receive;
+        Polled sent;
+        ASSERT_EQ(san.recv(pair.server.s, pair.server.at(0), 64, &receive), WSA_IO_PENDING);
+        ASSERT_EQ(san.send(pair.client.s, pair.client.at(0), 10, &sent), WSA_IO_PENDING);
+        EXPECT_EQ(san.overlapped_result(pair.client.s, &sent, 1).bytes, 10U);
+        EXPECT_EQ(san.overlapped_result(pair.server.s, &receive, 1).bytes, 10U);
+    }
+}
+
 TEST_P(ModesTest, CloseEndsWhatIsPendingAtBothEnds) {
     Pair pair = connected();
     std::deque<Polled> polled(10);

@@ -154,12 +154,14 @@ bool ShmPort::deliver_beside(Connection& connection, std::uint64_t address,
         return false;
     }
     Link& there = *link->other_end;
+    std::uint64_t buffer = 0;
     if (const Connection* const other = find(connection.peer_id, there);
         other != nullptr && !other->receives.empty()) {
-        // What will be written, long before it is: who waits for it looks at the latter all the while.
+        // What will be written, long before it is: who waits for it looks at the former all the while.
         const QueuedRequest& front = other->receives.front();
+        buffer = front.sge[0].address;
         claim_line(front.context);
-        claim_line(front.sge[0].address);
+        claim_line(buffer);
     }
     if (connection.broken || !connection.sends.empty() || !connection.may_send(true) ||
         there.failed.load(std::memory_order_relaxed) || !link->nothing_under_way() ||
@@ -167,6 +169,11 @@ bool ShmPort::deliver_beside(Connection& connection, std::uint64_t address,
             copy_short(to, reinterpret_cast<const void*>(address), length);
         })) [[unlikely]] {
         return false;
+    }
+    if (length != 0) {
+        // Who sees the result reads them next, and has to come for them.
+        offer_line(buffer);
+        offer_line(buffer + length - 1);
     }
     // As header_for(): the peer was told.
     connection.reported = connection.granted;

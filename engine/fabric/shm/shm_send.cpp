@@ -69,6 +69,7 @@ void ShmPort::post(Endpoint& endpoint, const WorkRequest& request) noexcept {
                     completion_of(connection, request, Status::kOk, piece.length));
                 return;
             }
+            core_.end_behind();  // it may end at once, and not before a send in front of it
             claim_line(request.context);  // the result's, which there is at once for most
         }
         // The region may have been deregistered between the poster's check and now; its memory may be gone.

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tests/engine/fabric/shm/two_ports.hpp"
@@ -13,19 +14,47 @@ namespace {
 
 using tests::message_of;
 using tests::Operation;
-using tests::Side;
 using tests::Socket;
 
-Config dedicated() {
+Config config_of(Mode mode) {
     Config config = tests::TwoPorts::small_config();
-    config.mode = Mode::kDedicated;
+    config.mode = mode;
     config.cores = {0};
     return config;
 }
 
+// What has been told, in order: contexts.
+std::vector<std::uint64_t>& told() {
+    static std::vector<std::uint64_t> all;
+    return all;
+}
+
+Handlers noting_handlers() {
+    Handlers handlers = tests::operation_handlers();
+    handlers.completed = [](std::uint64_t context, std::uint32_t bytes, Status status) noexcept {
+        told().push_back(context);
+        tests::operation_handlers().completed(context, bytes, status);
+    };
+    return handlers;
+}
+
+// A core with its port, without threads.
+struct NotingSide {
+    explicit NotingSide(const Config& config)
+        : notifier(config),
+          core(config, Clock::steady(), noting_handlers(), notifier, 0),
+          port(config, core, -1) {
+        core.add_port(port);
+        told().clear();
+    }
+    Notifier notifier;
+    PollingCore core;
+    ShmPort port;
+};
+
 class BesideTest : public testing::Test {
 protected:
-    BesideTest() : config_(dedicated()), side_(config_, 0) {
+    explicit BesideTest(Mode mode = Mode::kDedicated) : config_(config_of(mode)), side_(config_) {
         std::string error;
         const SegmentShape shape{config_.shm_ring_slots, config_.shm_staging_kb * 1024};
         auto ours = Segment::create(shape, error);
@@ -79,7 +108,7 @@ protected:
     }
 
     const Config config_;
-    Side side_;
+    NotingSide side_;
     int fd_ = -1;
     std::unique_ptr<Link> first_;
     std::unique_ptr<Link> second_;
@@ -159,6 +188,83 @@ TEST_F(BesideTest, SendsEndInTheirOrder) {
         expect(*receives[i], i, 8);
         EXPECT_TRUE(sends[i]->good());
     }
+}
+
+// Which of the operations are told in which order, as far as they have been.
+std::vector<int> order_of(const std::vector<Operation*>& operations) {
+    std::vector<int> order;
+    for (const std::uint64_t context : told()) {
+        for (std::size_t i = 0; i < operations.size(); ++i) {
+            if (context == reinterpret_cast<std::uint64_t>(operations[i])) {
+                order.push_back(static_cast<int>(i));
+            }
+        }
+    }
+    return order;
+}
+
+TEST_F(BesideTest, ASendBesideIsToldBeforeOneBehindItThatIsNot) {
+    b_.receive(1024);
+    settle();
+    std::vector<Operation*> sends{&a_.send_number(1, 8)};
+    (void)side_.core.turn();
+    ASSERT_TRUE(order_of(sends).empty()) << "it would not tell anything";
+    sends.push_back(&a_.send_number(2, 8));  // no receive waits for it: it goes by the link at once
+    (void)side_.core.turn();
+    EXPECT_EQ(order_of(sends), (std::vector<int>{0, 1}));
+
+    b_.receive(1024);  // takes the second
+    b_.receive(1024);
+    b_.receive(1024);
+    settle();
+    sends = {&a_.send_number(3, 8)};
+    (void)side_.core.turn();
+    ASSERT_TRUE(order_of(sends).empty());
+    sends.push_back(&a_.send_number(4, 200));  // does not come along in a slot
+    (void)side_.core.turn();
+    EXPECT_EQ(order_of(sends), (std::vector<int>{0, 1}));
+}
+
+TEST_F(BesideTest, ASendBesideIsToldBeforeRdmaBehindIt) {
+    b_.receive(64);
+    settle();
+    std::vector<Operation*> sends{&a_.send_number(1, 8)};
+    (void)side_.core.turn();
+    ASSERT_TRUE(order_of(sends).empty());
+    // Nothing is exposed there.
+    sends.push_back(&a_.rdma(Opcode::kRdmaWrite, RemotePlace{1, 2, 0}, message_of(2, 8)));
+    settle();
+    EXPECT_EQ(order_of(sends), (std::vector<int>{0, 1}));
+    EXPECT_FALSE(sends[1]->good());
+}
+
+TEST_F(BesideTest, ASendBesideIsToldBeforeTheConnectionIsClosed) {
+    b_.receive(64);
+    settle();
+    const Operation& send = a_.send_number(1, 8);
+    (void)side_.core.turn();
+    ASSERT_FALSE(send.ended());
+    std::thread closer([&] { a_.close(); });  // waits for the core, which this thread turns
+    while (a_.closures.load() == 0) {
+        (void)side_.core.turn();
+    }
+    closer.join();
+    EXPECT_TRUE(send.good());
+    EXPECT_EQ(send.ends.load(), 1);
+}
+
+class InlineBesideTest : public BesideTest {
+protected:
+    InlineBesideTest() : BesideTest(Mode::kInline) {}
+};
+
+// Who turns such a core may not do so again.
+TEST_F(InlineBesideTest, NothingIsKeptForLater) {
+    b_.receive(64);
+    const Operation& send = a_.send_number(1, 8);
+    EXPECT_TRUE(send.good());
+    EXPECT_NE(by_the_link(), 0U);
+    settle();
 }
 
 // What goes by the link is not overtaken by what need not.
