@@ -2,17 +2,18 @@
 // moves, with no provider around them, or with as many steps on the way as the provider takes.
 //
 // Two threads, a turn of two messages, and the loop of ping_with_self() (bench/ping_loops.hpp). Of a message, as the engine
-// does it (engine/lane.hpp, provider/posting.hpp):
+// does it where both ends are on one core (engine/lane.hpp, ShmPort::deliver_beside, provider/posting.hpp):
 //
 //   thread -> core   a slot of two lines: the request with the sequence word that says it is full, and its bytes. The thread
-//                    asks for the lines of the next slots before it needs them, slots follow each other in the order of
+//                    asks for the lines of the next slots before it needs them; they follow each other in the order of
 //                    rings/slot.hpp
-//   core -> thread   three lines, asked for when the request is seen: the receive's buffer, its result, and the send's result
-//   thread -> core   behind the turn, a slot for each receive that is posted again
+//   core -> thread   the receive's buffer and its result, asked for when the request is seen; the buffer is handed on
+//   core -> thread   behind the next request, or after a moment without one: the result of the send
+//   thread -> core   behind the turn, a slot for each receive that is posted again, and a look at a send's result
 //
-// There is no gate, no link, no check, no count, and no locked instruction. Who waits for a result looks again as often as
-// the provider does; how long it waits before the first look is what suits it best, found anew at each measurement. So the figure is no
-// more than the lines themselves have to take, whatever is around them.
+// There is no gate, no link, no check, no count, and no locked instruction. How long the thread waits before its first look at a
+// result is what suits best, found anew at each measurement. It is a comparison and no lower bound: what either thread does
+// beside the measured turn shifts when the other one looks, so more work at the right place can make a turn shorter.
 #pragma once
 
 #include <cstdint>
@@ -30,7 +31,7 @@ struct CoreWork {
 };
 
 // The provider's instructions on that way, of a message of up to 64 bytes: counted by callgrind, as bench/README.md says.
-inline constexpr CoreWork kProvidersInstructions{387, 545, 80};
+inline constexpr CoreWork kProvidersInstructions{387, 240, 80};
 // Where all lines are at hand it gets through three of them in a cycle, as inline mode does.
 inline constexpr std::uint32_t kInstructionsACycle = 3;
 inline constexpr CoreWork kProvidersWork{kProvidersInstructions.asking / kInstructionsACycle,
