@@ -455,9 +455,15 @@ bool PollingCore::turn() noexcept {
     if (new_runs_.load(std::memory_order_relaxed) != nullptr || runs_ != nullptr) [[unlikely]] {
         work += do_runs();
     }
-    for (FabricPort* port : ports_) {
-        work += port->poll(kFabricBatch);
+    if (fabric_busy_ && behind_.context != 0) [[unlikely]] {
+        end_behind();  // what follows may take a thousand times the moment that it was meant to wait
     }
+    std::uint32_t found = 0;
+    for (FabricPort* port : ports_) {
+        found += port->poll(kFabricBatch);
+    }
+    fabric_busy_ = found != 0;
+    work += found;
     if (!overflow_.empty())
         [[unlikely]] {  // flush_notices() leaves it empty or with something to do
         flush_notices();

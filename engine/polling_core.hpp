@@ -257,7 +257,7 @@ public:
     }
 
     /// The same of a send whose message was received at once, on a core of its own: once the next request has been taken, or none
-    /// has come for a moment. Nobody waits for it as for the receive, and its result's line would be fetched, together with the
+    /// has come for a moment, or the fabrics are busy. Nobody waits for it as for the receive, and its result's line would be fetched, together with the
     /// receive's line and buffer, from whoever posts the next one.
     ///
     /// Until then the send has ended but for being told. Nothing of the send direction is told before it: what may end at
@@ -352,7 +352,7 @@ public:
 
 private:
     static constexpr std::int32_t kLooksInARow = 32;  // at one connection, without a whole turn
-    static constexpr std::uint32_t kTurnsBehind = 4;  // without a request, some 150 ns
+    static constexpr std::uint32_t kTurnsBehind = 4;  // without a request; some 150 ns, idle
     static constexpr std::uint64_t kOwnWakeUp = 1;    // data of wake_fd_ in the epoll set
 
     struct Notice {
@@ -438,6 +438,7 @@ private:
         nullptr;  // taken from new_runs_, in order; those left wait for earlier posts
     std::int32_t looks_left_ = 0;
     bool one_taken_ = false;
+    bool fabric_busy_ = false;        // the last turn's polls found something
     Behind behind_;                   // completed by complete_behind(), and not told yet
     std::uint32_t turns_behind_ = 0;  // without a request since
     bool ended_for_good_ = false;

@@ -75,7 +75,8 @@ private:
     int fd_;
     std::byte* base_;
     SegmentShape shape_;
-    // No two files that there are have both numbers in common, and a mapped one is there.
+    // No two files that there are have both numbers in common, and a mapped one is there; but old kernels count memory files with
+    // 32 bits, so there a process of our user that makes some billions of them can have one that is taken for this one.
     std::uint64_t file_;
     std::uint64_t device_;
     bool created_;

@@ -29,8 +29,8 @@ void ShmPort::copy_any(void* to, const void* from, std::uint32_t length) noexcep
     } else if (length < kToAndFroFrom) {
         copy_long(to, from, length);
     } else {
-        // Whoever looks at the last byte of a range instead of waiting for a message is promised nothing, and is right all
-        // the same: the way back keeps no order by itself, but stores after it do.
+        // Whoever looks at the last byte of a range instead of waiting for a message is promised nothing. But the way back would
+        // show it first of all; so it comes last, as it does by the way there.
         constexpr std::uint32_t kLast = 64;
         const std::uint32_t body = length - kLast;
         if (backwards_ = !backwards_; backwards_) {

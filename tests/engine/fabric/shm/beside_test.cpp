@@ -166,6 +166,18 @@ TEST_F(BesideTest, TheSendEndsWithoutAnotherRequest) {
     EXPECT_EQ(send.length, 64U);
 }
 
+TEST_F(BesideTest, TheSendDoesNotWaitForABusyFabric) {
+    Operation& receive = b_.receive(64);
+    (void)a_.receive(4096);
+    settle();
+    (void)b_.send_number(1, 4096);
+    ASSERT_TRUE(side_.core.turn());  // which finds the message on the link
+    Operation& send = a_.send_number(2, 64);
+    (void)side_.core.turn();
+    EXPECT_TRUE(receive.good());
+    EXPECT_TRUE(send.good());
+}
+
 TEST_F(BesideTest, SendsEndInTheirOrder) {
     std::vector<Operation*> receives;
     std::vector<Operation*> sends;
