@@ -360,8 +360,8 @@ void ShmFabric::look_for_trouble() {
         if (found == peers_.end()) {
             return;
         }
-        const std::shared_ptr<Peer> peer = *found;
-        peer->end(peer->link()->failure);
+        // Held, for its end takes it out of the set.
+        std::shared_ptr<Peer>(*found)->end((*found)->link()->failure);
     }
 }
 
