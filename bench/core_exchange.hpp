@@ -32,7 +32,8 @@ struct CoreWork {
 
 // The provider's instructions on that way, of a message of up to 64 bytes: counted by callgrind, as bench/README.md says.
 inline constexpr CoreWork kProvidersInstructions{387, 240, 80};
-// Where all lines are at hand it gets through three of them in a cycle, as inline mode does.
+// Where all lines are at hand, as in inline mode, it gets through three of them in a cycle or more: rather too many steps than too
+// few.
 inline constexpr std::uint32_t kInstructionsACycle = 3;
 inline constexpr CoreWork kProvidersWork{kProvidersInstructions.asking / kInstructionsACycle,
                                          kProvidersInstructions.answering / kInstructionsACycle,
