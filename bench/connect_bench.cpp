@@ -27,7 +27,7 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kName = "connect_bench";
-constexpr std::uint64_t kWarmUp = 50;
+constexpr std::uint64_t kWarmUp = 50;  // or as many as are measured then
 
 struct Options {
     CommonOptions common;
@@ -163,7 +163,8 @@ private:
     }
     ConnectTimes measure(const Series& series) {
         ConnectClient& client = *clients_.at(series.transport);
-        const std::uint64_t warm_up = std::max<std::uint64_t>(kWarmUp, series.at_once);
+        const std::uint64_t warm_up =
+            std::max<std::uint64_t>(std::min(kWarmUp, options_.connections()), series.at_once);
         order(series.transport, warm_up + options_.connections(), false, series.wait);
         const ConnectWait wait = wait_from(series.wait);
         (void)run_connects(client, rule_, warm_up, series.at_once, wait);

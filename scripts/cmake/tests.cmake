@@ -1,9 +1,11 @@
 # sanpoll_add_test(NAME <name> SOURCES <file>... [LIBS <target>...] [TIMEOUT <seconds>]
-#                  [LABELS <label>...] [ONE_CPU])
+#                  [LABELS <label>...] [ONE_CPU] [ONE_CPU_TESTS <regex>] [TWO_CPU_TESTS <regex>] [OPTIMISED])
 #
 # A GoogleTest program, build/<preset>/bin/tests/<name>. Each of its tests is a ctest test of its own,
 # so that a failure is named; TIMEOUT (300 s if not given) holds for each of them. ONE_CPU: one thread does their work, so
-# that ctest, which the presets let use two CPUs, may run two of them at a time; all others want both.
+# that ctest, which the presets let use two CPUs, may run two of them at a time; all others want both. ONE_CPU_TESTS and
+# TWO_CPU_TESTS say it of the tests with such a name, <suite>.<test>, against what holds for the program. OPTIMISED: they look
+# at so many bytes that they take longer than a compiler that optimises them, also with the address sanitizer.
 #
 # The tests find in their environment:
 #   SANPOLL_LIBRARY   path of the built libsanpoll.so
@@ -38,8 +40,30 @@ function(sanpoll_test_environment out)
   set(${out} "${environment}" PARENT_SCOPE)
 endfunction()
 
+# Where tests/CMakeLists.txt turns the optimiser off, turns it on again, for one program.
+function(sanpoll_optimise_test target)
+  if(SANPOLL_SANITIZE MATCHES "address")
+    target_compile_options(${target} PRIVATE -O1)
+    sanpoll_precompile(${target} optimised_tests)
+  else()
+    sanpoll_precompile(${target} tests)
+  endif()
+endfunction()
+
+# Appends to `text` what gives those of the discovered tests whose names match, unless `regex` is empty, so many processors.
+function(sanpoll_test_processors text list regex processors)
+  if(regex)
+    set(${text} "${${text}}foreach(test IN LISTS ${list})
+  if(test MATCHES [==[${regex}]==])
+    set_tests_properties(\"\${test}\" PROPERTIES PROCESSORS ${processors})
+  endif()
+endforeach()\n" PARENT_SCOPE)
+  endif()
+endfunction()
+
 function(sanpoll_add_test)
-  cmake_parse_arguments(PARSE_ARGV 0 arg "ONE_CPU" "NAME;TIMEOUT" "SOURCES;LIBS;LABELS")
+  cmake_parse_arguments(PARSE_ARGV 0 arg "ONE_CPU;OPTIMISED" "NAME;TIMEOUT;ONE_CPU_TESTS;TWO_CPU_TESTS"
+    "SOURCES;LIBS;LABELS")
   if(NOT arg_NAME OR NOT arg_SOURCES OR arg_UNPARSED_ARGUMENTS)
     message(FATAL_ERROR "sanpoll_add_test: NAME and SOURCES are needed; not understood: "
       "'${arg_UNPARSED_ARGUMENTS}'")
@@ -56,7 +80,11 @@ function(sanpoll_add_test)
   set_target_properties(${arg_NAME} PROPERTIES
     RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bin/tests")
   target_link_libraries(${arg_NAME} PRIVATE sanpoll_options ${arg_LIBS} GTest::gtest_main)
-  sanpoll_precompile(${arg_NAME} tests)
+  if(arg_OPTIMISED)
+    sanpoll_optimise_test(${arg_NAME})
+  else()
+    sanpoll_precompile(${arg_NAME} tests)
+  endif()
 
   # Tests load the library at run time, so nothing else makes it be built before them.
   foreach(needed IN ITEMS sanpoll sanpoll-ping)
@@ -80,6 +108,8 @@ function(sanpoll_add_test)
     string(APPEND properties
       "set_tests_properties(\${${arg_NAME}_TESTS} PROPERTIES LABELS [==[${arg_LABELS}]==])\n")
   endif()
+  sanpoll_test_processors(properties ${arg_NAME}_TESTS "${arg_ONE_CPU_TESTS}" 1)
+  sanpoll_test_processors(properties ${arg_NAME}_TESTS "${arg_TWO_CPU_TESTS}" 2)
   set(file "${CMAKE_CURRENT_BINARY_DIR}/${arg_NAME}_properties.cmake")
   file(WRITE "${file}" "if(${arg_NAME}_TESTS)\n${properties}endif()\n")
   set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES "${file}")

@@ -12,7 +12,7 @@ using nlohmann::json;
 
 TEST(ConnectBench, ComparesBothTransports) {
     test::RunningProgram program(
-        "connect_bench", {"--count", "20", "--rounds", "1", "--at-once", "1,4", "--beside", "0,5",
+        "connect_bench", {"--count", "8", "--rounds", "1", "--at-once", "1,4", "--beside", "0,5",
                           "--quiet", "--json", "-"});
     const auto result = program.wait();
     ASSERT_EQ(result.status, 0) << result.err;
