@@ -303,9 +303,9 @@ TEST_F(ArenaRdmaTest, AfterADeregistrationNothingChangesAnyMore) {
             ASSERT_EQ(error, 0);
             std::memset(memory, 0x66, kRoom);
             std::this_thread::sleep_for(std::chrono::milliseconds(1));
-            for (std::size_t i = 0; i < kRoom; ++i) {
-                ASSERT_EQ(memory[i], 0x66);
-            }
+            // Each byte is like the one before it: one by one they take seconds under a sanitizer.
+            ASSERT_EQ(memory[0], 0x66);
+            ASSERT_EQ(std::memcmp(memory, memory + 1, kRoom - 1), 0);
             server->kill();
             EXPECT_EQ(san.close(s), 0);
         }
