@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <iterator>
 
 #include "tests/provider/patience.hpp"
 
@@ -237,19 +238,29 @@ std::vector<Upcall> RecordingSwitch::upcalls() const {
     return log_;
 }
 
+// Some tests ask for each of thousands of operations: only what is asked for is copied.
 std::vector<Upcall> RecordingSwitch::upcalls(UpcallKind kind) const {
-    std::vector<Upcall> result = upcalls();
-    std::erase_if(result, [kind](const Upcall& call) { return call.kind != kind; });
+    const std::lock_guard lock(mutex_);
+    std::vector<Upcall> result;
+    std::copy_if(log_.begin(), log_.end(), std::back_inserter(result),
+                 [kind](const Upcall& call) { return call.kind == kind; });
     return result;
 }
 
 std::vector<Upcall> RecordingSwitch::completions(LPWSAOVERLAPPED overlapped) const {
-    std::vector<Upcall> result = upcalls(UpcallKind::kComplete);
-    std::erase_if(result, [=](const Upcall& call) { return call.overlapped != overlapped; });
+    const std::lock_guard lock(mutex_);
+    std::vector<Upcall> result;
+    std::copy_if(log_.begin(), log_.end(), std::back_inserter(result), [=](const Upcall& call) {
+        return call.overlapped == overlapped && call.kind == UpcallKind::kComplete;
+    });
     return result;
 }
 
-std::size_t RecordingSwitch::count(UpcallKind kind) const { return upcalls(kind).size(); }
+std::size_t RecordingSwitch::count(UpcallKind kind) const {
+    const std::lock_guard lock(mutex_);
+    return static_cast<std::size_t>(std::count_if(
+        log_.begin(), log_.end(), [kind](const Upcall& call) { return call.kind == kind; }));
+}
 
 bool RecordingSwitch::wait_for(UpcallKind kind, std::size_t count) const {
     std::unique_lock lock(mutex_);
