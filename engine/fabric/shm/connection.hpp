@@ -128,6 +128,7 @@ struct Connection final : Endpoint, ExposureBoard, Stops {
     bool confirmed_due = false;
     std::uint32_t copied_due = 0;  // described messages that are copied; not said yet
     Connection* next_queued = nullptr;
+    std::uint32_t copied_in_turn = 0;  // the last one in which it copied out of the peer's memory
     std::atomic<Sharing> sharing{Sharing::kOffHere};  // of its link; any thread may ask
 
     // ---- sending

@@ -254,11 +254,22 @@ bool ShmPort::take_described(Connection* connection, Link& link, const RecordHea
     return true;
 }
 
-// Whether `connection` may copy out of the peer's memory now. If not it is among the first in the next turn: whoever
-// copies long messages without end would else take all of every turn, being as far ahead of the others each time.
+// Whether `connection` may copy out of the peer's memory now. If not, and it has not done so in this turn, it is among the first
+// in the next: whoever copies long messages without end would else take all of every turn, being as far ahead of the others
+// each time. Who has had a part of this turn waits behind whoever has not.
 bool ShmPort::may_copy(Connection& connection) noexcept {
-    if (copy_left_ != 0 && starved_head_ == nullptr) [[likely]] {
+    if (starved_head_ == nullptr && (copy_left_ != 0 || may_copy_on())) [[likely]] {
+        if (copies_ == Copies::kNone) {
+            copies_ = Copies::kBegun;
+            copies_began_ = __builtin_ia32_rdtsc();
+            ++copying_turn_;
+        }
+        connection.copied_in_turn = copying_turn_;
         return true;
+    }
+    if (copies_ != Copies::kNone && connection.copied_in_turn == copying_turn_) {
+        come_back_to(connection);
+        return false;
     }
     if (!connection.queued) {
         connection.queued = true;
@@ -270,6 +281,18 @@ bool ShmPort::may_copy(Connection& connection) noexcept {
         core_.wake();
     }
     return false;
+}
+
+// Nobody waits longer for that than for a turn whose bytes come from afar, and a stream of messages that the caches hold
+// has half as many turns between its copies. By ticks: to ask the core's clock holds up the copies around it, for longer than
+// the turn that is saved takes.
+bool ShmPort::may_copy_on() noexcept {
+    if (copies_ != Copies::kBegun || __builtin_ia32_rdtsc() - copies_began_ > kQuickCopiesTicks) {
+        return false;
+    }
+    copies_ = Copies::kMore;
+    copy_left_ = kArenaBytesPerTurn;
+    return true;
 }
 
 void ShmPort::put_starved_first() noexcept {

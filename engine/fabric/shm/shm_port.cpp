@@ -370,7 +370,7 @@ void ShmPort::bury(Connection& connection) noexcept {
 
 std::uint32_t ShmPort::poll(std::uint32_t budget) noexcept {
     std::uint32_t work = 0;
-    copy_left_ = kArenaBytesPerTurn;
+    begin_copies();
     // Nothing there: looks again, for the way in and out of here takes longer than several looks, and what
     // arrives during that way waits for the next.
     for (std::uint32_t looks = std::exchange(one_look_, false) ? 1 : looks_;

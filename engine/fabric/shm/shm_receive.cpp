@@ -222,7 +222,7 @@ inline bool ShmPort::take_turn(Link& link) noexcept {
 
 // What has come along with a message that was taken directly, or is not such a one.
 [[gnu::noinline]] void ShmPort::take_rest(Link& link, bool turn, const std::byte* head) noexcept {
-    copy_left_ = kArenaBytesPerTurn;
+    begin_copies();
     if (take_records(link, turn, head, kLookBatch) > 1 || !turn) {
         core_.look_round_sooner(4);  // more than an answer had come
     }
