@@ -62,7 +62,6 @@ PollingCore::PollingCore(const Config& config, Clock& clock, const Handlers& han
       token_(TokenPool::take()),
       notices_(config.notifier_slots) {
     lanes_.reserve(64);
-    overflow_.reserve(64);
     token_.release();
 }
 
@@ -343,6 +342,9 @@ void PollingCore::wake_waiters() noexcept {
 }
 
 void PollingCore::expect_notification(Endpoint& endpoint) noexcept {
+    if (endpoint.ever_notified) {
+        overflow_.end(1);  // the place for its closing is promised already
+    }
     endpoint.ever_notified = true;
     const std::uint32_t pending = notified_pending_.load(std::memory_order_relaxed);
     notified_pending_.store(pending + 1, std::memory_order_relaxed);

@@ -16,6 +16,7 @@
 #include "engine/fabric/fabric_port.hpp"
 #include "engine/fence.hpp"
 #include "engine/lane.hpp"
+#include "engine/notice_queue.hpp"
 #include "engine/poll_token.hpp"
 #include "engine/work_request.hpp"
 #include "rings/spsc_ring.hpp"
@@ -100,11 +101,21 @@ public:
 
     /// Posts a send or receive: takes the endpoint's next sequence number from `gate` and hands the
     /// request over. kOk: exactly one completion follows. kNotOpen: the gate refused. kFull: this
-    /// thread's lane is full, nothing was started. `endpoint` is where the gate's owner keeps its
+    /// thread's lane is full, nothing was started; kNoMemory likewise, of a lane or of a place for the notice that is
+    /// asked for (notice_queue.hpp). `endpoint` is where the gate's owner keeps its
     /// endpoint; it is read after the gate has admitted the post. Lock-free; no system call unless the
     /// core sleeps or its token is lent to another thread.
     [[nodiscard]] Status post(WorkRequest& request, PostGate& gate, std::uint32_t generation,
                               const std::atomic<Endpoint*>& endpoint) noexcept {
+        if ((request.flags & kNotify) != 0) {
+            return post_notified(request, gate, generation, endpoint);
+        }
+        return post_with_place(request, gate, generation, endpoint);
+    }
+    /// post() of what is polled for, or whose notice has its place in overflow_.
+    [[nodiscard]] Status post_with_place(WorkRequest& request, PostGate& gate,
+                                         std::uint32_t generation,
+                                         const std::atomic<Endpoint*>& endpoint) noexcept {
         if (dedicated_ || !try_acquire()) {
             return post_by_lane(request, gate, generation, endpoint);
         }
@@ -355,10 +366,6 @@ private:
     static constexpr std::uint32_t kTurnsBehind = 4;  // without a request; some 150 ns, idle
     static constexpr std::uint64_t kOwnWakeUp = 1;    // data of wake_fd_ in the epoll set
 
-    struct Notice {
-        Completion completion;
-        bool closed;  // else a completion
-    };
     static_assert(sizeof(Notice) <= rings::kLinePayload);
 
     struct PendingRun {
@@ -376,6 +383,9 @@ private:
 
     static void let_direct(const WorkRequest& request, PostGate& gate,
                            std::uint32_t generation) noexcept;
+    [[nodiscard]] Status post_notified(WorkRequest& request, PostGate& gate,
+                                       std::uint32_t generation,
+                                       const std::atomic<Endpoint*>& endpoint) noexcept;
     void apply(const WorkRequest& request) noexcept {
         counters_.requests.add();
         Endpoint* endpoint = request.endpoint;
@@ -443,8 +453,6 @@ private:
     std::uint32_t turns_behind_ = 0;  // without a request since
     bool ended_for_good_ = false;
     bool lanes_left_ = false;  // the last turn left requests in lanes that the next one may take
-    std::vector<Notice> overflow_;  // notices that found the ring full, in order
-    std::size_t overflow_head_ = 0;
     CoreCounters counters_;
     std::atomic<std::uint32_t> notified_pending_{
         0};                                     // written under the token, read by the backstop
@@ -452,6 +460,7 @@ private:
     std::uint64_t last_look_ns_ = 0;
 
     rings::SpscRing notices_;
+    NoticeQueue overflow_;  // notices that found the ring full
 
     alignas(rings::kCacheLine) std::atomic<std::uint32_t> wake_count_{0};  // futex of the waiters
     int epoll_fd_ = -1;

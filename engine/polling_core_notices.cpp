@@ -1,15 +1,25 @@
 // Notices: what a core hands to the notifier, so that upcalls are made off the core. A ring to that thread, and behind it a list
 // for what finds the ring full: none may be lost, and their order is that in which things happened. An endpoint that has ever had
 // a notified operation is reported closed by the same way, behind its last notification.
-#include <sched.h>
-
-#include <new>
-
 #include "engine/fence.hpp"
 #include "engine/notifier.hpp"
 #include "engine/polling_core.hpp"
 
 namespace sanpoll::engine {
+
+// ---- front end --------------------------------------------------------------------------------------
+
+Status PollingCore::post_notified(WorkRequest& request, PostGate& gate, std::uint32_t generation,
+                                  const std::atomic<Endpoint*>& endpoint) noexcept {
+    if (!overflow_.reserve(NoticeQueue::kPlacesOfOne)) [[unlikely]] {
+        return Status::kNoMemory;
+    }
+    const Status status = post_with_place(request, gate, generation, endpoint);
+    if (status != Status::kOk) {
+        overflow_.give_back(NoticeQueue::kPlacesOfOne);
+    }
+    return status;
+}
 
 // ---- under the token --------------------------------------------------------------------------------
 
@@ -26,35 +36,24 @@ void PollingCore::endpoint_closed(const Endpoint& endpoint) noexcept {
 
 void PollingCore::queue_notification(const Notice& notice) noexcept {
     counters_.notifications.add();
-    if (overflow_head_ == overflow_.size() && notices_.producer().try_push(notice)) [[likely]] {
+    if (overflow_.empty() && notices_.producer().try_push(notice)) [[likely]] {
+        overflow_.end(1);
         notifier_.ring();
         return;
     }
     // Full: the notifier is behind. Nothing may be lost and order must hold, so the rest waits here.
-    for (;;) {
-        try {
-            overflow_.push_back(notice);
-            break;
-        } catch (const std::bad_alloc&) {
-            flush_notices();  // out of memory: wait for the notifier rather than lose one
-            ::sched_yield();
-        }
-    }
+    overflow_.push(notice);
     keep_awake();
     flush_notices();
 }
 
 void PollingCore::flush_notices() noexcept {
     bool pushed = false;
-    while (overflow_head_ != overflow_.size() &&
-           notices_.producer().try_push(overflow_[overflow_head_])) {
-        ++overflow_head_;
+    while (!overflow_.empty() && notices_.producer().try_push(overflow_.front())) {
+        overflow_.pop();
+        overflow_.end(1);
         let_sleep();
         pushed = true;
-    }
-    if (overflow_head_ == overflow_.size()) {
-        overflow_.clear();
-        overflow_head_ = 0;
     }
     if (pushed) {
         notifier_.ring();

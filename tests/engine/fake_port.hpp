@@ -130,6 +130,12 @@ public:
     void arm() noexcept override { armed.fetch_add(1, std::memory_order_relaxed); }
     void disarm() noexcept override { armed.fetch_sub(1, std::memory_order_relaxed); }
 
+    /// Before the first post: so many need no memory.
+    void reserve(std::size_t posts) {
+        posted.reserve(posts);
+        pending_.reserve(posts);
+    }
+
     std::vector<engine::WorkRequest> posted;  // under the token
     std::size_t posted_at_close = 0;
     std::uint32_t last_budget = 0;
