@@ -11,7 +11,7 @@
 
 #include "engine/clock.hpp"
 #include "engine/config.hpp"
-#include "engine/counter.hpp"
+#include "engine/core_counters.hpp"
 #include "engine/fabric/endpoint.hpp"
 #include "engine/fabric/fabric_port.hpp"
 #include "engine/fence.hpp"
@@ -24,40 +24,6 @@
 namespace sanpoll::engine {
 
 class Notifier;
-
-/// What the engine's user (the provider) does with results. Plain functions: called per completion.
-struct Handlers {
-    /// A polled operation ended. On the token holder's thread; must not block or call back.
-    void (*completed)(std::uint64_t context, std::uint32_t bytes, Status status) noexcept = nullptr;
-    /// A notified operation ended. On the notifier thread; may call anything.
-    void (*notify)(const Completion& completion) noexcept = nullptr;
-    /// An endpoint is gone and nothing of it will come any more. On the token holder's thread, or on
-    /// the notifier thread if a notification of it had to come first.
-    void (*closed)(void* owner) noexcept = nullptr;
-};
-
-/// What went the direct way (direct.hpp), counted once: it is in the counters of the core and of its fabric as well.
-struct DirectCounters {
-    Counter sends;  // posted and ended at once
-    Counter bytes_sent;
-    Counter receives;  // posted
-    Counter received;  // ended
-    Counter bytes_received;
-};
-
-/// Statistics of a core; written by the token holder, read by anybody.
-struct CoreCounters {
-    DirectCounters direct;
-    Counter turns;
-    Counter busy_turns;
-    CounterWith requests{direct.sends, direct.receives};     // work requests applied
-    CounterWith completions{direct.sends, direct.received};  // polled and notified
-    Counter notifications;
-    Counter sleeps;
-    Counter lane_stalls;  // a request had to wait for an earlier one of its endpoint
-    Counter
-        longest_gap_ns;  // dedicated: the longest time between two looks at the clock, 64 turns apart
-};
 
 /// The poll token. turn() may be called by whoever holds it, and by nobody else:
 ///   dedicated  the core's own thread, a pinned lcore, holds it for good;

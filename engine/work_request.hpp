@@ -170,6 +170,17 @@ struct Completion {
     std::uint8_t flags;  // WorkRequest::flags
 };
 
+/// What the engine's user (the provider) does with results. Plain functions: called per completion.
+struct Handlers {
+    /// A polled operation ended. On the token holder's thread; must not block or call back.
+    void (*completed)(std::uint64_t context, std::uint32_t bytes, Status status) noexcept = nullptr;
+    /// A notified operation ended. On the notifier thread; may call anything.
+    void (*notify)(const Completion& completion) noexcept = nullptr;
+    /// An endpoint is gone and nothing of it will come any more. On the token holder's thread, or on
+    /// the notifier thread if a notification of it had to come first.
+    void (*closed)(void* owner) noexcept = nullptr;
+};
+
 /// A piece of control work that runs on the core, with the core's token held. The caller keeps it
 /// alive until it is done (PollingCore::run waits for that).
 class ControlOp {
