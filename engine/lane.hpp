@@ -97,8 +97,10 @@ private:
     }
 
     rings::SpscRing ring_;
+    // The core looks at the former in each turn that finds nothing, and writes the latter. What the poster writes with each
+    // request must not lie beside them: a message took 520 to 590 ns with three words of its own there, 300 to 390 with them apart.
     std::atomic<bool> retired_{false};
-    std::uint32_t batch_ = 1;  // the core's
+    std::uint32_t batch_ = 1;
 };
 
 static_assert(kSgesPerSlot * sizeof(Sge) <= rings::kLinePayload);
