@@ -76,6 +76,7 @@ struct Mapping {
     std::uint64_t end = 0;
     bool readable = false;
     bool writable = false;
+    bool of_file = false;
 };
 
 Lack lack_of(const Mapping& mapping, std::uint32_t access) noexcept {
@@ -84,6 +85,19 @@ Lack lack_of(const Mapping& mapping, std::uint32_t access) noexcept {
     }
     // Processors have no pages that can be written and not read.
     return (access & kWrite) != 0 && !mapping.writable ? Lack::kWriting : Lack::kNothing;
+}
+
+// Files end where they end, and not in the middle: if its last page is there, so are all before it. One that a device has
+// need not be, as it cannot be populated.
+Lack lack_at_end(std::uint64_t last_page) noexcept {
+    switch (populate({last_page, last_page + page_size(), kRead})) {
+        case Populated::kUnreachable:
+            return Lack::kPage;
+        case Populated::kBroken:
+            return Lack::kSoundness;
+        default:
+            return Lack::kNothing;
+    }
 }
 
 // Goes through the range mapping by mapping. `next(at, mapping)` finds the one that contains `at`, or the first one
@@ -99,6 +113,12 @@ PageRights walk(const Range& range, Next next) {
             return {lack, at};
         }
         at = mapping.end;
+        if (mapping.of_file) {
+            const std::uint64_t last_page = std::min(at, range.end) - page_size();
+            if (const Lack lack = lack_at_end(last_page); lack != Lack::kNothing) {
+                return {lack, last_page};
+            }
+        }
     }
     return {};
 }
@@ -155,14 +175,15 @@ std::optional<PageRights> by_query(const MapsFile& maps, const Range& range) noe
             asked = errno == ENOENT;  // else the file does not know the question
             return false;
         }
-        mapping = {query.begin, query.end, (query.rights & 1U) != 0, (query.rights & 2U) != 0};
+        mapping = {query.begin, query.end, (query.rights & 1U) != 0, (query.rights & 2U) != 0,
+                   query.inode != 0};
         return true;
     });
     return asked ? std::optional(rights) : std::nullopt;
 }
 
-/// The mappings in order of addresses, out of lines that begin with "7f0012340000-7f0012350000 rw-p ". Takes no memory,
-/// which may be short.
+/// The mappings in order of addresses, out of lines that begin with "7f0012340000-7f0012350000 rw-p 00000000 fd:01 1234 ",
+/// where the last number is the file's. Takes no memory, which may be short.
 class MapsText {
 public:
     explicit MapsText(const MapsFile& maps) noexcept : fd_(maps.fd()) {}
@@ -173,7 +194,12 @@ public:
         }
         mapping.readable = get() == 'r';
         mapping.writable = get() == 'w';
-        for (int letter = get(); letter != '\n' && letter != kNone;) {
+        int letter = get();
+        for (int spaces = 0; spaces < 3 && letter != '\n' && letter != kNone; letter = get()) {
+            spaces += letter == ' ' ? 1 : 0;
+        }
+        mapping.of_file = letter != '0';
+        while (letter != '\n' && letter != kNone) {
             letter = get();
         }
         return true;

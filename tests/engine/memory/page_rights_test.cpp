@@ -179,6 +179,25 @@ TEST(PageRights, WhatLiesBehindTheEndOfItsFileIsNotToBeHad) {
     EXPECT_EQ(lack(pages.at(2), 1, kWrite), Lack::kPage);
 }
 
+// More than is populated by any kernel, and hardly a page of it is there.
+TEST(PageRights, OfALongRangeTheEndOfItsFileIsSeen) {
+    if (::madvise(nullptr, 0, 22) != 0) {
+        GTEST_SKIP() << "this kernel does not populate";
+    }
+    const std::size_t page = MappedPages::size();
+    for (const std::size_t count : {40UL, kMiB / page, 256 * kMiB / page}) {
+        for (const int sharing : {MAP_SHARED, MAP_PRIVATE}) {
+            const FilePages whole(count, count, PROT_READ | PROT_WRITE, sharing);
+            EXPECT_EQ(lack(whole.at(0), count * page, kBoth), Lack::kNothing);
+            const FilePages less(count, count - 1, PROT_READ | PROT_WRITE, sharing);
+            EXPECT_EQ(lack(less.at(0), count * page, kBoth), Lack::kPage);
+            EXPECT_EQ(lack(less.at(0), count * page, kRead), Lack::kPage);
+            EXPECT_EQ(lack(less.at(0), (count - 1) * page, kBoth), Lack::kNothing);
+            EXPECT_EQ(lack(less.at(1), (count - 2) * page, kBoth), Lack::kNothing);
+        }
+    }
+}
+
 TEST(PageRights, AGuardPageIsNotToBeHad) {
     constexpr int kInstallGuard = 102;  // MADV_GUARD_INSTALL, Linux 6.13
     const MappedPages pages(3);
