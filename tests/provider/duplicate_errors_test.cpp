@@ -47,6 +47,41 @@ const Role giver("giver", [](const std::vector<std::string>& arguments) {
     return Giver().run(static_cast<DWORD>(std::stoul(arguments.at(0))));
 });
 
+// A process that connects, tries to give its end to the process that its argument names, and sends.
+class Connector : public DuplicateTest {
+public:
+    void TestBody() override {}
+    int run(const sockaddr_in& address, DWORD taker) {
+        ProviderTest::SetUp();
+        WSAEVENT event = nullptr;
+        End end;
+        end.s = connecting(address, &event);
+        if (connect_result(end.s, event) != 0) {
+            return 1;
+        }
+        give_memory(end, 1 << 16);
+        say("connected");
+        for (std::string order = hear(); order == "duplicate" || order == "send"; order = hear()) {
+            if (order == "send") {
+                send_text(end, "still here");
+            } else {
+                WSAPROTOCOL_INFOW info{};
+                say(std::to_string(san.duplicate(end.s, taker, &info)));
+            }
+        }
+        ProviderTest::TearDown();
+        return HasFailure() ? 2 : 0;
+    }
+};
+
+const Role connector("connector", [](const std::vector<std::string>& arguments) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = static_cast<in_addr_t>(std::stoul(arguments.at(0)));
+    address.sin_port = static_cast<in_port_t>(std::stoul(arguments.at(1)));
+    return Connector().run(address, static_cast<DWORD>(std::stoul(arguments.at(2))));
+});
+
 TEST_F(DuplicateTest, ParametersAreChecked) {
     Pair pair = connected();
     WSAPROTOCOL_INFOW info{};
@@ -220,6 +255,62 @@ TEST_F(DuplicateTest, WithTooFewFilesTheTokenStaysGood) {
     EXPECT_TRUE(wait_for_request(taken, upcalls.create_event()));
     EXPECT_NE(san.accept(taken), INVALID_SOCKET);
     EXPECT_EQ(giver.hear(), "connected");
+    giver.say("end");
+    EXPECT_EQ(giver.wait(), 0);
+}
+
+// WSAEMFILE of WSPDuplicateSocket: the socket goes on here, whichever of the two processes lacks them.
+TEST_F(DuplicateTest, WithoutFilesAConnectionStays) {
+    if (tests::kSanitizerNeedsDescriptors) {
+        GTEST_SKIP() << "the sanitizer finds every object invalid where it has no descriptors";
+    }
+    Pair pair = connected();
+    WSAPROTOCOL_INFOW info{};
+    const auto self = static_cast<DWORD>(::getpid());
+    int failures = 0;
+    {
+        NoDescriptors none;
+        for (int error = WSAEMFILE; error != 0 && failures < 16;) {
+            error = san.duplicate(pair.client.s, self, &info);
+            if (error != 0) {
+                ASSERT_EQ(error, WSAEMFILE) << failures << " given";
+                ++failures;
+                expect_delivery(pair.client, pair.server, "there");
+                expect_delivery(pair.server, pair.client, "and back");
+                none.give_one();
+            }
+        }
+    }
+    // Its peer's way to the next process takes two, and one of that comes here, and so does what is given away.
+    EXPECT_GE(failures, 4);
+    pair.client.s = arrive(info);
+    give_memory(pair.client, 1 << 16);
+    expect_delivery(pair.client, pair.server, "there");
+}
+
+TEST_F(DuplicateTest, WhereThePeerHasNoFilesTheConnectionStays) {
+    if (tests::kSanitizerNeedsDescriptors) {
+        GTEST_SKIP() << "the sanitizer finds every object invalid where it has no descriptors";
+    }
+    const sockaddr_in address = fresh_address();
+    const SOCKET listener = listening(address);
+    Child giver("connector", {std::to_string(address.sin_addr.s_addr),
+                              std::to_string(address.sin_port), std::to_string(::getpid())});
+    ASSERT_TRUE(wait_for_request(listener, upcalls.create_event()));
+    End end;
+    end.s = san.accept(listener);
+    ASSERT_NE(end.s, INVALID_SOCKET);
+    give_memory(end, 1 << 16);
+    ASSERT_EQ(giver.hear(), "connected");
+    {
+        const NoDescriptors none;
+        giver.say("duplicate");
+        EXPECT_EQ(giver.hear(), std::to_string(WSAEMFILE));
+    }
+    giver.say("send");
+    expect_text(end, "still here");
+    giver.say("duplicate");
+    EXPECT_EQ(giver.hear(), "0");
     giver.say("end");
     EXPECT_EQ(giver.wait(), 0);
 }

@@ -1,9 +1,11 @@
 #include "engine/fabric/shm/departure.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
 #include "engine/fabric/shm/shm_fabric.hpp"
+#include "engine/limit_error.hpp"
 #include "engine/log.hpp"
 
 namespace sanpoll::engine::shm {
@@ -110,8 +112,11 @@ void Departures::nudge(std::uint32_t serial) {
     }
 }
 
-bool Departures::take_suspended(Peer& peer, const ControlMessage& message, Descriptor lifeline) {
-    if (message.status > 2 || (message.status == 0) != static_cast<bool>(lifeline) ||
+bool Departures::take_suspended(Peer& peer, const ControlMessage& message, Descriptor lifeline,
+                                bool lost) {
+    const auto answer = static_cast<SuspendAnswer>(message.status);
+    if (answer > SuspendAnswer::kNoDescriptors ||
+        (answer == SuspendAnswer::kHeld) != (lifeline || lost) ||
         (lifeline && !is_control_socket(lifeline.get()))) {
         return false;
     }
@@ -119,19 +124,39 @@ bool Departures::take_suspended(Peer& peer, const ControlMessage& message, Descr
     if (found == list_.end() || found->peer.get() != &peer) {
         return true;  // we have changed our mind, and kStay is on its way
     }
-    if (message.status == 0) {
+    if (lost) {
+        log(LogLevel::kWarn, "WSPDuplicateSocket: {}",
+            descriptor_error("a connection that is to change process", EMFILE));
+        fail(found, Status::kNoDescriptors);
+    } else if (answer == SuspendAnswer::kHeld) {
         leave(found, message, std::move(lifeline));
-    } else if (message.status == 1) {
+    } else if (answer == SuspendAnswer::kBusy) {
         fabric_.control().cancel_timer(found->nudge);
         found->peer.reset();
         on_core(port_of(found->what), [&]() noexcept { found->what.connection->leaving = false; });
         fabric_.control().add_timer(kTryAgainMs,
                                     [this, serial = message.serial] { attempt_or_fail(serial); });
     } else {
-        found->peer.reset();  // there is nothing to take back
-        fail(found, Status::kNotOpen);
+        refused(found, answer);
     }
     return true;
+}
+
+void Departures::refused(Item item, SuspendAnswer answer) {
+    const bool gone = answer == SuspendAnswer::kGone;
+    if (!gone) {
+        log(LogLevel::kWarn,
+            "WSPDuplicateSocket: process {}, which has the other end, has no {}, so the connection "
+            "stays here. Raise the limits of that process (its log names them), or try again when "
+            "it needs less",
+            item->peer->process(),
+            answer == SuspendAnswer::kNoDescriptors ? "descriptors left for its next way"
+                                                    : "memory for the change");
+    }
+    item->peer.reset();  // there is nothing to take back
+    fail(item, gone                                      ? Status::kNotOpen
+               : answer == SuspendAnswer::kNoDescriptors ? Status::kNoDescriptors
+                                                         : Status::kNoMemory);
 }
 
 void Departures::leave(Item item, const ControlMessage& message, Descriptor lifeline) {

@@ -38,9 +38,9 @@ public:
     Departures& operator=(const Departures&) = delete;
 
     void begin(Departure departure);
-    /// Takes over the descriptor. False: no honest peer says this.
+    /// Takes over the descriptor; `lost`: it has come, and could not be taken. False: no honest peer says this.
     [[nodiscard]] bool take_suspended(Peer& peer, const ControlMessage& message,
-                                      Descriptor lifeline);
+                                      Descriptor lifeline, bool lost);
     void peer_ended(const Peer& peer);
     void fail_all();
 
@@ -60,6 +60,7 @@ private:
     void ask(Underway& one);
     void nudge(std::uint32_t serial);
     void fail(Item item, Status status);
+    void refused(Item item, SuspendAnswer answer);
     void leave(Item item, const ControlMessage& message, Descriptor lifeline);
     void finish(Item item, Status status, std::uint32_t token);
     [[nodiscard]] Item find(std::uint32_t serial);

@@ -457,7 +457,8 @@ bool Peer::take_swap(const ControlMessage& message, int fds[2], int fd_count) {
             return false;
         }
         Descriptor lifeline(fd_count == 1 ? std::exchange(fds[0], -1) : -1);
-        return fabric_.departures().take_suspended(*this, message, std::move(lifeline));
+        return fabric_.departures().take_suspended(*this, message, std::move(lifeline),
+                                                   fd_count == kLostOne);
     }
     if (fd_count != 0) {
         return false;

@@ -287,6 +287,11 @@ int receive_message(int fd, ControlMessage& message, int fds[2], int& fd_count, 
     }
     const bool sound = got == static_cast<ssize_t>(sizeof(message)) &&
                        (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 && is_sound(message);
+    if (got == static_cast<ssize_t>(sizeof(message)) && header.msg_flags == MSG_CTRUNC &&
+        fd_count == 0 && is_sound(message) && message.kind == MessageKind::kSuspended) {
+        fd_count = kLostOne;
+        return 1;
+    }
     if (!sound) {
         for (int i = 0; i < fd_count; ++i) {
             ::close(fds[i]);

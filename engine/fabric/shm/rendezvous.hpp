@@ -23,7 +23,7 @@ enum class MessageKind : std::uint16_t {
     kAbandon,   // the accepted connection was closed before the acceptance came: acceptor_id
     // ---- a connection's end changes process, see departure.hpp and suspension.hpp
     kSuspend,  // leaving end: acceptor_id (the receiver's), serial, leaver's engine_id
-    kSuspended,  // staying end: serial, status (0, 1 busy, 2 gone); when 0 port, secret, sent, arrived;
+    kSuspended,  // staying end: serial, status (SuspendAnswer); when kHeld port, secret, sent, arrived;
                  // descriptor: a socket whose other end the sender watches
     kStay,       // leaving end: taken back, all goes on as before: acceptor_id, serial
     kLeft,       // leaving end: from now on the connection is not its any more: acceptor_id, serial
@@ -34,6 +34,15 @@ enum class MessageKind : std::uint16_t {
     kArenaAnswer,  // arena_id, status: 0 it is mapped, 1 it is not
     // ----
     kMail,  // there is a letter in the link's mailbox, see mailbox.hpp
+};
+
+/// `status` of kSuspended.
+enum class SuspendAnswer : std::uint32_t {
+    kHeld = 0,
+    kBusy = 1,
+    kGone = 2,
+    kNoMemory = 3,  // the staying end's process lacks something, and goes on as before
+    kNoDescriptors = 4,
 };
 
 /// Every message has this size; a peer's message of another size or version ends the acquaintance.
@@ -67,7 +76,7 @@ struct ControlMessage {
     std::byte data[kMaxConnectData] = {};
 
     static constexpr std::uint32_t kMagic = 0x6C6F7073;
-    static constexpr std::uint16_t kVersion = 7;
+    static constexpr std::uint16_t kVersion = 8;
 };
 
 /// Whether it is a message of ours at all. What it says is for the reader to check.
@@ -111,9 +120,11 @@ struct ControlMessage {
 
 /// One message with up to two descriptors, in or out, without blocking. Returns 1 done, 0 would block,
 /// -1 the peer is gone or talks nonsense, and of what is sent kRefusedNow: the system lacks something, as errno says, and
-/// may have it again in a moment, of which nobody tells. Received descriptors are the caller's. `why`: what was read or
+/// may have it again in a moment, of which nobody tells. Received descriptors are the caller's; a `fd_count` of kLostOne
+/// says that one came with a kSuspended and that this process has no number left for it. `why`: what was read or
 /// went wrong, and what helps, unless the peer has just gone.
 inline constexpr int kRefusedNow = -2;
+inline constexpr int kLostOne = -1;
 [[nodiscard]] int send_message(int fd, const ControlMessage& message, const int* fds, int fd_count);
 [[nodiscard]] int receive_message(int fd, ControlMessage& message, int fds[2], int& fd_count,
                                   std::string* why = nullptr);

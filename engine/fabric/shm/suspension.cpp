@@ -4,7 +4,9 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
+#include <new>
 
 #include "engine/fabric/shm/shm_fabric.hpp"
 #include "engine/limit_error.hpp"
@@ -16,11 +18,11 @@ namespace {
 
 constexpr std::uint64_t kLookAgainMs = 1;  // while a long message is being finished
 
-ControlMessage suspended_message(std::uint32_t serial, Hold hold) {
+ControlMessage suspended_message(std::uint32_t serial, SuspendAnswer answer) noexcept {
     ControlMessage message;
     message.kind = MessageKind::kSuspended;
     message.serial = serial;
-    message.status = hold == Hold::kHeld ? 0 : hold == Hold::kBusy ? 1 : 2;
+    message.status = static_cast<std::uint32_t>(answer);
     return message;
 }
 
@@ -47,15 +49,26 @@ void Suspensions::take_suspend(Peer& peer, const ControlMessage& message) {
     const int order =
         std::memcmp(message.engine_id, fabric_.engine_id(), sizeof(message.engine_id));
     const bool they_win = order != 0 ? order > 0 : message.connector_id > id;
-    Hold hold = Hold::kGone;
-    if (find(peer, message.serial) == list_.end()) {
-        on_core(port, [&]() noexcept { hold = port.suspend(id, *peer.link(), they_win); });
-    }
-    if (hold == Hold::kBusy || hold == Hold::kGone) {
-        peer.send(suspended_message(message.serial, hold));
+    if (find(peer, message.serial) != list_.end()) {
+        peer.send(suspended_message(message.serial, SuspendAnswer::kGone));
         return;
     }
-    Suspension& one = list_.emplace_back();
+    // Its entry first: without memory for it nothing has been done.
+    try {
+        list_.emplace_back();
+    } catch (const std::bad_alloc&) {
+        peer.send(suspended_message(message.serial, SuspendAnswer::kNoMemory));
+        return;
+    }
+    Hold hold = Hold::kGone;
+    on_core(port, [&]() noexcept { hold = port.suspend(id, *peer.link(), they_win); });
+    if (hold == Hold::kBusy || hold == Hold::kGone) {
+        list_.pop_back();
+        peer.send(suspended_message(
+            message.serial, hold == Hold::kBusy ? SuspendAnswer::kBusy : SuspendAnswer::kGone));
+        return;
+    }
+    Suspension& one = list_.back();
     one.serial = message.serial;
     one.id = id;
     one.port = &port;
@@ -63,8 +76,19 @@ void Suspensions::take_suspend(Peer& peer, const ControlMessage& message) {
     answer_when_held(peer.weak_from_this(), message.serial, id);
 }
 
+bool Suspensions::look_again_later(const std::weak_ptr<Peer>& leaver, std::uint32_t serial,
+                                   std::uint32_t id) noexcept {
+    try {
+        fabric_.control().add_timer(
+            kLookAgainMs, [this, leaver, serial, id] { answer_when_held(leaver, serial, id); });
+    } catch (const std::bad_alloc&) {
+        return false;
+    }
+    return true;
+}
+
 void Suspensions::answer_when_held(const std::weak_ptr<Peer>& leaver, std::uint32_t serial,
-                                   std::uint32_t id) {
+                                   std::uint32_t id) noexcept {
     const std::shared_ptr<Peer> peer = leaver.lock();
     if (!peer || peer->state() != Peer::State::kReady) {
         return;
@@ -77,18 +101,21 @@ void Suspensions::answer_when_held(const std::weak_ptr<Peer>& leaver, std::uint3
     Counts counts;
     Hold hold = Hold::kGone;
     on_core(port, [&]() noexcept { hold = port.suspended(id, *peer->link(), counts); });
-    if (hold == Hold::kFinishing) {
-        fabric_.control().add_timer(
-            kLookAgainMs, [this, leaver, serial, id] { answer_when_held(leaver, serial, id); });
-        return;
-    }
+    SuspendAnswer said = SuspendAnswer::kGone;
     Descriptor far_end;
-    if (hold == Hold::kHeld && !open_lifeline(*found, far_end)) {
-        on_core(port, [&]() noexcept { port.go_on(id, *peer->link()); });
-        hold = Hold::kGone;
+    if (hold == Hold::kFinishing) {
+        if (look_again_later(leaver, serial, id)) {
+            return;
+        }
+        said = SuspendAnswer::kNoMemory;
+    } else if (hold == Hold::kHeld) {
+        said = open_lifeline(*found, far_end);
     }
-    ControlMessage answer = suspended_message(serial, hold);
-    if (hold == Hold::kGone) {
+    ControlMessage answer = suspended_message(serial, said);
+    if (said != SuspendAnswer::kHeld) {
+        if (said != SuspendAnswer::kGone) {
+            on_core(port, [&]() noexcept { port.go_on(id, *peer->link()); });
+        }
         list_.erase(found);
         peer->send(answer);
         return;
@@ -101,19 +128,24 @@ void Suspensions::answer_when_held(const std::weak_ptr<Peer>& leaver, std::uint3
     peer->send(answer, std::move(far_end));
 }
 
-bool Suspensions::open_lifeline(Suspension& suspension, Descriptor& far_end) {
-    int ends[2];
-    if (::getrandom(suspension.secret, sizeof(suspension.secret), 0) !=
-            static_cast<ssize_t>(sizeof(suspension.secret)) ||
-        ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
-        log(LogLevel::kError, "a peer's connection cannot change process: {}",
-            descriptor_error("its new process", errno));
-        return false;
+SuspendAnswer Suspensions::open_lifeline(Suspension& suspension, Descriptor& far_end) noexcept {
+    try {
+        int ends[2];
+        if (::getrandom(suspension.secret, sizeof(suspension.secret), 0) !=
+                static_cast<ssize_t>(sizeof(suspension.secret)) ||
+            ::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
+            const int error = errno;
+            log(LogLevel::kError, "a peer's connection cannot change process: {}",
+                descriptor_error("its new process", error));
+            return no_descriptors(error) ? SuspendAnswer::kNoDescriptors : SuspendAnswer::kNoMemory;
+        }
+        far_end = Descriptor(ends[1]);
+        // On the connection's port: should it become a link, it has to be one of the same core.
+        suspension.lifeline = fabric_.expect_peer(ends[0], *suspension.port);
+    } catch (const std::bad_alloc&) {
+        suspension.lifeline = nullptr;
     }
-    far_end = Descriptor(ends[1]);
-    // On the connection's port: should it become a link, it has to be one of the same core.
-    suspension.lifeline = fabric_.expect_peer(ends[0], *suspension.port);
-    return suspension.lifeline != nullptr;
+    return suspension.lifeline != nullptr ? SuspendAnswer::kHeld : SuspendAnswer::kNoMemory;
 }
 
 void Suspensions::take_stay(Peer& peer, const ControlMessage& message) {

@@ -32,7 +32,10 @@ class ShmPort;
 /// The lifeline says whether anybody can still come: whoever may resume the connection holds its other end,
 /// and when the last of them closes it or dies, the kernel says so and the connection is reset. If the next
 /// process has no link to this engine yet, it introduces itself over the lifeline, which becomes the link's
-/// control socket. Control thread only.
+/// control socket.
+///
+/// Where this process lacks the memory or the descriptors for its part, the leaving one is told so, and the connection
+/// goes on at once as it was. Control thread only.
 class Suspensions {
 public:
     explicit Suspensions(ShmFabric& fabric) : fabric_(fabric) {}
@@ -58,8 +61,10 @@ private:
     using Item = std::list<Suspension>::iterator;
 
     void answer_when_held(const std::weak_ptr<Peer>& leaver, std::uint32_t serial,
-                          std::uint32_t id);
-    [[nodiscard]] bool open_lifeline(Suspension& suspension, Descriptor& far_end);
+                          std::uint32_t id) noexcept;
+    [[nodiscard]] bool look_again_later(const std::weak_ptr<Peer>& leaver, std::uint32_t serial,
+                                        std::uint32_t id) noexcept;
+    [[nodiscard]] SuspendAnswer open_lifeline(Suspension& suspension, Descriptor& far_end) noexcept;
     [[nodiscard]] Item find(const Peer& leaver, std::uint32_t serial);
     void cut(const Peer* lifeline);
 

@@ -123,6 +123,14 @@ public:
                                   {static_cast<engine::shm::RecordKind>(99), 1, 0, 0, 0, 0}, 1);
         producer.publish();
     }
+    /// A record of a header only, behind those that it has told before.
+    void tell(engine::shm::RecordKind kind, std::uint32_t connection, std::uint32_t credit) {
+        const engine::shm::Direction direction = segment_->direction(0);
+        rings::SpscProducer producer(direction.slots, segment_->shape().ring_slots,
+                                     direction.slots_consumed, told_++);
+        engine::shm::write_header(producer.payload(), {kind, 1, 0, connection, 0, credit}, 1);
+        producer.publish();
+    }
     /// What the engine has exposed to it, as it says itself.
     [[nodiscard]] engine::shm::ExposureSlot* exposed_to_it() {
         return segment_->direction(0).exposures;
@@ -139,6 +147,7 @@ private:
     std::optional<engine::shm::MailReader> inbox_;
     int received_[2] = {-1, -1};
     int received_count_ = 0;
+    std::uint32_t told_ = 0;
 };
 
 }  // namespace sanpoll::tests

@@ -87,6 +87,9 @@ protected:
         ASSERT_EQ(request->accept(socket.owner(), {}), Status::kOk);
         ASSERT_EQ(liar.hear().kind, MessageKind::kAnswer);
     }
+    static const Connection& connection_of(const Socket& socket) {
+        return static_cast<const Connection&>(*socket.slot.load());
+    }
     static void expect_reset(Socket& socket) {
         EXPECT_TRUE(
             eventually([&] { return socket.gate.view().state == PostGate::State::kReset; }));
@@ -288,6 +291,104 @@ TEST_P(ShmNoMemoryTest, WhoLiesInTheRingIsLeft) {
     expect_reset(theirs);
     expect_delivery(from, to);
     tests::close_all({&from, &to});
+}
+
+// The other end of a connection wants to change process. It may, or is told why not, and nothing has happened.
+TEST_P(ShmNoMemoryTest, AChangeOfProcessIsRefusedAndTheConnectionGoesOn) {
+    EngineBench bench;
+    const Address at = EngineBench::fresh_address();
+    Backlog backlog(bench, at);
+    Liar liar(at);
+    Socket theirs;
+    ASSERT_NO_FATAL_FAILURE(connect(liar, backlog, at, theirs));
+    const std::uint32_t id = connection_of(theirs).id;
+    int failures = 0;
+    bool denied = true;
+    std::uint32_t serial = 0;
+    for (int granted = 0; denied && granted < kMostPieces; ++granted) {
+        SCOPED_TRACE("pieces granted: " + std::to_string(granted));
+        OnControlThread denial(bench, granted);
+        ControlMessage message = control(MessageKind::kSuspend);
+        message.acceptor_id = id;
+        message.serial = ++serial;
+        liar.say(message);
+        const ControlMessage answer = liar.hear();
+        denied = denial.end();
+        ASSERT_EQ(answer.kind, MessageKind::kSuspended);
+        if (answer.status != static_cast<std::uint32_t>(SuspendAnswer::kHeld)) {
+            ++failures;
+            EXPECT_TRUE(denied);
+            ASSERT_EQ(answer.status, static_cast<std::uint32_t>(SuspendAnswer::kNoMemory));
+            continue;  // the next one finds it as it was
+        }
+        message.kind = MessageKind::kStay;
+        liar.say(message);
+    }
+    EXPECT_FALSE(denied);
+    EXPECT_GT(failures, 0);
+    EXPECT_EQ(theirs.gate.view().state, PostGate::State::kOpen);
+    tests::close_all({&theirs});
+}
+
+// A long message has to be finished first, which is looked for by a timer.
+TEST_P(ShmNoMemoryTest, AChangeOfProcessThatWouldHaveToWaitIsRefused) {
+    EngineBench bench;
+    const Address at = EngineBench::fresh_address();
+    Backlog backlog(bench, at);
+    Liar liar(at);
+    Socket theirs;
+    ASSERT_NO_FATAL_FAILURE(connect(liar, backlog, at, theirs));
+    const Connection& connection = connection_of(theirs);
+    PollingCore& core = *theirs.core_slot.load();
+    const auto becomes = [&](auto condition) {
+        return eventually([&] {
+            if (!core.try_acquire()) {
+                return false;
+            }
+            (void)core.turn();
+            const bool so = condition();
+            core.release();
+            return so;
+        });
+    };
+    // It has a receive, takes the message, and then no pieces of it beyond what the link holds.
+    liar.tell(RecordKind::kCredit, connection.id, 1);
+    const tests::Operation& send = theirs.send_number(1, 1 << 20);
+    ASSERT_TRUE(becomes([&] { return connection.long_state == Connection::Long::kAnnounced; }));
+    liar.tell(RecordKind::kInvite, connection.id, 1);
+    ASSERT_TRUE(becomes([&] {
+        return connection.long_state == Connection::Long::kSending && connection.progress != 0;
+    }));
+    int refusals = 0;
+    std::uint32_t serial = 0;
+    for (int granted = 0; granted < 4; ++granted) {
+        SCOPED_TRACE("pieces granted: " + std::to_string(granted));
+        OnControlThread denial(bench, granted);
+        ControlMessage message = control(MessageKind::kSuspend);
+        message.acceptor_id = connection.id;
+        message.serial = ++serial;
+        liar.say(message);
+        // What it says is dealt with in order: the answer to this comes behind the other, if there is any yet.
+        ControlMessage question = control(MessageKind::kSuspend);
+        question.acceptor_id = ~0U;
+        question.serial = 1000 + serial;
+        liar.say(question);
+        const ControlMessage answer = liar.hear();
+        (void)denial.end();
+        ASSERT_EQ(answer.kind, MessageKind::kSuspended);
+        if (answer.serial == question.serial) {
+            message.kind = MessageKind::kStay;  // it waits for the pieces to be taken
+            liar.say(message);
+            continue;
+        }
+        ++refusals;
+        EXPECT_EQ(answer.status, static_cast<std::uint32_t>(SuspendAnswer::kNoMemory));
+        EXPECT_EQ(liar.hear().serial, question.serial);
+    }
+    EXPECT_GT(refusals, 0);
+    EXPECT_FALSE(send.ended());
+    EXPECT_EQ(theirs.gate.view().state, PostGate::State::kOpen);
+    tests::close_all({&theirs});
 }
 
 // As when the system has no memory either: who knocks waits until it has.
