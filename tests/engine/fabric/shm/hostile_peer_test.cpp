@@ -2,6 +2,9 @@
 // nothing else may happen.
 #include <sys/wait.h>
 
+#include <algorithm>
+#include <cstring>
+
 #include "tests/engine/fabric/shm/hostile_peer_fixture.hpp"
 #include "tests/rings/scale.hpp"
 
@@ -30,8 +33,10 @@ TEST_F(HostilePeerTest, ForgedRecordsEndTheirOwnLinkOnly) {
                 }
             }
             for (std::uint32_t i = 0; i < slots; ++i) {
-                for (std::size_t at = 0; at < rings::kSlotPayload; ++at) {
-                    attack.forge.payload(i)[at] = static_cast<std::byte>(random_());
+                for (std::size_t at = 0; at < rings::kSlotPayload; at += 4) {
+                    const std::uint32_t word = random_();
+                    std::memcpy(attack.forge.payload(i) + at, &word,
+                                std::min(sizeof(word), rings::kSlotPayload - at));
                 }
             }
             write_header(attack.forge.payload(), header, header.slots);
