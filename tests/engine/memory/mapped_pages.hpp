@@ -5,18 +5,19 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
 namespace sanpoll::tests {
 
-/// [0, count) pages in one piece of address space that nobody else takes while it lives: what is unmapped in it
+/// [0, count) pages in one piece of address space far from all others, so that what is unmapped in it
 /// is a hole that only place() fills.
 class MappedPages {
 public:
     explicit MappedPages(std::size_t count) : count_(count) {
         // One more on either side, so that nothing of ours merges with something of the program's.
-        void* all = ::mmap(nullptr, (count + 2) * size(), PROT_NONE,
+        void* all = ::mmap(far_from_others(), (count + 2) * size(), PROT_NONE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         EXPECT_NE(all, MAP_FAILED);
         base_ = static_cast<char*>(all) + size();
@@ -54,6 +55,13 @@ public:
     }
 
 private:
+    // Where the kernel, which maps from the top, puts nothing by itself: it would fill the holes that a test makes, and the
+    // next page of ours there would lie on a sanitizer's or another thread's. A wish; within what the sanitizers allow.
+    [[nodiscard]] static void* far_from_others() {
+        static std::atomic<std::uintptr_t> next{0x7E90'0000'0000};
+        return reinterpret_cast<void*>(next.fetch_add(std::uintptr_t{64} << 20));
+    }
+
     std::size_t count_;
     char* base_ = nullptr;
 };

@@ -5,9 +5,11 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "engine/memory_region.hpp"
 #include "tests/engine/lesser_kernel.hpp"
@@ -380,6 +382,22 @@ TEST(PageRightsOnOtherKernels, WithNothingAtAllMappedMemoryIsTakenToDo) {
                      return whole && lack(pages.at(0), bytes, kRead) == Lack::kMapping;
                  }),
               LesserKernel::kFalse);
+}
+
+// What many tests rely on: what is unmapped stays a fault, whatever else is mapped meanwhile, and mapping it again takes
+// nothing from anybody.
+TEST(MappedPagesTest, NobodyFillsAHole) {
+    MappedPages pages{3};
+    pages.unmap(1, 1);
+    std::vector<void*> others;
+    for (int i = 0; i < 200; ++i) {
+        others.push_back(
+            ::mmap(nullptr, MappedPages::size(), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    }
+    EXPECT_EQ(std::count(others.begin(), others.end(), pages.at(1)), 0);
+    for (void* other : others) {
+        EXPECT_EQ(::munmap(other, MappedPages::size()), 0);
+    }
 }
 
 }  // namespace
