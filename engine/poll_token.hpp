@@ -36,6 +36,14 @@ namespace sanpoll::engine {
 /// borrow and give back; hence a word for each, which stays where it is as long as the token. A thread is told by where its
 /// control block is, so one that has the block of another that has ended has its place too, and cannot be in the midst of
 /// anything with it.
+///
+/// No place is ever given up, not even with the core: where kPlaces threads have borrowed, others do without, and pay the
+/// locked instruction. For it must be certain that the thread has ended, and does not only stand still before its store: it would
+/// raise a word that is another's by then, who would be seen to hold what it does not, or lose what it holds. Neither its
+/// control block nor its number tells: both may be a new thread's, which has the place by then and may be before its store
+/// itself. Nor does a barrier: it passes over who stands still. Only the thread could tell, at its end, of all tokens that it has
+/// borrowed; but to be called then takes memory, in the midst of the turn that earns the loan, and a library that
+/// is not unloaded before. Threads that come and go one after the other mostly have the same few blocks.
 class alignas(rings::kCacheLine) PollToken {
 public:
     /// How often a poller yields before one try, at most, while the token is wanted.
