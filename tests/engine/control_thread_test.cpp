@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/engine/control_thread_fixture.hpp"
 #include "tests/engine/manual_clock.hpp"
 #include "tests/engine/patience.hpp"
 #include "tests/engine/sanitizers.hpp"
@@ -20,26 +21,8 @@
 namespace sanpoll::engine {
 namespace {
 
+using tests::ControlThreadTest;
 using tests::eventually;
-
-class ControlThreadTest : public testing::Test {
-protected:
-    void SetUp() override { ASSERT_EQ(control_.start(), ""); }
-
-    // Everything posted before has run, and due timers too, when this returns.
-    void settle() {
-        for (int round = 0; round < 2; ++round) {
-            std::promise<void> done;
-            control_.post([&] { done.set_value(); });
-            done.get_future().wait();
-        }
-        control_.call([] {});
-    }
-
-    tests::ManualClock clock_;
-    ControlThread control_{clock_};
-    std::string log_;  // written on the control thread, read after settle()
-};
 
 class Bell {
 public:
@@ -273,94 +256,6 @@ TEST_F(ControlThreadTest, ACallComesAfterWhatIsApartToo) {
     }
 }
 
-// ---- timers -----------------------------------------------------------------------------------------
-
-TEST_F(ControlThreadTest, ATimerWaitsForItsTime) {
-    control_.call([&] { control_.add_timer(100, [this] { log_ += 'x'; }); });
-    clock_.advance_ms(99);
-    settle();
-    EXPECT_EQ(log_, "");
-    clock_.advance_ms(1);
-    settle();
-    EXPECT_EQ(log_, "x");
-    clock_.advance_ms(1000);
-    settle();
-    EXPECT_EQ(log_, "x") << "a timer runs once";
-}
-
-TEST_F(ControlThreadTest, TimersRunInTheOrderOfTheirTimes) {
-    control_.call([&] {
-        control_.add_timer(30, [this] { log_ += 'c'; });
-        control_.add_timer(10, [this] { log_ += 'a'; });
-        control_.add_timer(20, [this] { log_ += 'b'; });
-        control_.add_timer(20, [this] { log_ += 'B'; });
-    });
-    clock_.advance_ms(50);
-    settle();
-    EXPECT_EQ(log_, "abBc");
-}
-
-TEST_F(ControlThreadTest, ACancelledTimerDoesNotRun) {
-    control_.call([&] {
-        const std::uint64_t first = control_.add_timer(10, [this] { log_ += 'a'; });
-        const std::uint64_t second = control_.add_timer(10, [this] { log_ += 'b'; });
-        EXPECT_NE(first, second);
-        control_.cancel_timer(first);
-        control_.cancel_timer(12345);
-    });
-    clock_.advance_ms(10);
-    settle();
-    EXPECT_EQ(log_, "b");
-}
-
-TEST_F(ControlThreadTest, ATimerMayCancelOneThatIsDueToo) {
-    std::uint64_t second = 0;
-    control_.call([&] {
-        control_.add_timer(10, [&] {
-            log_ += 'a';
-            control_.cancel_timer(second);
-        });
-        second = control_.add_timer(10, [this] { log_ += 'b'; });
-    });
-    clock_.advance_ms(10);
-    settle();
-    EXPECT_EQ(log_, "a");
-}
-
-TEST_F(ControlThreadTest, ATimerMaySetAnother) {
-    control_.call([&] {
-        control_.add_timer(10, [this] {
-            log_ += 'a';
-            control_.add_timer(10, [this] { log_ += 'b'; });
-        });
-    });
-    clock_.advance_ms(10);
-    settle();
-    EXPECT_EQ(log_, "a");
-    clock_.advance_ms(10);
-    settle();
-    EXPECT_EQ(log_, "ab");
-}
-
-TEST(ControlThread, TimersRunByThemselvesOnTheHostsClock) {
-    ControlThread control(Clock::steady());
-    ASSERT_EQ(control.start(), "");
-    std::atomic<int> runs{0};
-    control.call([&] { control.add_timer(5, [&] { runs.fetch_add(1); }); });
-    EXPECT_TRUE(eventually([&] { return runs.load() == 1; }));
-}
-
-TEST(ControlThread, ATimerOfAnotherThreadShortensTheSleep) {
-    ControlThread control(Clock::steady());
-    ASSERT_EQ(control.start(), "");
-    control.call([&] { control.add_timer(3600000, [] {}); });
-    std::atomic<int> runs{0};
-    for (int i = 1; i <= 3; ++i) {
-        control.call([&] { control.add_timer(2, [&] { runs.fetch_add(1); }); });
-        EXPECT_TRUE(eventually([&] { return runs.load() == i; }));
-    }
-}
-
 // ---- descriptors ------------------------------------------------------------------------------------
 
 TEST_F(ControlThreadTest, AWatchedDescriptorCallsItsHandler) {
@@ -442,22 +337,6 @@ TEST_F(ControlThreadTest, AnEventOfAForgottenDescriptorIsNotItsSuccessors) {
     settle();
     EXPECT_EQ(calls.load(), 0);
     control_.call([&] { control_.forget(number); });
-}
-
-TEST_F(ControlThreadTest, TasksWithoutEndDoNotKeepTimersWaiting) {
-    std::atomic<bool> ran{false};
-    std::atomic<bool> stop{false};
-    std::function<void()> flood = [&] {
-        if (!stop.load()) {
-            control_.post(flood);
-        }
-    };
-    control_.post(flood);
-    control_.call([&] { control_.add_timer(5, [&] { ran.store(true); }); });
-    clock_.advance_ms(5);
-    EXPECT_TRUE(eventually([&] { return ran.load(); }));
-    stop.store(true);
-    settle();
 }
 
 TEST_F(ControlThreadTest, ChangeAsksForOtherEvents) {
