@@ -161,6 +161,11 @@ const std::vector<KnobRule>& rules() {
             "travels to them by one copy (read), and also RDMA of theirs into one, which takes "
             "that they may write to all of it (on)",
             &Config::share_arenas, {"off", "read", "on"}),
+        choice("joint_copy", "on or off",
+               "whether both processes copy a long message that goes from arena to arena, each a "
+               "part, "
+               "where that is the quicker way and share_arenas is on at both ends",
+               &Config::joint_copy, {"off", "on"}),
         number("max_connections", "a power of two, 64 to 1048576", "connections a polling core",
                &Config::max_connections, 64, 1U << 20, true),
         choice("registration_cache", "off or on",

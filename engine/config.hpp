@@ -38,6 +38,10 @@ enum class ShareArenas : std::uint8_t {
     kOn,  // and RDMA into one is a store of the initiator's: whoever has mapped it can change all of it
 };
 
+/// Whether the sender of a long message out of an arena copies a part of it itself, into the receive
+/// (fabric/shm/joint_copy.hpp). Asked for by the receiver's setting, done if the sender's allows it too.
+enum class JointCopy : std::uint8_t { kOff, kOn };
+
 /// Whether WSPDeregisterMemory keeps what WSPRegisterMemory may want again.
 enum class RegistrationCaching : std::uint8_t { kOff, kOn };
 
@@ -76,6 +80,7 @@ struct Config {
     std::uint32_t rdma_threshold = 65536;
     Copy copy = Copy::kAuto;  // how long RDMA and long messages travel
     ShareArenas share_arenas = ShareArenas::kOn;
+    JointCopy joint_copy = JointCopy::kOn;  // where share_arenas = on
     std::uint32_t max_connections = 65536;  // a polling core's connections
 
     // memory/registration_cache.hpp. What is kept stays pinned, hence the bounds.

@@ -60,8 +60,12 @@ bool Arenas::populate(std::uint64_t address, std::uint64_t length) const noexcep
     }
     const auto page = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
     const std::uint64_t first = address / page * page;
-    return ::madvise(reinterpret_cast<void*>(first), address + length - first,
-                     MADV_POPULATE_WRITE) == 0;
+    const bool there = ::madvise(reinterpret_cast<void*>(first), address + length - first,
+                                 MADV_POPULATE_WRITE) == 0;
+    if (there && arena->known) {
+        arena->known->note(address - arena->base, length);
+    }
+    return there;
 }
 
 void Arenas::set_rules(const ArenaRules& rules) {
@@ -115,6 +119,13 @@ const Arena* Arenas::make(bool shareable, std::uint64_t bytes, Refusal& refusal)
         arena.size = units * rules_.arena_bytes;
         if (!map(arena, refusal)) {
             return nullptr;
+        }
+        if (shareable && arena.peers_may_write && arena.pages == PageKind::kOrdinary) {
+            try {
+                arena.known = std::make_shared<KnownPages>(arena.size);
+            } catch (const std::bad_alloc&) {
+                // Then none are known.
+            }
         }
         made = publish(arena);
     }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/config.hpp"
+#include "engine/memory/known_pages.hpp"
 #include "engine/memory/reason.hpp"
 
 namespace sanpoll::engine::memory {
@@ -40,6 +41,8 @@ struct Arena {
     bool peers_may_write = true;  // if that peer wants it, too: ArenaRules
     PageKind pages = PageKind::kOrdinary;
     int numa_node = -1;  // preferred node; -1: none
+    // Of a shareable one on ordinary pages that peers may write to, if there was memory for it; the one thing that changes.
+    std::shared_ptr<KnownPages> known;
 };
 
 /// What mimalloc's segments need: a heap in memory that is aligned less "works" and crashes later.

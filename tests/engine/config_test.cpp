@@ -48,6 +48,7 @@ const std::vector<KnobCase>& cases() {
         {"rdma_threshold", "65536", {"0", "2147483648", "4096"}, {"2147483649", "-1", ""}},
         {"copy", "auto", {"auto", "staged", "direct"}, {"", "mapped", "1"}},
         {"share_arenas", "on", {"on", "read", "off"}, {"", "1", "auto"}},
+        {"joint_copy", "on", {"on", "off"}, {"", "1", "auto"}},
         {"max_connections", "65536", {"64", "1048576"}, {"32", "100", "2097152", "0"}},
         {"registration_cache", "off", {"off", "on"}, {"", "auto", "1"}},
         {"registration_cache_mb", "1024", {"1", "1048576"}, {"0", "1048577"}},

@@ -22,6 +22,7 @@ struct EarlyMessage {
     bool decided;               // described: whether it is taken in pieces
     bool in_pieces;             // is what was decided
     std::uint32_t revocations;  // Description::revocations
+    std::uint32_t number;       // described: which of the connection's messages
     alignas(8) std::byte bytes[1];
 };
 
@@ -89,6 +90,13 @@ private:
 ///   sender:    --describe--> described --copied--> send completes
 ///   receiver:  --described--> (EarlyMessage) --receive--> copying --all copied--> receive completes, copied is said
 ///
+/// Of a message in arenas that is copied into one place in an arena which the sender may write to, the sender's core copies a
+/// part if it comes by in time (joint_copy.hpp). Until that has ended the receive is not completed, whatever happens to the
+/// connection: its memory is in use.
+///
+///   receiver:  copying --all taken--> waits for the sender's last chunk --finished--> receive completes
+///              copying --broken, closed--> receives held --finished, or too late--> receives complete
+///
 /// What lies in the sender's process the receiver may also invite, as if it had been announced: because two processors
 /// that copy by way of the staging area are quicker (MessageChoice), or because the memory cannot be read after all.
 /// Then the sender's core touches it, as it touches what is announced. While one flows the one behind it may be
@@ -143,6 +151,7 @@ struct Connection final : Endpoint, ExposureBoard, Stops {
     std::uint32_t progress = 0;            // bytes of the long message that are sent
     std::uint32_t described = 0;           // sends that are described, the first of the queue
     RequestQueue::Position undescribed{};  // the one behind them; while there are any
+    std::uint64_t helped = 0;  // bytes of the first that this core has placed at the peer
     RequestQueue sends;
 
     // ---- receiving
@@ -160,8 +169,15 @@ struct Connection final : Endpoint, ExposureBoard, Stops {
     std::uint32_t long_length = 0;
     std::uint32_t long_progress = 0;
     std::uint64_t long_began_ns = 0;  // 0: not timed
+    bool long_shared = false;         // it goes the way that JointChoice wants to know of
+    bool long_on_new_pages = false;   // it is received where nobody is known to have been
+    std::uint32_t long_change = 0;    // long_shared: JointChoice::changes() at its beginning
+    std::uint64_t long_ended_ns = 0;  // when the last one of these had, if the one behind was there
     EarlyMessage* copying = nullptr;  // receiving_long: what is copied, if it was described
     bool confirming = false;          // it is copied
+    bool receives_held =
+        false;  // they end with `held_status` as soon as the peer is off their memory
+    Status held_status = Status::kOk;
     RequestQueue receives;
     EarlyMessage* early = nullptr;
     EarlyMessage* early_tail = nullptr;
@@ -180,7 +196,7 @@ struct Connection final : Endpoint, ExposureBoard, Stops {
     std::uint32_t still_used =
         0;  // places in the link's table where the peer is at work although we ended it
     bool closed_due = false;         // the owner waits for that to end
-    std::uint64_t linger_until = 0;  // and no longer than that
+    std::uint64_t linger_until = 0;  // and no longer than that; so with held receives
     [[nodiscard]] std::uint32_t show(std::uint64_t base, std::uint32_t length, std::uint32_t access,
                                      std::uint32_t key, std::uint64_t nonce) noexcept override;
     [[nodiscard]] bool hide(std::uint32_t place) noexcept override;

@@ -118,6 +118,8 @@ Link::Link(std::unique_ptr<Segment> segment, bool initiator, int own_doorbell, i
       turn(segment->turn_line(), initiator),
       shown(segment->direction(initiator ? 1 : 0).exposures),
       seen(segment->direction(initiator ? 0 : 1).exposures),
+      job(segment->direction(initiator ? 1 : 0).job),
+      peer_job(segment->direction(initiator ? 0 : 1).job),
       segment_(std::move(segment)),
       own_doorbell_(own_doorbell),
       peer_doorbell_(peer_doorbell) {}

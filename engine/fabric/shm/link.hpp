@@ -9,6 +9,9 @@
 
 #include "engine/fabric/copy.hpp"
 #include "engine/fabric/shm/copy_choice.hpp"
+#include "engine/fabric/shm/joint_choice.hpp"
+#include "engine/fabric/shm/joint_copy.hpp"
+#include "engine/fabric/shm/linked_ring.hpp"
 #include "engine/fabric/shm/message_choice.hpp"
 #include "engine/fabric/shm/peer_arenas.hpp"
 #include "engine/fabric/shm/process_copy.hpp"
@@ -356,13 +359,21 @@ public:
     LentArenas lent;                      // ours, mapped there
     ExposuresShown shown;                 // what is exposed in ours
     ExposuresSeen seen;                   // what the peer has exposed in its
-    ProcessCopy copy;                     // set before the core has the link, constant then
-    CopyChoice copy_choice[2];            // of writes and of reads, if Config::copy leaves it open
-    MessageChoices message_choices;       // of messages that arrive, likewise
-    bool unreadable = false;        // the peer's memory, in spite of `copy`: all comes in pieces
-    bool unreadable_there = false;  // ours, as the peer has found out: writes go in pieces
-    std::uint32_t awaiting = 0;     // RDMA operations of ours that the peer has to do something for
-    std::uint64_t knock_at = 0;     // when to knock if it stays silent; while awaiting
+    JobOffered job;                  // what the peer may copy of a message that it has described
+    JobSeen peer_job;                // what we may, of one of ours
+    JointChoices joint_choices;      // of messages that arrive out of arenas
+    InRing<Link> waits;              // ShmPort::waiting_: `job` for the peer's last chunk
+    std::uint64_t waits_since = 0;   // while it does
+    std::uint32_t alone_for = 0;     // messages that are offered to nobody: a chunk was late
+    InRing<Link> describes;          // ShmPort::describers_: `peer_job` is looked at
+    std::uint32_t described = 0;     // messages of ours on it that are, not copied yet
+    ProcessCopy copy;                // set before the core has the link, constant then
+    CopyChoice copy_choice[2];       // of writes and of reads, if Config::copy leaves it open
+    MessageChoices message_choices;  // of messages that arrive, likewise
+    bool unreadable = false;         // the peer's memory, in spite of `copy`: all comes in pieces
+    bool unreadable_there = false;   // ours, as the peer has found out: writes go in pieces
+    std::uint32_t awaiting = 0;  // RDMA operations of ours that the peer has to do something for
+    std::uint64_t knock_at = 0;  // when to knock if it stays silent; while awaiting
     std::uint64_t knock_every = 0;
     bool knocked = false;          // since it was last heard of
     std::uint32_t seen_taken = 0;  // what it had taken when we looked last

@@ -52,8 +52,10 @@ public:
     ///   - a size or place that no arena has, or no address space for it.
     /// With `write` it is mapped for writing too if its file allows that. One of hugepages does not (the
     /// seal that keeps it without holes also forbids new writers): it is mapped for reading then. Of ordinary pages
-    /// only those are touched that the owner has exposed, and populated before (Arenas::populate): a page that its file
-    /// does not have yet would be taken by whoever touches it first.
+    /// only those are written to that the owner has exposed, and populated before (Arenas::populate), or into which it receives
+    /// a message, where its own core has written before (memory::KnownPages): a page that its file does not have yet would
+    /// be taken by whoever touches it first. That is the owner's word: one that lies, or makes holes in its file, has its
+    /// peer pay for pages.
     [[nodiscard]] std::string open(int fd, const ArenaOffer& offer, bool write = false);
 
     [[nodiscard]] const std::byte* base() const noexcept { return base_; }
@@ -128,6 +130,7 @@ public:
     struct Place {
         std::uint32_t arena = 0;  // 0: the peer cannot reach it
         std::uint64_t offset = 0;
+        memory::KnownPages* known = nullptr;  // nullptr: it cannot write there, or nothing is known
     };
     /// Data path. Where the peer finds [address, address + length), which must lie in one of them.
     [[nodiscard]] Place place_of(std::uint64_t address, std::uint64_t length) const noexcept {
@@ -135,7 +138,7 @@ public:
         if (arena == nullptr || (ids_ >> (arena->id - 1) & 1) == 0) {
             return {};
         }
-        return {arena->id, address - arena->base};
+        return {arena->id, address - arena->base, arena->known.get()};
     }
 
 private:

@@ -71,7 +71,8 @@ void Peer::end(std::string_view why) {
     await_copies();
 }
 
-// We end the link and the peer lives: it may be copying a part of an RDMA operation out of or into what was exposed.
+// We end the link and the peer lives: it may be copying a part of an RDMA operation out of or into what was exposed, or of
+// a message into a receive.
 // Until that has ended the memory is in use, as the owner hears if it deregisters; a stopped or lying peer keeps it so
 // for a bounded time only. Nobody else waits: neither the core, nor who needs the turn of the control thread.
 void Peer::await_copies() {
@@ -92,8 +93,10 @@ void Peer::finish_end_in_time() {
     if (state_ != State::kGone || over_) {
         return;
     }
-    const bool copying =
-        Clock::steady().now_ns() < copies_until_ns_ && link_->shown.copying_any() && !has_closed();
+    bool copying = Clock::steady().now_ns() < copies_until_ns_ && !has_closed();
+    if (copying && !link_->shown.copying_any()) {
+        on_core(port_, [&]() noexcept { copying = link_->job.keeps_copying(); });
+    }
     if (!copying) {
         finish_end();
     }

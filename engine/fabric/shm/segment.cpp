@@ -17,7 +17,7 @@ namespace sanpoll::engine::shm {
 namespace {
 
 constexpr std::size_t kHeader = (sizeof(rings::TurnLine) + 4095) & ~std::size_t{4095};
-constexpr std::size_t kWords = 6 * rings::kCacheLine;
+constexpr std::size_t kWords = 6 * rings::kCacheLine + sizeof(CopyJob);
 static_assert(kWords % rings::kSlotStride == 0);
 constexpr std::size_t kExposures = kExposureSlots * sizeof(ExposureSlot);
 constexpr std::size_t kMailbox = (sizeof(MailboxMemory) + 4095) & ~std::size_t{4095};
@@ -128,6 +128,7 @@ Direction Segment::direction(int index) const noexcept {
         reinterpret_cast<std::atomic<std::uint32_t>*>(start + 3 * rings::kCacheLine);
     direction.records_taken =
         reinterpret_cast<std::atomic<std::uint32_t>*>(start + 4 * rings::kCacheLine);
+    direction.job = reinterpret_cast<CopyJob*>(start + 6 * rings::kCacheLine);
     direction.slots = reinterpret_cast<rings::Slot*>(start + kWords);
     direction.staging = start + kWords + slots;
     direction.exposures = reinterpret_cast<ExposureSlot*>(

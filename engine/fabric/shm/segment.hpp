@@ -8,6 +8,7 @@
 #include <string>
 
 #include "engine/fabric/shm/exposures.hpp"
+#include "engine/fabric/shm/joint_copy.hpp"
 #include "engine/fabric/shm/mailbox.hpp"
 #include "rings/slot.hpp"
 #include "rings/turn_line.hpp"
@@ -16,8 +17,8 @@ struct stat;
 
 namespace sanpoll::engine::shm {
 
-/// One direction of a link. The reader writes the first three lines and records_taken, the writer all others but the
-/// exposures.
+/// One direction of a link. The reader writes the first three lines and records_taken, both write the job, the writer all
+/// others but the exposures.
 struct Direction {
     rings::ConsumedWord* slots_consumed;
     rings::ConsumedWord* staging_consumed;  // in units of one line, counted from the beginning
@@ -27,6 +28,7 @@ struct Direction {
     std::atomic<std::uint32_t>* writer_waits;  // nonzero: the writer sleeps for want of room
     std::atomic<std::uint32_t>*
         records_taken;  // by the reader, of the ring and the turn line; told while it has exposures
+    CopyJob* job;       // what the reader offers to the writer
     rings::Slot* slots;
     std::byte* staging;
     ExposureSlot* exposures;  // kExposureSlots: what the reader has exposed to the writer

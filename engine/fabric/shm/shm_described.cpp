@@ -121,7 +121,7 @@ bool ShmPort::describe_next(Connection& connection, bool& able) noexcept {
     const Sge whole{reinterpret_cast<std::uint64_t>(&record), bytes, 0};
     sender.put_message(header_for(connection, RecordKind::kDescribed, bytes), &whole, 1);
     ++connection.sent;
-    ++connection.described;
+    note_described(connection, record.pieces[0].arena != 0 && count == 1, request.length);
     connection.undescribed = sends.after(position);
     counters_.messages_described.add();
     return true;
@@ -184,7 +184,7 @@ bool ShmPort::take_copied(Connection* connection, Link& link, RecordKind kind,
         }
     }
     for (; count != 0; --count) {
-        --connection->described;
+        forget_described(*connection, 1);
         const std::uint32_t length = connection->sends.front().length;
         counters_.messages_sent.add();
         counters_.bytes_sent.add(length);
@@ -241,13 +241,14 @@ bool ShmPort::take_described(Connection* connection, Link& link, const RecordHea
     if (connection->broken) {
         return true;
     }
-    ++connection->arrived;
+    const std::uint32_t number = connection->arrived++;
     EarlyMessage* message = keep(*connection, record.description.length, true);
     if (message == nullptr) [[unlikely]] {
         break_connection(*connection, Status::kTransportFailed);  // out of memory
         return true;
     }
     message->described = true;
+    message->number = number;
     message->revocations = record.description.revocations;
     new (message->bytes) MappedPieces(mapped);
     match_early(*connection);
@@ -321,14 +322,20 @@ void ShmPort::begin_long(Connection& connection, EarlyMessage* message) noexcept
     connection.long_length = message->length;
     connection.long_progress = 0;
     connection.long_described = message->described;
+    connection.long_shared = connection.long_on_new_pages = false;
     connection.long_began_ns = 0;
     bool pieces = true;
     if (message->described) {
         pieces = in_pieces(connection, *message);
         const auto& mapped = *std::launder(reinterpret_cast<const MappedPieces*>(message->bytes));
-        if (mapped.of_process && config_.copy == Copy::kAuto && !connection.link->unreadable) {
+        if (!mapped.of_process) {
+            begin_shared(connection, *message, mapped);
+        } else if (config_.copy == Copy::kAuto && !connection.link->unreadable) {
             connection.long_began_ns = core_.clock().now_ns();
         }
+    }
+    if (!connection.long_shared) {
+        connection.long_ended_ns = 0;
     }
     if (!pieces) {
         connection.copying = message;
@@ -400,6 +407,11 @@ void ShmPort::copy_described(Connection& connection) noexcept {
         }
         step = static_cast<std::uint32_t>(copied);
         counters_.bytes_from_process.add(step);
+    } else if (connection.link->job.is_of(connection)) {
+        if (!copy_jointly(connection, mapped)) {
+            return;
+        }
+        step = 0;
     } else {
         copy_mapped(connection, mapped, step);
         counters_.bytes_from_arenas.add(step);
@@ -456,7 +468,12 @@ std::int64_t ShmPort::copy_from_peer(Connection& connection, const MappedPieces&
 
 // The message that is received has come whole, by either way.
 void ShmPort::note_time(Connection& connection, bool direct) noexcept {
-    if (connection.long_began_ns != 0) {
+    if (connection.long_on_new_pages) {
+        note_new_pages(connection);
+    }
+    if (connection.long_shared) {
+        note_shared_time(connection);
+    } else if (connection.long_began_ns != 0) {
         const std::uint64_t took = core_.clock().now_ns() - connection.long_began_ns;
         connection.link->message_choices.of(connection.long_length).took(direct, took);
     }
@@ -478,12 +495,19 @@ void ShmPort::conclude_described(Connection& connection) noexcept {
 void ShmPort::give_up_described(Connection& connection) noexcept {
     if (connection.described != 0) {
         connection.link->receiver.revoke();
-        connection.described = 0;
+        forget_described(connection, connection.described);
     }
     if (connection.copying != nullptr) {
         free_early(connection.copying);
         connection.copying = nullptr;
         connection.confirming = connection.confirm_due = false;
+    }
+    if (connection.link != nullptr && connection.link->job.is_of(connection)) {
+        JobOffered& job = connection.link->job;
+        job.give_up();
+        if (job.rest() != JobOffered::Rest::kCopying) {
+            end_job(*connection.link);
+        }
     }
 }
 

@@ -102,9 +102,7 @@ void ShmPort::match_early(Connection& connection) noexcept {
                                                  ? PostGate::State::kReset
                                                  : PostGate::State::kFailed);
         }
-        while (!connection.receives.empty()) {
-            complete_receive(connection, connection.reason, 0);
-        }
+        end_receives(connection, connection.reason);
     }
 }
 

@@ -15,8 +15,6 @@ namespace sanpoll::engine::shm {
 
 namespace {
 constexpr std::uint32_t kServicedInATurn = 64;
-// A peer that loses its processor in the middle of a store has it again by then. One that is stopped may not.
-constexpr std::uint64_t kLingerNs = 200'000'000;
 constexpr std::size_t kIdsPassed =
     4096;  // that free_ids_ keeps in front of its head before it moves up
 
@@ -158,6 +156,8 @@ void ShmPort::remove_link(Link& link, Status reason) noexcept {
             finish(*connection);
         }
     }
+    waiting_.remove(link);
+    describers_.remove(link);
 }
 
 void ShmPort::break_link(Link& link, Status reason) noexcept {
@@ -258,18 +258,25 @@ void ShmPort::close(Endpoint& endpoint) noexcept {
     connection.closed_due = true;
     connection.linger_until = core_.clock().now_ns() + kLingerNs;
     const bool waits = lingers(connection);
-    // The owner's memory is not ours any more.
-    connection.slot = nullptr;
-    connection.gate = nullptr;
-    connection.saturation = nullptr;
-    connection.regions = nullptr;
+    if (!connection.receives_held) {
+        forget_owner(connection);
+    }
     if (!flush_control(connection) || waits) {
-        connection.keeps_awake = true;
-        core_.keep_awake();
+        if (!std::exchange(connection.keeps_awake, true)) {
+            core_.keep_awake();
+        }
         queue(connection);
         return;
     }
     finish(connection);
+}
+
+// The owner's memory is not ours any more.
+void ShmPort::forget_owner(Connection& connection) noexcept {
+    connection.slot = nullptr;
+    connection.gate = nullptr;
+    connection.saturation = nullptr;
+    connection.regions = nullptr;
 }
 
 void ShmPort::break_connection(Connection& connection, Status reason) noexcept {
@@ -321,9 +328,7 @@ void ShmPort::abort_pending(Connection& connection, Status status) noexcept {
     while (!connection.sends.empty()) {
         complete_send(connection, status, 0);
     }
-    while (!connection.receives.empty()) {
-        complete_receive(connection, status, 0);
-    }
+    end_receives(connection, status);
 }
 
 void ShmPort::finish(Connection& connection) noexcept {
@@ -344,6 +349,7 @@ void ShmPort::unlink(Connection& connection) noexcept {
     if (connection.link == nullptr) {
         return;
     }
+    let_receives_go(connection);
     if (connection.previous != nullptr) {
         connection.previous->next = connection.next;
     } else {
@@ -379,11 +385,17 @@ std::uint32_t ShmPort::poll(std::uint32_t budget) noexcept {
             work += poll_link(*link, budget);
         }
     }
+    if (!waiting_.empty()) [[unlikely]] {
+        look_at_waiting();
+    }
     if (starved_head_ != nullptr) [[unlikely]] {
         put_starved_first();
     }
     if (queued_head_ != nullptr) [[unlikely]] {
         service_queue();
+    }
+    if (!describers_.empty() && starved_head_ == nullptr) [[unlikely]] {
+        help_receivers();
     }
     if (awaiting_ != 0) [[unlikely]] {
         knock_at_silent_peers(false);

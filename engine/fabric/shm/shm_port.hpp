@@ -40,10 +40,13 @@ struct ShmCounters {
     Counter knocks;              // at a peer that seemed to sleep
     Counter messages_described;  // sent by saying where they are, in an arena or in our process
     Counter bytes_from_arenas;   // copied by this side out of arenas of the peer
-    Counter bytes_from_process;  // of messages, copied by this side out of the peer's process
-    Counter rdma_stores;         // operations of ours that asked the peer nothing
-    Counter rdma_bytes_stored;   // by this side, of such writes
-    Counter rdma_bytes_loaded;   // of such reads
+    Counter
+        bytes_placed_at_peers;  // of messages that we have described: copied by this side into their receives
+    Counter bytes_placed_by_peers;  // the same, by the peer into ours
+    Counter bytes_from_process;     // of messages, copied by this side out of the peer's process
+    Counter rdma_stores;            // operations of ours that asked the peer nothing
+    Counter rdma_bytes_stored;      // by this side, of such writes
+    Counter rdma_bytes_loaded;      // of such reads
     Counter abandoned_uses;  // closes that did not wait for a peer in the middle of one any longer
 };
 
@@ -216,6 +219,12 @@ private:
     // memory is, as it is where the caches hold the buffers: 8 to 16 us, by the clock rates that there are.
     static constexpr std::uint32_t kArenaBytesPerTurn = 256U << 10;
     static constexpr std::uint64_t kQuickCopiesTicks = 32768;
+    // What is copied beside that for peers (help_receivers), and at how many links it is looked: little, for it is their
+    // messages' time that is saved, and ours that is spent.
+    static constexpr std::uint32_t kHelpInATurn = 64U << 10;
+    static constexpr std::uint32_t kHelpLooks = 4;
+    // A peer that loses its processor in the middle of what it writes here has it again by then. One that is stopped may not.
+    static constexpr std::uint64_t kLingerNs = 200'000'000;
 
     // the direct way
     [[nodiscard]] static bool take_credit_directly(Connection& connection,
@@ -276,6 +285,24 @@ private:
     void note_time(Connection& connection, bool direct) noexcept;
     void conclude_described(Connection& connection) noexcept;
     void give_up_described(Connection& connection) noexcept;
+
+    // ... by both ends (shm_joint_copy.cpp)
+    void begin_shared(Connection& connection, const EarlyMessage& message,
+                      const MappedPieces& mapped) noexcept;
+    void note_shared_time(Connection& connection) noexcept;
+    [[nodiscard]] bool copy_jointly(Connection& connection, const MappedPieces& mapped) noexcept;
+    void note_new_pages(Connection& connection) noexcept;
+    void wait_for_peer(Link& link) noexcept;
+    void look_at_waiting() noexcept;
+    void end_job(Link& link) noexcept;
+    void note_described(Connection& connection, bool alone, std::uint32_t length) noexcept;
+    void forget_described(Connection& connection, std::uint32_t count) noexcept;
+    void help_receivers() noexcept;
+    void help_receiver(Link& link, std::uint32_t& left) noexcept;
+    void end_receives(Connection& connection, Status status) noexcept;
+    [[nodiscard]] bool holds_receives(Connection& connection) noexcept;
+    void let_receives_go(Connection& connection) noexcept;
+    static void forget_owner(Connection& connection) noexcept;
     void come_back_to(Connection& connection) noexcept;
     [[nodiscard]] bool may_copy(Connection& connection) noexcept;
     [[nodiscard]] bool may_copy_on() noexcept;
@@ -439,6 +466,9 @@ private:
     const std::uint32_t turn_most_;  // the longest message for the turn line
     bool one_look_ = false;
     const void* waited_for_ = nullptr;  // the connection that was looked at last, in vain
+    LinkedRing<Link, &Link::describes>
+        describers_;  // with a message of ours that the peer may want help for
+    LinkedRing<Link, &Link::waits> waiting_;  // whose job waits for the peer's last chunk
     Connection* queued_head_ = nullptr;
     Connection* queued_tail_ = nullptr;
     Connection* starved_head_ =

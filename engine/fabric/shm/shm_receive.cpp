@@ -12,7 +12,8 @@ namespace sanpoll::engine::shm {
 
 void ShmPort::post_receive(Connection& connection, const WorkRequest& request) noexcept {
     Status refused = Status::kOk;
-    if (connection.broken && connection.early == nullptr) [[unlikely]] {
+    if (connection.broken && connection.early == nullptr && !connection.receives_held)
+        [[unlikely]] {
         refused = connection.reason;
     }
     if (refused == Status::kOk) [[likely]] {

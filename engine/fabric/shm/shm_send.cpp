@@ -267,7 +267,7 @@ bool ShmPort::send_pieces(Connection& connection) noexcept {
         ++moved_;
         if (connection.progress == front.length) {
             if (connection.described != 0) {
-                --connection.described;
+                forget_described(connection, 1);
             }
             if (connection.wanted_ahead) {
                 connection.wanted_ahead = false;
@@ -369,6 +369,8 @@ void ShmPort::service(Connection& connection) noexcept {
     }
     if (connection.closing) {
         (void)lingers(connection);  // whether there is room to say anything or not
+    } else if (holds_receives(connection)) [[unlikely]] {
+        return;
     }
     if (!flush_control(connection)) {
         if (connection.link->sender.corrupt()) [[unlikely]] {
@@ -380,7 +382,9 @@ void ShmPort::service(Connection& connection) noexcept {
     }
     if (connection.closing) {
         if (lingers(connection)) {
-            come_back_to(connection);
+            if (!connection.receives_held) {
+                come_back_to(connection);
+            }
             return;
         }
         finish(connection);

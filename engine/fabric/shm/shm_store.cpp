@@ -82,6 +82,9 @@ void Connection::drop(std::uint32_t place) noexcept {
 // it; where that does not come to an end, what it does to the memory is as if it had done so before. Of an operation
 // that is between two parts the next one finds out.
 bool ShmPort::lingers(Connection& connection) noexcept {
+    if (holds_receives(connection)) {
+        return true;
+    }
     if (connection.closed_due) {
         if (connection.link != nullptr) {
             ExposuresShown& shown = connection.link->shown;

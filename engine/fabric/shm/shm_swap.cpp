@@ -32,6 +32,10 @@ Hold ShmPort::start_leaving(Connection& connection, Link*& link, std::uint32_t& 
         return Hold::kBusy;
     }
     connection.leaving = true;
+    if (connection.link->job.is_of(connection)) {
+        connection.link->job
+            .close();  // the peer's core has ended what it took before it lets us go
+    }
     link = connection.link;
     peer_id = connection.peer_id;
     return Hold::kHeld;
@@ -47,8 +51,10 @@ Status ShmPort::freeze(Connection& connection, const Counts& peer, Frozen& froze
     const std::uint32_t long_waits = waiting_long(connection);
     // What was copied has to be said before: the peer takes it in before it lets us go.
     if (connection.link == nullptr || !connection.rdma_idle() || connection.confirming ||
-        !flush_control(connection) || connection.long_flows() || peer.sent != connection.arrived ||
-        peer.arrived != connection.sent) {
+        !flush_control(connection) || connection.long_flows() ||
+        (connection.link->job.is_of(connection) &&
+         connection.link->job.rest() != JobOffered::Rest::kNone) ||
+        peer.sent != connection.arrived || peer.arrived != connection.sent) {
         return Status::kTransportFailed;
     }
     try {
@@ -87,11 +93,7 @@ void ShmPort::take_out(Connection& connection) noexcept {
     }
     // Who hears of it may use the memory for something else.
     core_.endpoint_closed(connection);
-    // The owner's memory is not ours any more.
-    connection.slot = nullptr;
-    connection.gate = nullptr;
-    connection.saturation = nullptr;
-    connection.regions = nullptr;
+    forget_owner(connection);
     leave_link(connection);
     finish(connection);
 }
@@ -181,7 +183,7 @@ void ShmPort::leave_link(Connection& connection) noexcept {
         connection.sent -= connection.described == 0 ? 1 : 0;
     }
     connection.sent -= connection.described;  // to be described again
-    connection.described = 0;
+    forget_described(connection, connection.described);
     connection.credit_due = connection.stall_due = connection.invite_due = false;
     connection.confirm_due = connection.confirmed_due = false;
     connection.copied_due = 0;

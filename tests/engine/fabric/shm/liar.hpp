@@ -135,6 +135,8 @@ public:
     [[nodiscard]] engine::shm::ExposureSlot* exposed_to_it() {
         return segment_->direction(0).exposures;
     }
+    /// What the engine has offered to it to copy of a message, as it says itself.
+    [[nodiscard]] engine::shm::CopyJob* offered_to_it() { return segment_->direction(0).job; }
     /// What it writes, and what is written to it.
     [[nodiscard]] engine::shm::MailboxMemory& outbox() { return segment_->mailbox(0); }
     [[nodiscard]] engine::shm::MailboxMemory& inbox() { return segment_->mailbox(1); }

@@ -1,6 +1,7 @@
 // The end of a link whose peer lives and says that it is copying: it is given time, at nobody else's expense.
 #include <gtest/gtest.h>
 
+#include "engine/fabric/on_core.hpp"
 #include "tests/engine/fabric/shm/engine_bench.hpp"
 #include "tests/engine/fabric/shm/liar.hpp"
 
@@ -33,6 +34,21 @@ public:
         EXPECT_TRUE(
             eventually([&] { return socket_.gate.view().state == PostGate::State::kReset; }));
     }
+    // It is not at what was exposed, but has taken a chunk of a message that the engine receives.
+    tests::Operation& take_a_chunk() {
+        constexpr std::uint32_t kLength = 100000;
+        uses() = ExposureSlot::kUnused;
+        tests::Operation& receive = socket_.receive(kLength);
+        auto& connection = static_cast<Connection&>(*socket_.slot.load());
+        on_core(static_cast<ShmPort&>(*connection.port), [&]() noexcept {
+            connection.link->job.offer(connection, {0, 1, 5, 0, kLength});
+        });
+        seen_.emplace(liar_.offered_to_it());
+        EXPECT_TRUE(seen_->look());
+        EXPECT_NE(seen_->claim(kLength, JobChunks::kBytes).length, 0U);
+        return receive;
+    }
+    void finish_the_chunk() { seen_->finish(); }
     [[nodiscard]] std::atomic<std::uint32_t>& uses() { return liar_.exposed_to_it()[3].uses; }
     [[nodiscard]] bool hung_up() { return liar_.hung_up(); }
     [[nodiscard]] bool lingers() { return !liar_.has_hung_up(); }
@@ -41,6 +57,7 @@ public:
 private:
     Liar liar_;
     Socket socket_;
+    std::optional<JobSeen> seen_;
 };
 
 class PeerEndTest : public testing::Test {
@@ -56,6 +73,33 @@ TEST_F(PeerEndTest, ItIsGivenUpInTheEnd) {
     CopyingPeer peer(backlog_, at_);
     peer.break_the_rules();
     EXPECT_TRUE(peer.hung_up());
+    peer.close();
+}
+
+TEST_F(PeerEndTest, AReceiveThatItIsWritingToEndsWithThat) {
+    bool held = false;
+    // As below: its time may be over before we look.
+    for (int tries = 0; tries < 50 && !held; ++tries) {
+        CopyingPeer peer(backlog_, at_);
+        const tests::Operation& receive = peer.take_a_chunk();
+        peer.break_the_rules();
+        held = !receive.ended() && peer.lingers();
+        peer.finish_the_chunk();
+        EXPECT_TRUE(peer.hung_up());
+        EXPECT_EQ(receive.ends.load(), 1);
+        EXPECT_EQ(receive.status, Status::kReset);
+        peer.close();
+    }
+    EXPECT_TRUE(held);
+}
+
+TEST_F(PeerEndTest, AReceiveThatItIsWritingToForEverEndsToo) {
+    CopyingPeer peer(backlog_, at_);
+    const tests::Operation& receive = peer.take_a_chunk();
+    peer.break_the_rules();
+    EXPECT_TRUE(peer.hung_up());
+    EXPECT_EQ(receive.ends.load(), 1);
+    EXPECT_EQ(receive.status, Status::kReset);
     peer.close();
 }
 

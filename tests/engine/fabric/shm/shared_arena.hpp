@@ -24,6 +24,17 @@ inline const engine::memory::Arena& shareable_arena(std::uint32_t which = 0) {
     return *made[which];
 }
 
+/// As if this process had received into all of it before: its pages are there, and known to be.
+inline void go_over(const engine::memory::Arena& arena) {
+    ASSERT_NE(arena.known, nullptr);
+    if (!arena.known->all(0, arena.size)) {
+        for (std::uint64_t at = arena.base; at != arena.base + arena.size; at += 4096) {
+            *reinterpret_cast<volatile std::byte*>(at) = std::byte{0};
+        }
+        arena.known->note(0, arena.size);
+    }
+}
+
 /// `lender` may describe what lies in the arena, `borrower` finds it there, and may write to it if `write`.
 inline void lend(const engine::memory::Arena& arena, Side& lender, engine::shm::Link& from,
                  Side& borrower, engine::shm::Link& to, bool write = false) {
