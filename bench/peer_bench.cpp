@@ -7,7 +7,9 @@
 //   sentinels    [{round_trip_ns, overwrite_ns_per_line, placement}], before and after each sample that was kept
 //   results      for each transport and size what sanpoll-ping writes (rtt_ns, histogram, ratio_to_handoff, rounds, ...)
 //                and name, ours, transport, size, configuration, half_p50_ns, half_p99_ns, messages_per_second,
-//                bytes_per_second: medians of the rounds; the rounds' own values under the same names with _rounds
+//                bytes_per_second: medians of the rounds; the rounds' own values under the same names with _rounds;
+//                of long messages of ours out of arenas bare_copy_bytes_per_second, bare_joint_copy_bytes_per_second: bare
+//                copies of as many (bench/bare_copy.hpp), in the same rounds
 //   comparisons  [{figure: "half_p50_ns" | "messages_per_second", size, ours, our_value, best_peer, best_value, ratio,
 //                ratio_rounds}]: how many times better each of ours is than the best peer; the ratio is the median of
 //                the rounds' ratios

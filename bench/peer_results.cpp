@@ -218,6 +218,14 @@ std::string peer_table_of(const PingRun& run, const PeerBenchOptions& options, c
                 rate * static_cast<double>(size) / 1e9, rate_text(*least), rate_text(*most),
                 summary.moved == 0 ? "" : fmt::format("  moved: {}", summary.moved));
         }
+        for (const PingSeries& series : run.series) {
+            const PingSummary summary = summarize(series);
+            if (series.size != size || !summary.copied_alone) continue;
+            text += fmt::format(
+                "  bare copies beside {}: {:.3f} GB/s by the receiver alone, {:.3f} by both ends\n",
+                name_of(series), *summary.copied_alone / 1e9,
+                summary.copied_by_both.value_or(0) / 1e9);
+        }
         for (const PeerComparison& cell : cells) {
             if (cell.size != size) continue;
             const auto [least, most] =

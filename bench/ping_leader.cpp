@@ -39,6 +39,7 @@ constexpr std::uint64_t kAwaken = 16;
 constexpr std::uint32_t kPingSends = 2;
 
 constexpr std::uint32_t kFewestReceives = 4;
+constexpr std::uint32_t kLongMessage = 65536;  // from here on a bare copy is measured beside it
 
 constexpr std::uint64_t kWarmupStream = 512;
 
@@ -179,6 +180,12 @@ private:
         return {measured({}), measured(kProvidersWork)};
     }
 
+    // Whose rate is bounded by what copies memory.
+    bool is_bound_by_copies(const PingSeries& series) const {
+        return options_.rate && series.opened_as == "san-arena" && series.size >= kLongMessage &&
+               options_.layout != Layout::kOneThread;
+    }
+
     // A host that moved the CPUs for good must not make the run several times as long.
     std::uint64_t most_repeated() const { return samples_ / 2 + options_.retries; }
 
@@ -189,6 +196,10 @@ private:
             if (goes_by_a_core(series)) sample.bare = bare_message(series.size);
             measure_round_trips(series, sample, progress);
             if (options_.rate) measure_rate(series, sample, progress);
+            if (is_bound_by_copies(series)) {
+                sample.copy = measure_bare_copy(plan_.client, plan_.server, series.size,
+                                                rate_receives(series.size));
+            }
             sample.after = sentinel();
             sample.moved = !same_placement(sample.before, sample.after) ||
                            !same_placement(run_.reference, sample.after);

@@ -63,6 +63,10 @@ json json_of_round(const PingSample& sample) {
         round["bare_ns"] = sample.bare.lines_ns;
         round["bare_with_work_ns"] = sample.bare.with_work_ns;
     }
+    if (sample.copy.alone > 0) {
+        round["bare_copy_bytes_per_second"] = sample.copy.alone;
+        round["bare_joint_copy_bytes_per_second"] = sample.copy.both;
+    }
     round["before"] = json_of_handoff(sample.before);
     round["after"] = json_of_handoff(sample.after);
     return round;
@@ -87,6 +91,10 @@ json json_of_series(const PingSeries& series, const PingOptions& options) {
     if (summary.bare_ns) {
         result["bare_ns"] = *summary.bare_ns;
         result["bare_with_work_ns"] = optional_number(summary.bare_with_work_ns);
+    }
+    if (summary.copied_alone) {
+        result["bare_copy_bytes_per_second"] = *summary.copied_alone;
+        result["bare_joint_copy_bytes_per_second"] = optional_number(summary.copied_by_both);
     }
     result["messages_per_second"] = optional_number(summary.messages_per_second);
     result["round_trips"] = trips.total();
@@ -118,6 +126,10 @@ PingSummary summarize(const PingSeries& series) {
         median_of(samples, [](const PingSample& s) { return std::vector{s.bare.lines_ns}; });
     summary.bare_with_work_ns =
         median_of(samples, [](const PingSample& s) { return std::vector{s.bare.with_work_ns}; });
+    summary.copied_alone =
+        median_of(samples, [](const PingSample& s) { return std::vector{s.copy.alone}; });
+    summary.copied_by_both =
+        median_of(samples, [](const PingSample& s) { return std::vector{s.copy.both}; });
     summary.handoff_ns = median_of(samples, handoffs_around);
     if (summary.handoff_ns) summary.ratio = summary.half_p50_ns / *summary.handoff_ns;
     for (const PingSample& sample : series.samples)

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/bare_copy.hpp"
 #include "bench/cpu_plan.hpp"
 #include "bench/handoff.hpp"
 #include "bench/latency_histogram.hpp"
@@ -29,6 +30,7 @@ struct PingSample {
     double loop_ns = 0;  // a whole turn of the client's loop, with reposting and bookkeeping
     double messages_per_second = 0;  // 0: not measured
     BareMessage bare;
+    BareCopy copy;   // of long messages out of arenas: bare copies of as many as the rate phase has
     Handoff before;  // the sentinel on both sides of the sample
     Handoff after;
     bool moved =
@@ -74,6 +76,8 @@ struct PingSummary {
     std::optional<double> ratio;       // half_p50_ns / handoff_ns
     std::optional<double> bare_ns;     // BareMessage
     std::optional<double> bare_with_work_ns;
+    std::optional<double> copied_alone;  // BareCopy
+    std::optional<double> copied_by_both;
     std::size_t moved = 0;
 };
 PingSummary summarize(const PingSeries& series);

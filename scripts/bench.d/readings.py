@@ -115,7 +115,19 @@ def message_ahead(results, size, key, peers=None, ours="shm"):
     least = key.endswith("_ns")
     names = [name for name in peer_names(results) if peers is None or name.startswith(peers)]
     candidates = [(name, message_figure(message_row(results, name, size), key)) for name in names]
-    return compared(message_figure(message_row(results, ours, size), key), candidates, least, f"{key} at {size} B")
+    row = message_row(results, ours, size)
+    reading = compared(message_figure(row, key), candidates, least, f"{key} at {size} B")
+    return reading._replace(detail=reading.detail + bare_copies(row)) if reading.figure and key == "bytes_per_second" else reading
+
+
+def bare_copies(row):
+    """What two CPUs copy with no provider around it, in the same rounds: by the receiver's alone, and by both."""
+    alone = sample(row, "bare_copy_bytes_per_second")
+    both = sample(row, "bare_joint_copy_bytes_per_second")
+    if not alone or not both:
+        return ""
+    return (f"; ours {row['bytes_per_second'] / 1e9:.1f} GB/s, bare copies in the same rounds {alone.value / 1e9:.1f} by the "
+            f"receiver alone, {both.value / 1e9:.1f} by both ends")
 
 
 def _over_sentinels(row, key):

@@ -1,8 +1,14 @@
 #include "engine/fabric/shm/joint_copy.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <csignal>
+#include <cstring>
 #include <memory>
 #include <random>
 #include <thread>
@@ -215,6 +221,52 @@ TEST_F(JointCopy, NobodyFinishesMoreThanWasTaken) {
     EXPECT_EQ(offered_.rest(), Rest::kImpossible);
     job_->finished.store(JobWord{serial, 0, 1}.word());
     EXPECT_EQ(offered_.rest(), Rest::kImpossible);  // once is enough
+}
+
+// A sender in another process that is stopped in the middle of a chunk: the receiver knows as long as it is, and when it goes
+// on it writes no more than the step that it was at.
+TEST_F(JointCopy, ASenderThatIsStoppedInAChunkKnowsThatItWasGivenUp) {
+    constexpr std::uint32_t kLength = 16 * kChunk;
+    struct Shared {
+        CopyJob job;
+        std::byte target[kLength];
+    };
+    void* const memory =
+        ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(memory, MAP_FAILED);
+    auto* const shared = new (memory) Shared;
+    JobOffered offered(&shared->job);
+    offered.offer(*owner_, {0, 1, 2, 3, kLength});
+    const pid_t sender = ::fork();
+    if (sender == 0) {
+        JobSeen seen(&shared->job);
+        const JobChunks::Run run = seen.look() ? seen.claim(kLength, kAny) : JobChunks::Run{};
+        for (std::uint32_t done = 0; done != run.length && !seen.given_up();
+             done += JobChunks::kStep) {
+            if (done == JobChunks::kStep) {
+                (void)::raise(SIGSTOP);
+            }
+            std::memset(shared->target + run.offset + done, 1, JobChunks::kStep);
+        }
+        seen.finish();
+        ::_exit(run.length == 8 * kChunk ? 0 : 1);
+    }
+    ASSERT_GT(sender, 0);
+    int status = 0;
+    ASSERT_EQ(::waitpid(sender, &status, WUNTRACED), sender);
+    ASSERT_TRUE(WIFSTOPPED(status));
+    while (offered.claim(kAny).length != 0) {
+    }
+    EXPECT_EQ(offered.rest(), Rest::kCopying);
+    offered.give_up();
+    EXPECT_EQ(offered.rest(), Rest::kCopying);
+    ASSERT_EQ(::kill(sender, SIGCONT), 0);
+    ASSERT_EQ(::waitpid(sender, &status, 0), sender);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    EXPECT_EQ(offered.rest(), Rest::kNone);
+    EXPECT_EQ(std::count(shared->target, shared->target + kLength, std::byte{1}),
+              2 * JobChunks::kStep);
+    ::munmap(memory, sizeof(Shared));
 }
 
 // Two threads, and jobs of all lengths: each chunk is taken once, and all is there when the receiver says so.
