@@ -158,8 +158,9 @@ const std::vector<KnobRule>& rules() {
         choice(
             "share_arenas", "on, read or off",
             "whether processes of the same user may map shareable arenas, so that what lies in one "
-            "travels to them by one copy (read), and also RDMA of theirs into one, which takes "
-            "that they may write to all of it (on)",
+            "travels to them by one copy (read), and also RDMA of theirs into one, and their part "
+            "of a "
+            "message that is received in one, which takes that they may write to all of it (on)",
             &Config::share_arenas, {"off", "read", "on"}),
         choice("joint_copy", "on or off",
                "whether both processes copy a long message that goes from arena to arena, each a "

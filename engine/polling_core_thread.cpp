@@ -191,8 +191,7 @@ bool PollingCore::sleep_until_woken() noexcept {
     }
     // What was written before the fence is seen now; what comes later finds the flags.
     // Notices that found the notifier's ring full must be tried again: nobody rings when it has room.
-    if (!turn() && overflow_.empty() &&
-        !stopping_.load(std::memory_order_acquire)) {
+    if (!turn() && overflow_.empty() && !stopping_.load(std::memory_order_acquire)) {
         counters_.sleeps.add();
         if (!dedicated_) {
             release();

@@ -95,7 +95,7 @@ private:
 /// connection: its memory is in use.
 ///
 ///   receiver:  copying --all taken--> waits for the sender's last chunk --finished--> receive completes
-///              copying --broken, closed--> receives held --finished, or too late--> receives complete
+///              copying --broken, closed--> receives held --finished, or too late: the link ends--> receives complete
 ///
 /// What lies in the sender's process the receiver may also invite, as if it had been announced: because two processors
 /// that copy by way of the staging area are quicker (MessageChoice), or because the memory cannot be read after all.

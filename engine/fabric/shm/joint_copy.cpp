@@ -24,7 +24,7 @@ void JobOffered::offer(Connection& owner, const JobTarget& target) noexcept {
     owner_ = &owner;
     chunks_ = JobChunks(target.length);
     front_ = back_ = 0;
-    closed_ = corrupt_ = false;
+    closed_ = corrupt_ = untouched_ = false;
     // These pair with the acquires in JobSeen::target: whoever sees one of them sees that the job before is closed.
     job_->offset.store(target.offset, std::memory_order_release);
     job_->arena.store(target.arena, std::memory_order_release);
@@ -87,7 +87,7 @@ JobOffered::Rest JobOffered::rest() noexcept {
     if (corrupt_) {
         return Rest::kImpossible;
     }
-    if (back_ == 0) {
+    if (back_ == 0 || untouched_) {
         return Rest::kNone;
     }
     // Pairs with the release in JobSeen::finish: the bytes are there.
@@ -99,7 +99,8 @@ JobOffered::Rest JobOffered::rest() noexcept {
         corrupt_ = true;
         return Rest::kImpossible;
     }
-    return finished.back == back_ ? Rest::kNone : Rest::kCopying;
+    untouched_ = finished.back == back_;
+    return untouched_ ? Rest::kNone : Rest::kCopying;
 }
 
 std::uint32_t JobOffered::placed() const noexcept {

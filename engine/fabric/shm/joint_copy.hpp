@@ -146,8 +146,8 @@ public:
     /// The same where the message is not wanted any more: the sender ends what it has taken at once, done or not.
     void give_up() noexcept { close_with(JobWord::kGivenUp); }
     enum class Rest : std::uint8_t {
-        kNone,       // nobody touches the target any more
-        kCopying,    // the sender may be at what it has taken
+        kNone,     // nobody touches the target any more; it stays so, whatever a sender writes then
+        kCopying,  // the sender may be at what it has taken
         kImpossible  // it said what cannot be
     };
     /// How it stands with what the sender has taken; after claim() has found nothing, or close().
@@ -172,6 +172,7 @@ private:
     std::uint32_t back_ = 0;   // that the sender has, as far as we know
     bool closed_ = true;
     bool corrupt_ = false;
+    bool untouched_ = false;  // rest() has said so
 };
 
 /// The sender's half. Token holder of the link's core only. Nothing blocks. All that is found is the receiver's word.

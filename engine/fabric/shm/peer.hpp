@@ -121,7 +121,7 @@ private:
     std::uint32_t their_port_ = 0;
     bool keeps_to_itself_ = false;
     Sharing sharing_ = Sharing::kOffHere;
-    bool may_write_ = false;         // both ends share for RDMA writes too
+    bool may_write_ = false;         // both ends share for writing too
     std::uint32_t arenas_seen_ = 0;  // of this process, offered or not to be
     ProcessCopy copy_;
     std::deque<Unsent> unsent_;

@@ -51,7 +51,7 @@ std::string_view to_words(Sharing sharing) noexcept {
             return "shared: long messages and RDMA out of them are one copy";
         case Sharing::kStores:
             return "shared: RDMA into them is a store of this side, what is long out of them one "
-                   "copy";
+                   "copy, by either side or both";
     }
     return {};
 }

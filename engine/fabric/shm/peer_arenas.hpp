@@ -54,7 +54,8 @@ public:
     /// seal that keeps it without holes also forbids new writers): it is mapped for reading then. Of ordinary pages
     /// only those are written to that the owner has exposed, and populated before (Arenas::populate), or into which it receives
     /// a message, where its own core has written before (memory::KnownPages): a page that its file does not have yet would
-    /// be taken by whoever touches it first. That is the owner's word: one that lies, or makes holes in its file, has its
+    /// be taken by whoever touches it first. One that is there is mapped here at the first touch, by a short fault of the core that
+    /// touches it, once a page. That is the owner's word: one that lies, or makes holes in its file, has its
     /// peer pay for pages.
     [[nodiscard]] std::string open(int fd, const ArenaOffer& offer, bool write = false);
 

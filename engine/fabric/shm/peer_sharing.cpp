@@ -46,7 +46,7 @@ bool Peer::take_arena(const ControlMessage& message, int& fd) {
     answer.arena_id = id;
     if (why.empty()) {
         log(LogLevel::kInfo, "maps arena {} of process {}, {} MiB, for {}", id, copy_.pid,
-            message.arena_size >> 20, mapping.writable() ? "reading and RDMA writes" : "reading");
+            message.arena_size >> 20, mapping.writable() ? "reading and writing" : "reading");
         on_core(port_, [&]() noexcept { port_.add_peer_arena(*link_, id, mapping); });
     } else {
         answer.status = 1;

@@ -140,16 +140,17 @@ void ShmPort::wait_for_peer(Link& link) noexcept {
         Link& link = *next;
         next = &link == last ? nullptr : waiting_.after(link);
         Connection& connection = *link.job.owner();
-        const bool late = now - link.waits_since >= kLateNs;
-        if (late && link.alone_for == 0) {
-            link.alone_for = kAloneAfterALate;
-        }
         if (link.job.rest() != JobOffered::Rest::kCopying ||
             (connection.receives_held && now >= connection.linger_until)) {
             waiting_.remove(link);
             queue(connection);
-        } else if (!late) {
+        } else if (now - link.waits_since < kLateNs) {
             core_.look_round_next();
+        } else if (link.alone_for == 0) {
+            link.alone_for = kAloneAfterALate;
+        }
+        if (connection.receives_held && armed_) [[unlikely]] {
+            core_.wake();  // nobody rings when its time is over
         }
     }
 }
@@ -187,10 +188,11 @@ void ShmPort::forget_described(Connection& connection, std::uint32_t count) noex
 }
 
 // Behind all that this core has to copy for itself, and only if nobody had to be put off for want of bytes. What is copied here
-// is not taken from the turn's: an operation that is posted before the next turn wants them. A few links a turn, each
+// is not taken from the turn's: an operation that is posted before the next turn wants them. `busy`: something has arrived, or a
+// thread waits for something else than this: then the next look must not be long in coming. A few links a turn, each
 // turn others: most have nothing, and as long as their peers have no receive for what was described that stays so.
-[[gnu::noinline]] void ShmPort::help_receivers() noexcept {
-    std::uint32_t left = std::min(kHelpInATurn, copy_left_);
+[[gnu::noinline]] void ShmPort::help_receivers(bool busy) noexcept {
+    std::uint32_t left = std::min(busy ? kHelpBesideWork : kHelpInATurn, copy_left_);
     const Link* const last = describers_.last();
     for (std::uint32_t looks = kHelpLooks; looks != 0 && left != 0; --looks) {
         Link& link = *describers_.first();
@@ -263,7 +265,7 @@ void ShmPort::end_receives(Connection& connection, Status status) noexcept {
             connection.linger_until = core_.clock().now_ns() + kLingerNs;
         }
         if (!std::exchange(connection.keeps_awake, true)) {
-            core_.keep_awake();  // nobody rings when the time is over
+            core_.keep_awake();
         }
         wait_for_peer(*connection.link);
         return;
@@ -281,15 +283,17 @@ bool ShmPort::holds_receives(Connection& connection) noexcept {
     Link& link = *connection.link;
     const bool copying = link.job.rest() == JobOffered::Rest::kCopying;
     if (copying && core_.clock().now_ns() < connection.linger_until) {
+        waiting_.add(link);
         return true;
     }
     let_receives_go(connection);
     if (copying) {
         counters_.abandoned_uses.add();
-        fail_link(link,
-                  "it was stopped, or claims to be, in the middle of a receive that it copies a "
-                  "part of: what it had begun "
-                  "to write it may finish when it goes on");
+        counters_.late_peers.add();
+        end_link(link,
+                 "it was stopped, or claims to be, in the middle of a receive that it copies a "
+                 "part of: what it had begun "
+                 "to write it may finish when it goes on");
     }
     return false;
 }

@@ -169,10 +169,16 @@ void ShmPort::break_link(Link& link, Status reason) noexcept {
 }
 
 void ShmPort::fail_link(Link& link, std::string_view why) noexcept {
+    if (!link.failed.load(std::memory_order_relaxed)) {
+        counters_.lying_peers.add();
+        end_link(link, why);
+    }
+}
+
+void ShmPort::end_link(Link& link, std::string_view why) noexcept {
     if (link.failed.load(std::memory_order_relaxed)) {
         return;
     }
-    counters_.lying_peers.add();
     link.failure = why;
     // Pairs with the acquire in ShmFabric::look_for_trouble.
     link.failed.store(true, std::memory_order_release);
@@ -395,7 +401,7 @@ std::uint32_t ShmPort::poll(std::uint32_t budget) noexcept {
         service_queue();
     }
     if (!describers_.empty() && starved_head_ == nullptr) [[unlikely]] {
-        help_receivers();
+        help_receivers(work != 0 || waited_for_ != nullptr);
     }
     if (awaiting_ != 0) [[unlikely]] {
         knock_at_silent_peers(false);

@@ -48,6 +48,7 @@ struct ShmCounters {
     Counter rdma_bytes_stored;      // by this side, of such writes
     Counter rdma_bytes_loaded;      // of such reads
     Counter abandoned_uses;  // closes that did not wait for a peer in the middle of one any longer
+    Counter late_peers;  // links ended because the peer was in the middle of a receive for too long
 };
 
 class ShmPort final : public FabricPort {
@@ -222,6 +223,7 @@ private:
     // What is copied beside that for peers (help_receivers), and at how many links it is looked: little, for it is their
     // messages' time that is saved, and ours that is spent.
     static constexpr std::uint32_t kHelpInATurn = 64U << 10;
+    static constexpr std::uint32_t kHelpBesideWork = 16U << 10;
     static constexpr std::uint32_t kHelpLooks = 4;
     // A peer that loses its processor in the middle of what it writes here has it again by then. One that is stopped may not.
     static constexpr std::uint64_t kLingerNs = 200'000'000;
@@ -297,7 +299,7 @@ private:
     void end_job(Link& link) noexcept;
     void note_described(Connection& connection, bool alone, std::uint32_t length) noexcept;
     void forget_described(Connection& connection, std::uint32_t count) noexcept;
-    void help_receivers() noexcept;
+    void help_receivers(bool busy) noexcept;
     void help_receiver(Link& link, std::uint32_t& left) noexcept;
     void end_receives(Connection& connection, Status status) noexcept;
     [[nodiscard]] bool holds_receives(Connection& connection) noexcept;
@@ -451,6 +453,7 @@ private:
     void bury(Connection& connection) noexcept;
     void reap();
     void fail_link(Link& link, std::string_view why) noexcept;
+    void end_link(Link& link, std::string_view why) noexcept;
 
     const Config& config_;
     PollingCore& core_;

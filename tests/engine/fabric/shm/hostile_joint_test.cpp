@@ -10,6 +10,7 @@
 
 #include "rings/spsc_ring.hpp"
 #include "tests/engine/fabric/shm/shared_arena.hpp"
+#include "tests/engine/patience.hpp"
 #include "tests/rings/scale.hpp"
 
 namespace sanpoll::engine::shm {
@@ -21,7 +22,7 @@ using tests::Operation;
 using tests::Socket;
 using tests::TwoPorts;
 
-constexpr std::uint32_t kLength = 400000;
+constexpr std::uint32_t kLength = 700000;   // more than is copied in a turn
 constexpr std::uint64_t kTarget = 1 << 20;  // in the arena that is written to
 constexpr std::uint32_t kArena = 3;         // the forger's name of it
 constexpr std::byte kUntouched{0xEE};
@@ -135,6 +136,12 @@ protected:
         EXPECT_TRUE(untouched(kTarget + kLength, kTarget + 2 * kLength));
     }
     void turn() { (void)victim().core.turn(); }
+    [[nodiscard]] bool ended_in_time(const Operation& operation) {
+        return tests::eventually([&] {
+            turn();
+            return operation.ended();
+        });
+    }
     [[nodiscard]] tests::Side& victim() { return honest_.b; }
     [[nodiscard]] std::uint64_t placed() {
         return victim().port.counters().bytes_placed_at_peers.value();
@@ -410,17 +417,52 @@ TEST_F(HostileJointTest, AClosePutsAnEndToASenderThatNeverFinishes) {
     socket_->close();
     EXPECT_FALSE(there.ended());
     EXPECT_EQ(socket_->closures.load(), 0);
-    while (!there.ended()) {
-        turn();
-    }
+    ASSERT_TRUE(ended_in_time(there));
     EXPECT_EQ(there.status, Status::kAborted);
     EXPECT_TRUE(link_->failed.load());
     EXPECT_NE(link_->failure.find("stopped"), std::string_view::npos);
     turn();
     EXPECT_EQ(socket_->closures.load(), 1);
+    EXPECT_EQ(victim().port.counters().late_peers.value(), 1U);
+    EXPECT_EQ(victim().port.counters().lying_peers.value(), 0U);
     victim().port.remove_link(*link_, Status::kReset);
     turn();
     link_.reset();
+}
+
+// It says so, and takes it back, as quick as it can: between any two looks of the victim's.
+TEST_F(HostileJointTest, AClosePutsAnEndToASenderThatTakesItsWordBack) {
+    for (std::uint64_t round = 0; round < tests::scaled(20) + 5; ++round) {
+        ASSERT_NO_FATAL_FAILURE(begin_as_receiver());
+        Operation& there = receive();
+        Operation& behind = receive();
+        describe();
+        turn();
+        JobWord word = JobWord::of(job_->claims.load());
+        word.back = 1;
+        job_->claims.store(word.word());
+        turn();
+        ASSERT_FALSE(there.ended());
+        if (round % 2 == 0) {
+            victim().port.break_link(*link_, Status::kReset);
+        }
+        socket_->close();
+        std::atomic<bool> over{false};
+        std::thread liar([&] {
+            for (std::uint32_t i = 0; !over.load(std::memory_order_relaxed); ++i) {
+                job_->finished.store(JobWord{word.serial, 0, i % 2}.word());
+            }
+        });
+        const bool ended = ended_in_time(there) && ended_in_time(behind);
+        over.store(true);
+        liar.join();
+        ASSERT_TRUE(ended);
+        turn();
+        EXPECT_EQ(socket_->closures.load(), 1);
+        victim().port.remove_link(*link_, Status::kReset);
+        turn();
+        link_.reset();
+    }
 }
 
 // The same where the peer has lied, too, and the link ends for that.
@@ -439,9 +481,7 @@ TEST_F(HostileJointTest, ASenderThatNeverFinishesHoldsNothingUpForEver) {
     ASSERT_TRUE(forge_.has_room(1));
     write_header(forge_.payload(), {static_cast<RecordKind>(99), 1, 0, id_, 0, 0}, 1);
     forge_.publish_record(1);
-    while (!there.ended()) {
-        turn();
-    }
+    ASSERT_TRUE(ended_in_time(there));
     EXPECT_TRUE(link_->failed.load());
     EXPECT_EQ(there.status, Status::kReset);
     ASSERT_NO_FATAL_FAILURE(end());

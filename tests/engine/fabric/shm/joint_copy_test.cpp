@@ -223,6 +223,26 @@ TEST_F(JointCopy, NobodyFinishesMoreThanWasTaken) {
     EXPECT_EQ(offered_.rest(), Rest::kImpossible);  // once is enough
 }
 
+TEST_F(JointCopy, WhatIsFinishedStaysSo) {
+    offer(4 * kChunk);
+    ASSERT_TRUE(seen_.look());
+    ASSERT_NE(seen_.claim(4 * kChunk, kChunk).length, 0U);
+    seen_.finish();
+    while (offered_.claim(kAny).length != 0) {
+    }
+    EXPECT_EQ(offered_.rest(), Rest::kNone);
+    job_->finished.store(0);
+    EXPECT_EQ(offered_.rest(), Rest::kNone);
+    offered_.give_up();
+    EXPECT_EQ(offered_.rest(), Rest::kNone);
+    offered_.end();
+    offer(4 * kChunk);
+    ASSERT_TRUE(seen_.look());
+    ASSERT_NE(seen_.claim(4 * kChunk, kChunk).length, 0U);
+    offered_.close();
+    EXPECT_EQ(offered_.rest(), Rest::kCopying);
+}
+
 // A sender in another process that is stopped in the middle of a chunk: the receiver knows as long as it is, and when it goes
 // on it writes no more than the step that it was at.
 TEST_F(JointCopy, ASenderThatIsStoppedInAChunkKnowsThatItWasGivenUp) {

@@ -8,6 +8,7 @@
 
 #include "tests/engine/fabric/shm/joint_fixture.hpp"
 #include "tests/engine/fabric/shm/swap_by_hand.hpp"
+#include "tests/engine/patience.hpp"
 
 namespace sanpoll::engine::shm {
 namespace {
@@ -50,6 +51,23 @@ TEST_F(JointTest, WhoWaitsForAChunkWaitsForNoRoom) {
     EXPECT_TRUE(there.good());
     other_a.close();
     other_b.close();
+    ports_.settle();
+}
+
+// The receiver was away, and the sender in time.
+TEST_F(JointTest, WhoComesBackLateHasNobodyToBlame) {
+    Operation& there = receive(b_, kMiB);
+    send(a_, 1, kMiB);
+    turn_b();
+    ASSERT_TRUE(take_a_chunk(kMiB));
+    for (int i = 0; i < 5; ++i) {
+        turn_b();
+    }
+    finish_the_chunk();
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    turn_b();
+    EXPECT_TRUE(there.good());
+    EXPECT_EQ(ports_.link_b->alone_for, 0U);
     ports_.settle();
 }
 
@@ -189,9 +207,10 @@ TEST_F(JointTest, ACloseDoesNotWaitForEverForAPeerThatIsStopped) {
     turn_b();
     ASSERT_TRUE(take_a_chunk(4 * kMiB));
     b_.close();
-    while (!there.ended()) {
+    ASSERT_TRUE(tests::eventually([&] {
         turn_b();
-    }
+        return there.ended();
+    }));
     EXPECT_EQ(there.status, Status::kAborted);
     EXPECT_EQ(b_.closures.load(), 1);
     EXPECT_EQ(ports_.b.port.counters().abandoned_uses.value(), 1U);
