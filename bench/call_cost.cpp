@@ -93,6 +93,7 @@ private:
 // Runs a program found by PATH, its output into `log`. Returns its status, -1 if it could not be run.
 int run_program(std::vector<std::string> words, const std::filesystem::path& log) {
     std::vector<char*> arguments;
+    arguments.reserve(words.size() + 1);
     for (std::string& word : words)
         arguments.push_back(word.data());
     arguments.push_back(nullptr);
