@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <ostream>
 
 #include "tests/provider/child_process.hpp"
 #include "tests/provider/rdma_fixture.hpp"
@@ -175,6 +176,7 @@ struct Case {
     const char* when;
     Knobs knobs;
 };
+void PrintTo(const Case& one, std::ostream* out) { *out << one.name; }
 
 class NotDumpableTest : public testing::TestWithParam<Case> {};
 
