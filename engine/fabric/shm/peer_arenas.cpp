@@ -50,8 +50,8 @@ std::string_view to_words(Sharing sharing) noexcept {
         case Sharing::kShared:
             return "shared: long messages and RDMA out of them are one copy";
         case Sharing::kStores:
-            return "shared: RDMA into them is a store of this side, what is long out of them one "
-                   "copy, by either side or both";
+            return "shared: RDMA into them is a store of this side, what is long one copy, by "
+                   "either or both";
     }
     return {};
 }
