@@ -18,7 +18,7 @@ struct BareCopy {
 };
 
 // Starts two threads, pins them to the two CPUs and joins them; twice some 10 ms. The same CPU twice: nothing is started.
-// `size`: bytes of a message, a multiple of 128; `buffers`: at each end. Throws std::runtime_error if a CPU may not be used or
+// `size`: bytes of a message, whose halves begin best with a line; `buffers`: at each end. Throws std::runtime_error if a CPU may not be used or
 // a message came damaged, std::system_error if there is no memory.
 BareCopy measure_bare_copy(int cpu_sender, int cpu_receiver, std::uint32_t size,
                            std::uint32_t buffers, std::uint64_t bytes = 64U << 20);

@@ -287,8 +287,10 @@ int receive_message(int fd, ControlMessage& message, int fds[2], int& fd_count, 
     }
     const bool sound = got == static_cast<ssize_t>(sizeof(message)) &&
                        (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 && is_sound(message);
-    if (got == static_cast<ssize_t>(sizeof(message)) && header.msg_flags == MSG_CTRUNC &&
-        fd_count == 0 && is_sound(message) && message.kind == MessageKind::kSuspended) {
+    // Of the flags nothing else: what recvmsg() was called with may be among them.
+    if (got == static_cast<ssize_t>(sizeof(message)) &&
+        (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == MSG_CTRUNC && fd_count == 0 &&
+        is_sound(message) && message.kind == MessageKind::kSuspended) {
         fd_count = kLostOne;
         return 1;
     }

@@ -188,8 +188,8 @@ void ShmPort::forget_described(Connection& connection, std::uint32_t count) noex
 }
 
 // Behind all that this core has to copy for itself, and only if nobody had to be put off for want of bytes. What is copied here
-// is not taken from the turn's: an operation that is posted before the next turn wants them. `busy`: something has arrived, or a
-// thread waits for something else than this: then the next look must not be long in coming. A few links a turn, each
+// is not taken from the turn's: an operation that is posted before the next turn wants them. `busy`: something has arrived, or
+// this core's threads look for what they wait for themselves: then the next look must not be long in coming. A few links a turn, each
 // turn others: most have nothing, and as long as their peers have no receive for what was described that stays so.
 [[gnu::noinline]] void ShmPort::help_receivers(bool busy) noexcept {
     std::uint32_t left = std::min(busy ? kHelpBesideWork : kHelpInATurn, copy_left_);

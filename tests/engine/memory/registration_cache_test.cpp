@@ -436,7 +436,9 @@ TEST_F(RegistrationCacheTest, ThreadsDoNotDisturbEachOther) {
             std::map<void*, std::vector<std::uint64_t>> registered;
             std::mt19937_64 random(t);
             std::uintptr_t number = 0;
-            for (std::uint64_t round = 0; round < rounds; ++round) {
+            // On until something was found: nothing is while the thread that hears of changes has no processor.
+            for (std::uint64_t round = 0;
+                 round < rounds || (hits.load() == 0 && round < 1000 * rounds); ++round) {
                 const std::size_t page = random() % 16;
                 if (random() % 4 == 0) {
                     mine.place(page, 1);

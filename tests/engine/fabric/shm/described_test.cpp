@@ -113,7 +113,7 @@ TEST_P(CopiedMessages, ATurnCopiesABoundedPart) {
         ASSERT_LT(turns, 100);
         turn_b();
         const std::uint64_t now = copied();
-        ASSERT_LE(now - before, 256U << 10);
+        ASSERT_LE(now - before, 512U << 10);  // the second half on a quick machine
         before = now;
     }
     EXPECT_TRUE(receive.content() == message_of(1, 8 * kMiB));

@@ -137,7 +137,7 @@ TEST_P(RdmaArenaTest, ATurnCopiesABoundedPart) {
             for (tests::Side* side : {&ports_.a, &ports_.b}) {
                 (void)side->core.turn();
                 const std::uint64_t now = side->port.counters().bytes_from_arenas.value();
-                ASSERT_LE(now - before[i], 256U << 10);
+                ASSERT_LE(now - before[i], 512U << 10);  // the second half on a quick machine
                 before[i++] = now;
             }
         }

@@ -13,6 +13,8 @@
 
 #include "engine/fabric/shm/segment.hpp"
 #include "tests/engine/fabric/shm/engine_bench.hpp"
+#include "tests/engine/sanitizers.hpp"
+#include "tests/provider/no_descriptors.hpp"
 
 namespace sanpoll::engine::shm {
 namespace {
@@ -89,6 +91,33 @@ protected:
     const Address at_ = EngineBench::fresh_address();
     Backlog backlog_;
 };
+
+// Who asked for a suspension still learns what the answer was; anything else that comes with less than it was sent with is nonsense.
+TEST(RendezvousMessage, ADescriptorThatThereIsNoNumberForIsSaidToBeLost) {
+    if (tests::kSanitizerNeedsDescriptors) {
+        GTEST_SKIP() << "the sanitizer finds every object invalid where it has no descriptors";
+    }
+    int ends[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+    for (const MessageKind kind : {MessageKind::kSuspended, MessageKind::kOffer}) {
+        ControlMessage sent;
+        sent.kind = kind;
+        ASSERT_EQ(send_message(ends[0], sent, &ends[0], 1), 1);
+        ControlMessage got;
+        int fds[2] = {-1, -1};
+        int count = 0;
+        const test::NoDescriptors none;
+        if (kind == MessageKind::kSuspended) {
+            EXPECT_EQ(receive_message(ends[1], got, fds, count), 1);
+            EXPECT_EQ(got.kind, MessageKind::kSuspended);
+            EXPECT_EQ(count, kLostOne);
+        } else {
+            EXPECT_EQ(receive_message(ends[1], got, fds, count), -1);
+        }
+    }
+    ::close(ends[0]);
+    ::close(ends[1]);
+}
 
 TEST_F(RendezvousTest, MessagesOfWrongSizesAreSentAway) {
     for (const std::size_t size : {std::size_t{1}, sizeof(ControlMessage) - 1,
