@@ -315,6 +315,45 @@ TEST_F(DuplicateTest, WhereThePeerHasNoFilesTheConnectionStays) {
     EXPECT_EQ(giver.wait(), 0);
 }
 
+// The answer to its suspension brings one too, for which there may be no number here.
+TEST_F(DuplicateTest, WithoutFilesAConnectionToAnotherProcessStays) {
+    if (tests::kSanitizerNeedsDescriptors) {
+        GTEST_SKIP() << "the sanitizer finds every object invalid where it has no descriptors";
+    }
+    const sockaddr_in address = fresh_address();
+    const SOCKET listener = listening(address);
+    Child stayer("connector", {std::to_string(address.sin_addr.s_addr),
+                               std::to_string(address.sin_port), std::to_string(::getpid())});
+    ASSERT_TRUE(wait_for_request(listener, upcalls.create_event()));
+    End end;
+    end.s = san.accept(listener);
+    ASSERT_NE(end.s, INVALID_SOCKET);
+    give_memory(end, 1 << 16);
+    ASSERT_EQ(stayer.hear(), "connected");
+    WSAPROTOCOL_INFOW info{};
+    int failures = 0;
+    {
+        NoDescriptors none;
+        for (int error = WSAEMFILE; error != 0 && failures < 16;) {
+            error = san.duplicate(end.s, static_cast<DWORD>(::getpid()), &info);
+            if (error != 0) {
+                ASSERT_EQ(error, WSAEMFILE) << failures << " given";
+                ++failures;
+                stayer.say("send");
+                expect_text(end, "still here");
+                none.give_one();
+            }
+        }
+    }
+    EXPECT_GE(failures, 2);
+    end.s = arrive(info);
+    give_memory(end, 1 << 16);
+    stayer.say("send");
+    expect_text(end, "still here");
+    stayer.say("end");
+    EXPECT_EQ(stayer.wait(), 0);
+}
+
 // WSAEMFILE of WSPDuplicateSocket: the socket goes on here.
 TEST_F(DuplicateTest, WithoutFilesAListenerStays) {
     if (tests::kSanitizerNeedsDescriptors) {
