@@ -29,7 +29,7 @@ function(sanpoll_test_environment out)
       set(settings "print_stacktrace=1:halt_on_error=1")
     else()
       # A process with threads at its end waits for their races with what ends: a tenth of a second instead of a second. Of
-      # more than a hundred tests it was most of their time. Threads that poll are at it by then; one that sleeps longer is seen less.
+      # some ninety tests it was most of their time. Threads that poll are at it by then; one that sleeps longer is seen less.
       set(settings "halt_on_error=1:second_deadlock_stack=1:atexit_sleep_ms=100")
     endif()
     set(suppressions "${PROJECT_SOURCE_DIR}/tests/${sanitizer}.supp")
